@@ -1,0 +1,255 @@
+//! What goes into the core and what comes out of it.
+
+use crate::{Configuration, EntryId, HardState, Message, NodeId, Seq, Term, TermRun, Ticket};
+use alloc::{sync::Arc, vec::Vec};
+
+/// One position of the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry<P> {
+    /// Its position and term.
+    pub id: EntryId,
+    /// Whether it is the last entry of its batch. A batch is never split.
+    pub ends_batch: bool,
+    /// What it holds.
+    pub body: EntryBody<P>,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EntryBody<P> {
+    /// A new leader's first entry, so that it can commit what came before (Raft section 8).
+    Noop,
+    /// A user's bytes, opaque to the core. May be empty.
+    Payload(P),
+}
+
+/// One client call: entries that are appended together, all or none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proposal<P> {
+    /// Comes back with the outcome.
+    pub ticket: Ticket,
+    /// At least one.
+    pub payloads: Vec<P>,
+}
+
+/// Everything that can happen to a node.
+#[derive(Clone, Debug)]
+pub enum Input<P> {
+    /// [`Core::wake_at`](crate::Core::wake_at) has passed. Early or repeated is harmless.
+    Wake,
+    /// A message arrived: late, repeated, out of order or made up, all are safe.
+    Receive {
+        /// The node that the transport says it is from.
+        from: NodeId,
+        /// The message.
+        message: Message<P>,
+    },
+    /// Clients want these appended, in this order. Each is a batch of its own; together they make one write
+    /// and one message a peer, so hand over what piled up.
+    Propose(Vec<Proposal<P>>),
+    /// A client wants to know up to where it must wait before it reads.
+    Read {
+        /// Comes back with the outcome.
+        ticket: Ticket,
+    },
+    /// That persist job, and so all before it, is on disk.
+    Persisted {
+        /// Its number.
+        job: u64,
+    },
+    /// That persist job has not completed within the driver's limit, and is still waited for.
+    PersistStalled {
+        /// Its number.
+        job: u64,
+    },
+    /// The answer to a [`Load`].
+    Loaded(Loaded),
+}
+
+/// What is to be done now. All of it may be done at once; only persist jobs have an order.
+#[derive(Debug)]
+#[must_use = "what is not done is lost: votes, acknowledgements and answers are in here"]
+pub struct Output<P> {
+    /// One write for the log, after all jobs before it.
+    pub persist: Option<Persist<P>>,
+    /// Messages for peers.
+    pub send: Vec<Transmit<P>>,
+    /// Questions about old entries, for whoever can read the log.
+    pub load: Vec<Load>,
+    /// Entries that are committed, durable here, and not handed out before: for the state machine, in order.
+    pub apply: Option<Span>,
+    /// Answers to tickets.
+    pub resolve: Vec<(Ticket, Resolution)>,
+    /// What happened, for people.
+    pub events: Vec<Event>,
+}
+
+/// One durable, all-or-nothing write. In this order: hard state, configuration, trim, append.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Persist<P> {
+    /// Counts from 1 without gaps. Confirm with [`Input::Persisted`].
+    pub job: u64,
+    /// The term and vote from now on.
+    pub hard_state: Option<HardState>,
+    /// The configuration from now on. Takes no seq.
+    pub configuration: Option<Arc<Configuration>>,
+    /// Drop this position and everything after it.
+    pub trim: Option<Seq>,
+    /// Then add these.
+    pub append: Vec<Entry<P>>,
+}
+
+/// A message for a peer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Transmit<P> {
+    /// Send it as it is.
+    Message {
+        /// The receiver.
+        to: NodeId,
+        /// The message.
+        message: Message<P>,
+    },
+    /// Send `message`, an append without entries, with the entries of `span` put into it.
+    ///
+    /// Whoever fills them in checks every entry's term against the span, and drops the message if one
+    /// differs or can't be read: the log may have been trimmed and refilled meanwhile.
+    Entries {
+        /// The receiver.
+        to: NodeId,
+        /// The append to fill.
+        message: Message<P>,
+        /// Which entries; never empty, and ends with a batch.
+        span: Span,
+    },
+}
+
+/// A stretch of the log, named so exactly that nobody can take another entry for one of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Span {
+    /// Its first position.
+    pub start: Seq,
+    /// The position after its last.
+    pub end: Seq,
+    /// The terms of its entries: each run reaches from its `start` to that of the next, the last to `end`.
+    pub terms: Vec<TermRun>,
+}
+
+impl Span {
+    /// How many entries it has.
+    pub fn count(&self) -> u64 {
+        self.end.since(self.start)
+    }
+
+    /// The term that the entry at `seq` must have, if `seq` is in the span.
+    pub fn term_of(&self, seq: Seq) -> Option<Term> {
+        if seq < self.start || seq >= self.end {
+            return None;
+        }
+        self.terms.iter().rev().find(|run| run.start <= seq).map(|run| run.term)
+    }
+}
+
+/// A question about entries so old that the core no longer knows where their batches end.
+///
+/// Find the batch that holds the entry at `at_most`, or the one before the end if there is none; from its
+/// first entry on take whole batches: at least one, then as many as fit into `bytes_max` and end at or before
+/// `end`. Answer with [`Input::Loaded`], and be ready to send the same range soon.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Load {
+    /// The peer it is for.
+    pub to: NodeId,
+    /// Comes back with the answer.
+    pub number: u64,
+    /// The range must begin here or, at the start of the batch that holds it, before.
+    pub at_most: Seq,
+    /// The range must not pass this; it is a batch's end.
+    pub end: Seq,
+    /// About how many bytes of payload.
+    pub bytes_max: u64,
+}
+
+/// The answer to a [`Load`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Loaded {
+    /// The peer it is for.
+    pub to: NodeId,
+    /// The number of the [`Load`].
+    pub number: u64,
+    /// What was found: a first position, and the end of a batch after it. `None` if the log could not be
+    /// read there.
+    pub range: Option<(Seq, Seq)>,
+    /// How many bytes of payload the range has.
+    pub bytes: u64,
+}
+
+/// How a ticket ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resolution {
+    /// The leader, this node, has put the proposal into its log; it will be committed or replaced later.
+    Accepted {
+        /// Its first entry.
+        first: EntryId,
+        /// Its last entry.
+        last: EntryId,
+    },
+    /// The proposal is committed: it survives whatever the quorum survives. Comes after `Accepted`.
+    Committed {
+        /// Its first entry.
+        first: EntryId,
+        /// Its last entry.
+        last: EntryId,
+    },
+    /// Everything committed when the read was asked for lies before `end`: apply that far, then answer.
+    ReadAt {
+        /// The position after the last such entry.
+        end: Seq,
+    },
+    /// Nothing happened, and never will.
+    Refused(Refusal),
+}
+
+/// Why nothing happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// This node does not lead. Ask the other, if it is known.
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Too much is under way, or the disk has stalled. Ask again later.
+    Busy,
+    /// The log has no position left.
+    LogFull,
+    /// The proposal has no payloads.
+    Empty,
+    /// The entry was in the log of a leader that lost its leadership, and another was committed in its
+    /// place.
+    Replaced,
+}
+
+/// What happened, for people: nothing has to be done about any of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The role, the leader or the term of this node changed.
+    Changed,
+    /// The cluster formed, or this node learned its configuration.
+    Configured,
+    /// This node's log is not the one that the configuration names: its disk was lost or replaced.
+    Wiped,
+    /// A peer was started with other members, or another quorum rule; the cluster can't form.
+    FoundersDisagree {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A message that no correct peer sends was dropped.
+    Malformed {
+        /// The sender.
+        from: NodeId,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The leader gave up its role because its own disk has stalled.
+    Yielded,
+}

@@ -1,0 +1,59 @@
+//! Raft consensus as a pure state machine.
+//!
+//! An [`Input`] goes in, an [`Output`] comes out. There is no disk, socket, clock, thread or randomness in
+//! here, so the same inputs always give the same outputs, and production and simulation run the same code.
+//!
+//! One sentence is the whole contract: **everything in an [`Output`] may be done at once; what needs a write
+//! to be durable is not listed until that write is confirmed; persist jobs run strictly in job order, the
+//! rest in any order.**
+//!
+//! ```
+//! use core::time::Duration;
+//! use tinyraftplus_core::{Core, Identity, Input, Member, NodeId, Options, Restored, Role, Time};
+//!
+//! // A cluster of one forms and elects itself; each step waits for the one write before it.
+//! let id = NodeId::new("a").expect("a short name");
+//! let options = Options::new(id, vec![id], 7);
+//! let mut core = Core::<&'static str>::new(options, Restored::empty(Identity::new(1)), Time::ZERO)
+//!     .expect("consistent options");
+//! let mut now = Time::ZERO;
+//! while core.role() != Role::Leader {
+//!     now = core.wake_at().max(now);
+//!     let mut output = core.step(now, Input::Wake);
+//!     while let Some(job) = output.persist.take() {
+//!         output = core.step(now, Input::Persisted { job: job.job });
+//!     }
+//! }
+//! assert!(now < Time::ZERO + Duration::from_secs(5));
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod config;
+mod core;
+mod election;
+mod follower;
+mod forming;
+mod ids;
+mod io;
+mod leader;
+mod message;
+mod options;
+pub mod planted;
+mod progress;
+mod reads;
+mod rng;
+mod terms;
+
+pub use crate::config::{Configuration, Member, QuorumRule, RuleError};
+pub use crate::core::{Core, Restored, Role};
+pub use crate::ids::{EntryId, HardState, Identity, NodeId, NodeIdError, Seq, Term, Ticket, Time};
+pub use crate::io::{
+    Entry, EntryBody, Event, Input, Load, Loaded, Output, Persist, Proposal, Refusal, Resolution, Span, Transmit,
+};
+pub use crate::message::{Message, MessageBody};
+pub use crate::options::{Options, OptionsError};
+pub use crate::progress::PeerStatus;
+pub use crate::terms::{TermRun, Terms};

@@ -1,0 +1,125 @@
+//! What a node is told when it starts.
+
+use crate::{NodeId, QuorumRule, RuleError, Seq};
+use alloc::vec::Vec;
+use core::{fmt, time::Duration};
+
+/// What a node is told when it starts. The members and the rule matter only until the cluster has formed:
+/// then the configuration in the log decides.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// This node's name.
+    pub id: NodeId,
+    /// All members' names, this node's among them, in any order. The smallest name forms the cluster.
+    pub members: Vec<NodeId>,
+    /// The quorum rule.
+    pub rule: QuorumRule,
+    /// The first position of the log.
+    pub first_seq: Seq,
+    /// Where the randomness of timeouts comes from. Nodes must have different ones.
+    pub seed: u64,
+    /// How often a leader speaks. Default 100 ms.
+    pub heartbeat_interval: Duration,
+    /// How long a follower waits for its leader before it campaigns, and how long a leader goes on without
+    /// hearing from a quorum. At least two heartbeat intervals. Default 500 ms.
+    pub election_timeout: Duration,
+    /// Up to this much is added to each wait, drawn at random. Default 500 ms.
+    pub election_jitter: Duration,
+    /// About how many bytes of payload go into one message. A batch that is larger goes alone. Default 1 MiB.
+    pub append_bytes_max: u64,
+    /// How many bytes may be on their way to one peer. Default 8 MiB.
+    pub window_bytes: u64,
+    /// How many bytes may wait to be committed before proposals are refused as busy. Default 64 MiB.
+    pub uncommitted_bytes_max: u64,
+}
+
+impl Options {
+    /// The defaults for a node and its cluster.
+    pub fn new(id: NodeId, members: Vec<NodeId>, seed: u64) -> Self {
+        Self {
+            id,
+            members,
+            rule: QuorumRule::Majority,
+            first_seq: Seq::ZERO,
+            seed,
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(500),
+            election_jitter: Duration::from_millis(500),
+            append_bytes_max: 1 << 20,
+            window_bytes: 8 << 20,
+            uncommitted_bytes_max: 64 << 20,
+        }
+    }
+
+    /// Checks that the options fit each other.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let mut sorted = self.members.clone();
+        sorted.sort_unstable();
+        if let Some(twice) = sorted.windows(2).find_map(|pair| match pair {
+            [a, b] if a == b => Some(*a),
+            _ => None,
+        }) {
+            return Err(OptionsError::DuplicateMember(twice));
+        }
+        if !self.members.contains(&self.id) {
+            return Err(OptionsError::NotAMember(self.id));
+        }
+        self.rule.check(self.members.len()).map_err(OptionsError::Rule)?;
+        if self.first_seq == Seq::MAX {
+            return Err(OptionsError::NoRoom);
+        }
+        if self.heartbeat_interval.is_zero() || self.election_timeout < self.heartbeat_interval * 2 {
+            return Err(OptionsError::Timeouts { heartbeat: self.heartbeat_interval, election: self.election_timeout });
+        }
+        if self.append_bytes_max == 0 || self.window_bytes == 0 || self.uncommitted_bytes_max == 0 {
+            return Err(OptionsError::ZeroLimit);
+        }
+        Ok(())
+    }
+}
+
+/// Why options are refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// A member is listed twice.
+    DuplicateMember(NodeId),
+    /// The node is not among its own members.
+    NotAMember(NodeId),
+    /// The quorum rule does not fit the members.
+    Rule(RuleError),
+    /// Elections would begin while the leader is fine.
+    Timeouts {
+        /// The heartbeat interval.
+        heartbeat: Duration,
+        /// The election timeout.
+        election: Duration,
+    },
+    /// A limit in bytes is zero.
+    ZeroLimit,
+    /// The log would begin where it ends.
+    NoRoom,
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateMember(id) => write!(f, "member {id} is listed twice"),
+            Self::NotAMember(id) => write!(f, "node {id} is not in its own list of members"),
+            Self::Rule(error) => error.fmt(f),
+            Self::Timeouts { heartbeat, election } => write!(
+                f,
+                "an election timeout of {election:?} is too short for a heartbeat every {heartbeat:?}; it must be at least twice as long, and the heartbeat interval not zero"
+            ),
+            Self::ZeroLimit => f.write_str("append_bytes_max, window_bytes and uncommitted_bytes_max must not be zero"),
+            Self::NoRoom => write!(f, "a log can't begin at seq {}, the last position there is", Seq::MAX),
+        }
+    }
+}
+
+impl core::error::Error for OptionsError {}
