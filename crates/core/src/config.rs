@@ -52,7 +52,11 @@ impl QuorumRule {
             Self::Majority => members / 2 + 1,
             Self::AtLeast(count) => usize::try_from(count).unwrap_or(usize::MAX),
         };
-        if crate::planted::is(crate::planted::Bug::ShortQuorum) { honest.saturating_sub(1) } else { honest }
+        if crate::planted::is(crate::planted::Bug::ShortQuorum) {
+            honest.saturating_sub(1)
+        } else {
+            honest
+        }
     }
 }
 
@@ -86,7 +90,10 @@ impl fmt::Display for RuleError {
                 members / 2 + 1
             ),
             Self::Unreachable { count, members } => {
-                write!(f, "a quorum of {count} can't be met by {members} nodes; use at most {members}")
+                write!(
+                    f,
+                    "a quorum of {count} can't be met by {members} nodes; use at most {members}"
+                )
             }
         }
     }
@@ -111,7 +118,8 @@ impl Configuration {
         members.sort_unstable();
         let mut identities: Vec<_> = members.iter().map(|member| member.identity).collect();
         identities.sort_unstable();
-        let distinct = members.is_sorted_by(|a, b| a.id < b.id) && identities.is_sorted_by(|a, b| a < b);
+        let distinct =
+            members.is_sorted_by(|a, b| a.id < b.id) && identities.is_sorted_by(|a, b| a < b);
         (distinct && !members.is_empty()).then_some(Self { members, rule, first })
     }
 
@@ -161,7 +169,11 @@ impl Configuration {
 
     /// A number that differs between different sets of names, rules and first positions. Identities do not
     /// count: they are what forming finds out.
-    pub fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a NodeId>, rule: QuorumRule, first: Seq) -> u64 {
+    pub fn fingerprint<'a>(
+        ids: impl IntoIterator<Item = &'a NodeId>,
+        rule: QuorumRule,
+        first: Seq,
+    ) -> u64 {
         let mut ids: Vec<&NodeId> = ids.into_iter().collect();
         ids.sort_unstable();
         let (kind, count) = match rule {
@@ -175,7 +187,9 @@ impl Configuration {
             .chain(count.to_le_bytes())
             .chain(first.get().to_le_bytes())
             .chain(names)
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
     }
 
     fn count(&self, has: impl Fn(NodeId) -> bool) -> usize {
@@ -208,14 +222,30 @@ mod tests {
                 let cluster = cluster(count, rule);
                 let ids: Vec<NodeId> = (1..=count).map(NodeId::from).collect();
                 for mask in 0..1_u32 << count {
-                    let has = |id| ids.iter().position(|&other| other == id).is_some_and(|at| mask >> at & 1 == 1);
-                    assert!(!(cluster.elects(has) && cluster.elects(|id| !has(id))), "{rule:?} of {count}: {mask:b}");
-                    assert!(!(cluster.elects(has) && cluster.commits(|id| !has(id))), "{rule:?} of {count}: {mask:b}");
-                    assert!(!(cluster.elects(has) && cluster.confirms(|id| !has(id))), "{rule:?} of {count}: {mask:b}");
+                    let has = |id| {
+                        ids.iter()
+                            .position(|&other| other == id)
+                            .is_some_and(|at| mask >> at & 1 == 1)
+                    };
+                    assert!(
+                        !(cluster.elects(has) && cluster.elects(|id| !has(id))),
+                        "{rule:?} of {count}: {mask:b}"
+                    );
+                    assert!(
+                        !(cluster.elects(has) && cluster.commits(|id| !has(id))),
+                        "{rule:?} of {count}: {mask:b}"
+                    );
+                    assert!(
+                        !(cluster.elects(has) && cluster.confirms(|id| !has(id))),
+                        "{rule:?} of {count}: {mask:b}"
+                    );
                 }
             }
         }
-        assert!(matches!(QuorumRule::AtLeast(2).check(4), Err(RuleError::Unsafe { count: 2, members: 4 })));
+        assert!(matches!(
+            QuorumRule::AtLeast(2).check(4),
+            Err(RuleError::Unsafe { count: 2, members: 4 })
+        ));
         assert!(matches!(QuorumRule::AtLeast(0).check(1), Err(RuleError::Unsafe { .. })));
         assert!(matches!(QuorumRule::AtLeast(5).check(4), Err(RuleError::Unreachable { .. })));
     }
@@ -224,14 +254,23 @@ mod tests {
     fn agreed_is_what_a_quorum_has() {
         let cluster = cluster(5, QuorumRule::Majority);
         let ends = [9, 2, 7, 2, 5].map(Seq::new);
-        let matched = |id: NodeId| (1..=5).zip(ends).find(|(n, _)| NodeId::from(*n) == id).map_or(Seq::ZERO, |(_, end)| end);
+        let matched = |id: NodeId| {
+            (1..=5)
+                .zip(ends)
+                .find(|(n, _)| NodeId::from(*n) == id)
+                .map_or(Seq::ZERO, |(_, end)| end)
+        };
         assert_eq!(cluster.agreed(matched), Seq::new(5));
     }
 
     #[test]
     fn a_repeated_name_or_identity_is_no_configuration() {
         let member = |n: u64, i| Member { id: NodeId::from(n), identity: Identity::new(i) };
-        for members in [alloc::vec![], alloc::vec![member(1, 1), member(1, 2)], alloc::vec![member(1, 1), member(2, 1)]] {
+        for members in [
+            alloc::vec![],
+            alloc::vec![member(1, 1), member(1, 2)],
+            alloc::vec![member(1, 1), member(2, 1)],
+        ] {
             assert_eq!(Configuration::new(members, QuorumRule::Majority, Seq::ZERO), None);
         }
     }

@@ -1,8 +1,28 @@
 //! The state of a node, and one step of it.
+//!
+//! This file holds what every role shares: the term rule, persist jobs and what waits for them, commit and
+//! apply. What a role does is in `election`, `leader`, `follower` and `forming`.
 
-use crate::{Configuration, HardState, Identity, Input, NodeId, Options, OptionsError, Output, PeerStatus, Seq, Term, Terms, Time};
-use alloc::{sync::Arc, vec::Vec};
-use core::marker::PhantomData;
+use crate::election::Campaign;
+use crate::follower::Acknowledgement;
+use crate::forming::Forming;
+use crate::jobs::Jobs;
+use crate::leader::Leader;
+use crate::rng::Rng;
+use crate::{
+    Configuration, EntryId, Event, HardState, Identity, Input, Message, MessageBody, NodeId,
+    Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution, Seq, Term, Terms,
+    Ticket, Time, Transmit,
+};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use core::mem;
+
+/// How many messages may wait for the disk: more are dropped, and their senders ask again.
+const HELD_MAX: usize = 1024;
 
 /// What part a node plays in its term.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,52 +45,406 @@ pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
     /// The configuration, once the cluster has formed.
-    pub configuration: Option<Configuration>,
+    pub configuration: Option<Arc<Configuration>>,
     /// Which entries the log holds.
     pub terms: Terms,
 }
 
 impl Restored {
     /// What a new log remembers: nothing.
-    pub fn empty(identity: Identity) -> Self {
-        Self { identity, hard_state: HardState::default(), configuration: None, terms: Terms::default() }
+    pub const fn empty(identity: Identity) -> Self {
+        Self {
+            identity,
+            hard_state: HardState { term: Term::ZERO, vote: None },
+            configuration: None,
+            terms: Terms::empty(Seq::ZERO, Term::ZERO),
+        }
     }
 }
 
 /// A node of the cluster, without everything that touches the world.
-pub struct Core<P> { phantom: PhantomData<P> }
+///
+/// Invariants, besides Raft's own:
+///
+/// * `applied <= committed`, and `applied` never passes what is durable here: the state machine must not be
+///   ahead of the log that it is rebuilt from.
+/// * Committed entries are never trimmed.
+/// * A message that speaks for a term, a vote or an entry leaves only when that is durable.
+#[derive(Debug)]
+pub struct Core<P> {
+    pub(crate) options: Options,
+    pub(crate) identity: Identity,
+    pub(crate) now: Time,
+    pub(crate) rng: Rng,
+    /// Term and vote as decided, durable once `gate` is.
+    pub(crate) hard_state: HardState,
+    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) terms: Terms,
+    pub(crate) jobs: Jobs,
+    /// The newest job that changed the hard state or the configuration: nothing that speaks for the term
+    /// leaves before it is durable.
+    pub(crate) gate: u64,
+    pub(crate) part: Part,
+    pub(crate) leader: Option<NodeId>,
+    /// When the leader of this term last spoke.
+    pub(crate) leader_contact: Option<Time>,
+    pub(crate) election_at: Time,
+    /// The job that the disk is stuck on.
+    pub(crate) stalled: Option<u64>,
+    pub(crate) forming: Forming,
+    pub(crate) committed: Seq,
+    pub(crate) out: Output<P>,
+    applied: Seq,
+    held: Vec<Held<P>>,
+    pub(crate) acknowledgements: VecDeque<Acknowledgement>,
+    pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
+    term_at_start: Term,
+}
 
-impl<P: AsRef<[u8]> + Clone> Core<P> {
+/// What a role needs to remember.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Follower,
+    Candidate(Campaign),
+    Leader(Leader),
+}
+
+/// A message that waits for a job, and the term it speaks for.
+#[derive(Debug)]
+struct Held<P> {
+    job: u64,
+    term: Term,
+    send: Transmit<P>,
+}
+
+impl<P: AsRef<[u8]>> Core<P> {
     /// A node that starts, or restarts, with what its log remembers.
     ///
     /// # Errors
     ///
-    /// If the options do not fit each other or the log.
-    pub fn new(_options: Options, _restored: Restored, _now: Time) -> Result<Self, OptionsError> { unimplemented!() }
+    /// If the options do not fit each other.
+    pub fn new(options: Options, restored: Restored, now: Time) -> Result<Self, OptionsError> {
+        options.check()?;
+        let Restored { identity, hard_state, configuration, mut terms } = restored;
+        if configuration.is_none() && terms.start() == terms.end() {
+            terms = Terms::empty(options.first_seq, Term::ZERO);
+        }
+        let mut core = Self {
+            identity,
+            now,
+            rng: Rng::new(options.seed),
+            hard_state,
+            jobs: Jobs::new(terms.end()),
+            gate: 0,
+            part: Part::Follower,
+            leader: None,
+            leader_contact: None,
+            election_at: now,
+            stalled: None,
+            forming: Forming::new(&options, now),
+            committed: terms.start(),
+            applied: terms.start(),
+            out: Output::default(),
+            held: Vec::new(),
+            acknowledgements: VecDeque::new(),
+            pending: BTreeMap::new(),
+            term_at_start: hard_state.term,
+            configuration,
+            terms,
+            options,
+        };
+        core.reset_election_timer();
+        Ok(core)
+    }
+
     /// What happens now. Never fails, never blocks. Time that goes back is taken as standing still.
-    pub fn step(&mut self, _now: Time, _input: Input<P>) -> Output<P> { unimplemented!() }
+    pub fn step(&mut self, now: Time, input: Input<P>) -> Output<P> {
+        self.now = self.now.max(now);
+        match input {
+            Input::Wake => self.wake(),
+            Input::Receive { from, message } => self.receive(from, message),
+            Input::Propose(proposals) => self.propose(proposals),
+            Input::Read { ticket } => self.read(ticket),
+            Input::Persisted { job } => self.persisted(job),
+            Input::PersistStalled { job } => self.persist_stalled(job),
+            Input::Loaded(loaded) => self.loaded(loaded),
+        }
+        self.lead_on();
+        self.settle();
+        mem::take(&mut self.out)
+    }
+
     /// When to come again with [`Input::Wake`], unless something else happens first.
-    pub fn wake_at(&self) -> Time { unimplemented!() }
+    pub fn wake_at(&self) -> Time {
+        match &self.part {
+            _ if self.configuration.is_none() => self.forming.ask_at,
+            _ if !self.is_member() => Time::NEVER,
+            Part::Leader(leader) => leader.wake_at(),
+            Part::Follower | Part::Candidate(_) => self.election_at,
+        }
+    }
+
     /// This node's name.
-    pub fn id(&self) -> NodeId { unimplemented!() }
+    pub const fn id(&self) -> NodeId {
+        self.options.id
+    }
+
     /// The identity of this node's log.
-    pub fn identity(&self) -> Identity { unimplemented!() }
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// The part it plays.
-    pub fn role(&self) -> Role { unimplemented!() }
+    pub fn role(&self) -> Role {
+        match self.part {
+            _ if !self.is_member() => Role::Learner,
+            Part::Follower => Role::Follower,
+            Part::Candidate(_) => Role::Candidate,
+            Part::Leader(_) => Role::Leader,
+        }
+    }
+
     /// Its term.
-    pub fn term(&self) -> Term { unimplemented!() }
+    pub const fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
     /// Who leads this term, as far as it knows.
-    pub fn leader(&self) -> Option<NodeId> { unimplemented!() }
+    pub const fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
     /// The configuration, once it knows one.
-    pub fn configuration(&self) -> Option<&Arc<Configuration>> { unimplemented!() }
+    pub const fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.configuration.as_ref()
+    }
+
     /// The position after the last entry that is known to be committed.
-    pub fn committed(&self) -> Seq { unimplemented!() }
+    pub const fn committed(&self) -> Seq {
+        self.committed
+    }
+
     /// The position after the last entry that is on this disk.
-    pub fn durable(&self) -> Seq { unimplemented!() }
+    pub fn durable(&self) -> Seq {
+        self.jobs.durable()
+    }
+
     /// Which entries the log holds, durable or on their way.
-    pub fn terms(&self) -> &Terms { unimplemented!() }
-    /// What a leader knows of its peers; empty for others.
-    pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> { unimplemented!() }
-    /// The term that was durable when this process started: what happened up to it may be forgotten.
-    pub fn term_at_start(&self) -> Term { unimplemented!() }
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What a leader knows of its peers, by name; empty for others.
+    pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
+        match &self.part {
+            Part::Leader(leader) => leader.status(),
+            Part::Follower | Part::Candidate(_) => Vec::new(),
+        }
+    }
+
+    /// The term that was durable when this process started: what it did in terms up to it, it has forgotten.
+    pub const fn term_at_start(&self) -> Term {
+        self.term_at_start
+    }
+
+    fn wake(&mut self) {
+        if self.configuration.is_none() {
+            self.form();
+        } else if !self.is_member() {
+            // Wiped: someone else's promises were made under this name. It waits.
+        } else if matches!(self.part, Part::Leader(_)) {
+            self.check_quorum();
+        } else if self.now >= self.election_at {
+            self.pre_campaign();
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message<P>) {
+        let strange = message
+            .malformed()
+            .or_else(|| (from == self.options.id).then_some("claims to be from this node"));
+        if let Some(what) = strange {
+            self.out.events.push(Event::Malformed { from, what });
+            return;
+        }
+        let Message { from: identity, to, term, body } = message;
+        if to.is_some_and(|to| to != self.identity) {
+            // Meant for the log that this node had before its disk was lost.
+            return;
+        }
+        let body = match body {
+            MessageBody::Ask => return self.answer(from, identity),
+            MessageBody::Answer { configuration, founding } => {
+                return self.answered(from, identity, configuration, founding);
+            }
+            body @ (MessageBody::PreVote { .. }
+            | MessageBody::PreVoteReply { .. }
+            | MessageBody::Vote { .. }
+            | MessageBody::VoteReply { .. }
+            | MessageBody::Append { .. }
+            | MessageBody::Accepted { .. }
+            | MessageBody::Rejected { .. }) => body,
+        };
+        // Only the logs that the configuration names may speak and be spoken to: a node that lost its disk
+        // has forgotten its votes, and must not be counted as if it had not.
+        let known = self.configuration.as_ref().and_then(|c| c.identity_of(from)) == Some(identity);
+        if !known || !self.is_member() {
+            return;
+        }
+        // A pre-vote, and a yes to one, speak of a term that does not exist yet. A no carries the term of the
+        // sender: nodes whose terms differ must learn of it, or they refuse each other for ever.
+        let speaks_of_future = matches!(
+            body,
+            MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true }
+        );
+        if term > self.hard_state.term && !speaks_of_future {
+            self.adopt_term(term);
+        }
+        match body {
+            MessageBody::PreVote { last } => self.on_pre_vote(from, term, last),
+            MessageBody::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
+            MessageBody::Vote { last } => self.on_vote(from, identity, term, last),
+            MessageBody::VoteReply { granted } => self.on_vote_reply(from, term, granted),
+            MessageBody::Append { prev, entries, committed, round } => {
+                self.on_append(from, term, prev, entries, committed, round);
+            }
+            MessageBody::Accepted { matched, round } => {
+                self.on_accepted(from, term, matched, round);
+            }
+            MessageBody::Rejected { prev, hint, round } => {
+                self.on_rejected(from, term, prev, hint, round);
+            }
+            MessageBody::Ask | MessageBody::Answer { .. } => {}
+        }
+    }
+
+    /// A newer term begins: whatever this node was in the old one, it no longer is (Raft section 5.1).
+    fn adopt_term(&mut self, term: Term) {
+        self.hard_state = HardState { term, vote: None };
+        self.persist_hard_state();
+        // They speak for the old term; its leader has been replaced.
+        self.acknowledgements.clear();
+        self.step_down();
+    }
+
+    /// Becomes a follower that knows no leader. The term and the vote stay: a vote belongs to its term, not
+    /// to a leader.
+    pub(crate) fn step_down(&mut self) {
+        if let Part::Leader(leader) = mem::replace(&mut self.part, Part::Follower) {
+            let refused = Resolution::Refused(Refusal::NotLeader { leader: None });
+            self.out.resolve.extend(leader.into_reads().map(|ticket| (ticket, refused)));
+        }
+        self.leader = None;
+        self.leader_contact = None;
+        self.reset_election_timer();
+        self.out.events.push(Event::Changed);
+    }
+
+    pub(crate) fn reset_election_timer(&mut self) {
+        let jitter = u64::try_from(self.options.election_jitter.as_nanos()).unwrap_or(u64::MAX);
+        let drawn = core::time::Duration::from_nanos(self.rng.below(jitter.saturating_add(1)));
+        self.election_at = self.now + self.options.election_timeout + drawn;
+    }
+
+    /// Whether the configuration names this node's present log.
+    pub(crate) fn is_member(&self) -> bool {
+        self.configuration.as_ref().and_then(|c| c.identity_of(self.options.id))
+            == Some(self.identity)
+    }
+
+    /// All members but this one.
+    pub(crate) fn peer_ids(&self) -> Vec<NodeId> {
+        let members = self.configuration.iter().flat_map(|c| c.members());
+        members.map(|member| member.id).filter(|&id| id != self.options.id).collect()
+    }
+
+    /// A message to a member, for this term.
+    pub(crate) fn message(&self, to: NodeId, body: MessageBody<P>) -> Message<P> {
+        let identity = self.configuration.as_ref().and_then(|c| c.identity_of(to));
+        Message { from: self.identity, to: identity, term: self.hard_state.term, body }
+    }
+
+    /// Sends now what needs nothing to be durable but what already is.
+    pub(crate) fn send(&mut self, to: NodeId, body: MessageBody<P>) {
+        let message = self.message(to, body);
+        self.out.send.push(Transmit::Message { to, message });
+    }
+
+    /// Sends a message once that job is durable, unless another term has begun by then.
+    pub(crate) fn send_after(&mut self, job: u64, to: NodeId, body: MessageBody<P>) {
+        let message = self.message(to, body);
+        let send = Transmit::Message { to, message };
+        if self.jobs.is_done(job) {
+            self.out.send.push(send);
+        } else if self.held.len() < HELD_MAX {
+            self.held.push(Held { job, term: self.hard_state.term, send });
+        }
+    }
+
+    /// The write of this step, begun if there is none yet.
+    pub(crate) fn job(&mut self) -> &mut Persist<P> {
+        let jobs = &mut self.jobs;
+        self.out.persist.get_or_insert_with(|| Persist::new(jobs.begin()))
+    }
+
+    pub(crate) fn persist_hard_state(&mut self) {
+        let hard_state = self.hard_state;
+        let job = self.job();
+        job.hard_state = Some(hard_state);
+        self.gate = job.job;
+    }
+
+    fn persisted(&mut self, job: u64) {
+        if !self.jobs.finish(job) {
+            return;
+        }
+        if self.stalled.is_some_and(|stalled| stalled <= job) {
+            self.stalled = None;
+        }
+        let term = self.hard_state.term;
+        let (ready, waiting) =
+            mem::take(&mut self.held).into_iter().partition(|held| held.job <= job);
+        self.held = waiting;
+        let ready: Vec<Held<P>> = ready;
+        self.out
+            .send
+            .extend(ready.into_iter().filter(|held| held.term == term).map(|held| held.send));
+        self.acknowledge();
+        self.own_vote_durable();
+    }
+
+    fn persist_stalled(&mut self, job: u64) {
+        if self.jobs.is_done(job) {
+            return;
+        }
+        self.stalled = Some(job);
+        if matches!(self.part, Part::Leader(_)) {
+            // Its heartbeats would keep a leader in office that can't write: let another one lead.
+            self.out.events.push(Event::Yielded);
+            self.step_down();
+        }
+    }
+
+    /// Hands out what is settled: outcomes of proposals, and entries for the state machine.
+    fn settle(&mut self) {
+        while let Some(entry) = self.pending.first_entry() {
+            let (seq, term) = *entry.key();
+            if seq >= self.committed {
+                break;
+            }
+            let (ticket, first) = entry.remove();
+            let last = EntryId { term, seq };
+            let resolution = if self.terms.has(last) {
+                Resolution::Committed { first, last }
+            } else {
+                Resolution::Refused(Refusal::Replaced)
+            };
+            self.out.resolve.push((ticket, resolution));
+        }
+        let end = self.committed.min(self.jobs.durable());
+        if end > self.applied {
+            self.out.apply = Some(self.terms.span(self.applied, end));
+            self.applied = end;
+        }
+    }
 }

@@ -1,1 +1,153 @@
-//! Placeholder.
+//! Elections: pre-vote, vote, and winning (Raft sections 5.2 and 5.4.1, thesis section 9.6).
+//!
+//! A pre-vote asks whether a campaign could be won before it disturbs anyone. A campaign writes the new term
+//! and the vote for oneself to disk first; only then do its requests leave, and only then does the own vote
+//! count.
+
+use crate::core::Part;
+use crate::planted::{self, Bug};
+use crate::{Core, EntryId, Event, HardState, Identity, MessageBody, NodeId, Term};
+use alloc::collections::BTreeSet;
+
+/// A round of asking for votes.
+#[derive(Debug)]
+pub(crate) struct Campaign {
+    /// Whether it only asks what would be.
+    pre: bool,
+    /// Who said yes. This node is among them once its own vote is durable.
+    votes: BTreeSet<NodeId>,
+    /// The job that makes its own vote durable.
+    job: u64,
+}
+
+impl<P: AsRef<[u8]>> Core<P> {
+    /// Asks whether a campaign would be won.
+    pub(crate) fn pre_campaign(&mut self) {
+        self.reset_election_timer();
+        let Some(term) = self.hard_state.term.next() else {
+            return;
+        };
+        if self.stalled.is_some() {
+            // A leader that can't write would be of no use.
+            return;
+        }
+        if self.leader.take().is_some() || !matches!(self.part, Part::Candidate(_)) {
+            self.out.events.push(Event::Changed);
+        }
+        self.part = Part::Candidate(Campaign {
+            pre: true,
+            votes: BTreeSet::from([self.options.id]),
+            job: 0,
+        });
+        let last = self.terms.last();
+        for to in self.peer_ids() {
+            let mut message = self.message(to, MessageBody::PreVote { last });
+            message.term = term;
+            self.out.send.push(crate::Transmit::Message { to, message });
+        }
+        self.count_votes();
+    }
+
+    /// Stands for election in the next term.
+    fn campaign(&mut self) {
+        let Some(term) = self.hard_state.term.next() else {
+            return;
+        };
+        self.hard_state = HardState { term, vote: Some(self.identity) };
+        self.persist_hard_state();
+        self.leader = None;
+        self.reset_election_timer();
+        self.part =
+            Part::Candidate(Campaign { pre: false, votes: BTreeSet::new(), job: self.gate });
+        self.out.events.push(Event::Changed);
+        let last = self.terms.last();
+        for to in self.peer_ids() {
+            self.send_after(self.gate, to, MessageBody::Vote { last });
+        }
+    }
+
+    /// Counts this node's own vote once it is durable.
+    pub(crate) fn own_vote_durable(&mut self) {
+        let own = self.options.id;
+        if let Part::Candidate(campaign) = &mut self.part
+            && !campaign.pre
+            && self.jobs.is_done(campaign.job)
+            && campaign.votes.insert(own)
+        {
+            self.count_votes();
+        }
+    }
+
+    pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Option<EntryId>) {
+        // A node that hears from its leader helps nobody to depose it.
+        let has_leader = matches!(self.part, Part::Leader(_))
+            || self
+                .leader_contact
+                .is_some_and(|contact| self.now.since(contact) < self.options.election_timeout);
+        let granted = term > self.hard_state.term && last >= self.terms.last() && !has_leader;
+        let mut message = self.message(from, MessageBody::PreVoteReply { granted });
+        if granted {
+            message.term = term;
+        }
+        if self.jobs.is_done(self.gate) || granted {
+            self.out.send.push(crate::Transmit::Message { to: from, message });
+        }
+    }
+
+    pub(crate) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
+        let asked = self.hard_state.term.next();
+        if let Part::Candidate(campaign) = &mut self.part
+            && campaign.pre
+            && granted
+            && Some(term) == asked
+        {
+            campaign.votes.insert(from);
+            self.count_votes();
+        }
+    }
+
+    pub(crate) fn on_vote(
+        &mut self,
+        from: NodeId,
+        identity: Identity,
+        term: Term,
+        last: Option<EntryId>,
+    ) {
+        let free = self.hard_state.vote.is_none_or(|vote| vote == identity);
+        let granted = term == self.hard_state.term && free && last >= self.terms.last();
+        if granted && self.hard_state.vote.is_none() {
+            self.hard_state.vote = Some(identity);
+            if !planted::is(Bug::ForgetVote) {
+                self.persist_hard_state();
+            }
+            self.reset_election_timer();
+        }
+        self.send_after(self.gate, from, MessageBody::VoteReply { granted });
+    }
+
+    pub(crate) fn on_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
+        if let Part::Candidate(campaign) = &mut self.part
+            && !campaign.pre
+            && granted
+            && term == self.hard_state.term
+        {
+            campaign.votes.insert(from);
+            self.count_votes();
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let (Part::Candidate(campaign), Some(configuration)) = (&self.part, &self.configuration)
+        else {
+            return;
+        };
+        if !configuration.elects(|id| campaign.votes.contains(&id)) {
+            return;
+        }
+        if campaign.pre {
+            self.campaign();
+        } else {
+            self.lead();
+        }
+    }
+}

@@ -1,1 +1,141 @@
-//! Placeholder.
+//! Following: taking a leader's entries (Raft section 5.3).
+
+use crate::core::Part;
+use crate::planted::{self, Bug};
+use crate::{Core, Entry, EntryId, Event, MessageBody, NodeId, Seq, Term};
+use alloc::vec::Vec;
+
+/// An acknowledgement that waits for the disk. Of several, the last says what all of them do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acknowledgement {
+    job: u64,
+    to: NodeId,
+    matched: Seq,
+    round: u64,
+}
+
+impl<P: AsRef<[u8]>> Core<P> {
+    pub(crate) fn on_append(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        prev: Option<EntryId>,
+        entries: Vec<Entry<P>>,
+        committed: Seq,
+        round: u64,
+    ) {
+        if term < self.hard_state.term {
+            // Tells a leader of the past that its time is over.
+            self.send_after(self.gate, from, MessageBody::Rejected { prev, hint: None, round });
+            return;
+        }
+        if matches!(self.part, Part::Leader(_)) || self.leader.is_some_and(|leader| leader != from)
+        {
+            self.out
+                .events
+                .push(Event::Malformed { from, what: "leads a term that has another leader" });
+            return;
+        }
+        self.follow(from);
+        if prev.is_some_and(|prev| !self.terms.has(prev)) {
+            let hint = prev.and_then(|prev| self.terms.newest_within(prev.seq, prev.term));
+            self.send_after(self.gate, from, MessageBody::Rejected { prev, hint, round });
+            return;
+        }
+        let verified_start = prev.map_or_else(|| self.terms.start(), |prev| prev.seq.after());
+        if entries.first().is_some_and(|first| first.id.seq != verified_start) {
+            self.out
+                .events
+                .push(Event::Malformed { from, what: "begins elsewhere than the log does" });
+            return;
+        }
+        let verified = entries.last().map_or(verified_start, |last| last.id.seq.after());
+        let heartbeat = entries.is_empty();
+        if !self.take(from, entries) {
+            return;
+        }
+        // The leader may have committed more than this message proves to be in both logs.
+        self.committed = self.committed.max(committed.min(verified));
+        let (job, matched) = if heartbeat {
+            // Answers at once, for what is durable already: a slow disk is no reason to depose a leader.
+            (self.gate, verified.min(self.jobs.durable()))
+        } else {
+            (self.jobs.job_for(verified).max(self.gate), verified)
+        };
+        if self.jobs.is_done(job) || planted::is(Bug::AckBeforeSync) {
+            self.send(from, MessageBody::Accepted { matched, round });
+        } else {
+            self.acknowledge_after(Acknowledgement { job, to: from, matched, round });
+        }
+    }
+
+    fn follow(&mut self, leader: NodeId) {
+        if self.leader != Some(leader) || !matches!(self.part, Part::Follower) {
+            self.part = Part::Follower;
+            self.leader = Some(leader);
+            self.out.events.push(Event::Changed);
+        }
+        self.leader_contact = Some(self.now);
+        self.reset_election_timer();
+    }
+
+    /// Writes what the log lacks, and cuts what contradicts it. What is there already stays untouched: a
+    /// late copy of an old append must not take away what was acknowledged since.
+    fn take(&mut self, from: NodeId, mut entries: Vec<Entry<P>>) -> bool {
+        let held = entries.iter().take_while(|entry| {
+            let kept = planted::is(Bug::KeepConflict) && entry.id.seq < self.terms.end();
+            kept || self.terms.has(entry.id)
+        });
+        let new = entries.split_off(held.count());
+        let Some(first) = new.first().map(|entry| entry.id.seq) else {
+            return true;
+        };
+        let trim = (first < self.terms.end()).then_some(first);
+        if trim.is_some_and(|end| end < self.committed) {
+            self.out.events.push(Event::Malformed { from, what: "contradicts committed entries" });
+            return false;
+        }
+        if let Some(end) = trim {
+            self.terms.trim(end);
+        }
+        for entry in &new {
+            self.terms.append(entry.id.term, 1);
+        }
+        let end = self.terms.end();
+        let job = self.job();
+        job.trim = trim;
+        job.append = new;
+        self.jobs.note(trim, first, end);
+        true
+    }
+
+    fn acknowledge_after(&mut self, next: Acknowledgement) {
+        self.acknowledgements.push_back(next);
+        while self.acknowledgements.len() > ACKNOWLEDGEMENTS_MAX {
+            self.acknowledgements.pop_front();
+        }
+    }
+
+    /// Sends the newest acknowledgement whose entries are durable now; it says what the older ones would.
+    pub(crate) fn acknowledge(&mut self) {
+        let mut newest: Option<Acknowledgement> = None;
+        while let Some(next) =
+            self.acknowledgements.pop_front_if(|next| self.jobs.is_done(next.job))
+        {
+            newest = Some(match newest {
+                Some(before) => Acknowledgement {
+                    matched: before.matched.max(next.matched),
+                    round: before.round.max(next.round),
+                    ..next
+                },
+                None => next,
+            });
+        }
+        if let Some(Acknowledgement { to, matched, round, .. }) = newest {
+            self.send(to, MessageBody::Accepted { matched, round });
+        }
+    }
+}
+
+/// How many acknowledgements may wait for the disk; older ones are implied by newer ones.
+const ACKNOWLEDGEMENTS_MAX: usize = 1024;

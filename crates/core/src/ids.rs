@@ -228,7 +228,8 @@ impl From<u64> for NodeId {
                 break;
             }
         }
-        let digits = digits.get(start..).and_then(|d| str::from_utf8(d).ok()).expect("ASCII digits");
+        let digits =
+            digits.get(start..).and_then(|d| str::from_utf8(d).ok()).expect("ASCII digits");
         Self::new(digits).expect("digits are a valid name")
     }
 }
@@ -270,7 +271,9 @@ impl fmt::Display for NodeIdError {
         match self {
             Self::Empty => f.write_str("a node's name must not be empty"),
             Self::TooLong => write!(f, "a node's name has at most {} bytes", NodeId::BYTES_MAX),
-            Self::BadCharacter => f.write_str("a node's name holds no spaces or control characters"),
+            Self::BadCharacter => {
+                f.write_str("a node's name holds no spaces or control characters")
+            }
         }
     }
 }

@@ -84,6 +84,19 @@ pub struct Output<P> {
     pub events: Vec<Event>,
 }
 
+impl<P> Default for Output<P> {
+    fn default() -> Self {
+        Self {
+            persist: None,
+            send: Vec::new(),
+            load: Vec::new(),
+            apply: None,
+            resolve: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
 /// One durable, all-or-nothing write. In this order: hard state, configuration, trim, append.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Persist<P> {
@@ -97,6 +110,12 @@ pub struct Persist<P> {
     pub trim: Option<Seq>,
     /// Then add these.
     pub append: Vec<Entry<P>>,
+}
+
+impl<P> Persist<P> {
+    pub(crate) const fn new(job: u64) -> Self {
+        Self { job, hard_state: None, configuration: None, trim: None, append: Vec::new() }
+    }
 }
 
 /// A message for a peer.
@@ -169,7 +188,7 @@ pub struct Load {
 }
 
 /// The answer to a [`Load`].
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Loaded {
     /// The peer it is for.
     pub to: NodeId,
@@ -243,6 +262,9 @@ pub enum Event {
         /// The peer.
         peer: NodeId,
     },
+    /// Two nodes have logs of the same identity, so one is a copy of the other; the cluster can't form.
+    /// Start one of them on an empty directory.
+    CopiedLog,
     /// A message that no correct peer sends was dropped.
     Malformed {
         /// The sender.

@@ -1,1 +1,381 @@
-//! Placeholder.
+//! Leading: proposals, replication, commit (Raft sections 5.3 and 5.4).
+
+use crate::core::Part;
+use crate::marks::{ENTRY_COST, Marks};
+use crate::planted::{self, Bug};
+use crate::progress::{PeerStatus, Progress, State};
+use crate::reads::Reads;
+use crate::{
+    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, MessageBody, NodeId, Proposal, Refusal,
+    Resolution, Seq, Term, Ticket, Time, Transmit,
+};
+use alloc::{collections::BTreeMap, vec, vec::Vec};
+
+/// What a leader remembers for the length of its term.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    pub(crate) reads: Reads,
+    /// Counts requests for confirmation.
+    pub(crate) round: u64,
+    marks: Marks,
+    heartbeat_at: Time,
+    quorum_at: Time,
+    loads: u64,
+}
+
+impl Leader {
+    pub(crate) fn wake_at(&self) -> Time {
+        self.heartbeat_at.min(self.quorum_at)
+    }
+
+    pub(crate) fn status(&self) -> Vec<(NodeId, PeerStatus)> {
+        let status =
+            |peer: &Progress| PeerStatus { matched: peer.matched, last_contact: peer.contact };
+        self.peers.iter().map(|(&id, peer)| (id, status(peer))).collect()
+    }
+
+    /// The reads that are not answered yet.
+    pub(crate) fn into_reads(self) -> impl Iterator<Item = Ticket> {
+        self.reads.into_tickets()
+    }
+}
+
+impl<P: AsRef<[u8]>> Core<P> {
+    /// Takes office: an entry of the new term goes first, so that what came before can be committed.
+    pub(crate) fn lead(&mut self) {
+        let start = self.terms.end();
+        if start == Seq::MAX {
+            // A full log has no room for the entry that a term begins with.
+            self.step_down();
+            return;
+        }
+        let now = self.now;
+        let first = self.terms.start();
+        let mut peers: BTreeMap<NodeId, Progress> =
+            self.peer_ids().into_iter().map(|id| (id, Progress::new(first, start, now))).collect();
+        for peer in peers.values_mut() {
+            peer.contact = Some(now);
+        }
+        self.leader = Some(self.options.id);
+        self.part = Part::Leader(Leader {
+            peers,
+            reads: Reads::default(),
+            round: 0,
+            marks: Marks::new(start),
+            heartbeat_at: now + self.options.heartbeat_interval,
+            quorum_at: now + self.options.election_timeout,
+            loads: 0,
+        });
+        self.out.events.push(Event::Changed);
+        let id = EntryId { term: self.hard_state.term, seq: start };
+        self.append_own(vec![Entry { id, ends_batch: true, body: EntryBody::Noop }]);
+    }
+
+    /// Adds one batch to the log and begins to write it.
+    fn append_own(&mut self, entries: Vec<Entry<P>>) {
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let start = self.terms.end();
+        let bytes = entries.iter().map(|entry| ENTRY_COST + entry.body.bytes()).sum();
+        self.terms.append(self.hard_state.term, entries.len() as u64);
+        let end = self.terms.end();
+        leader.marks.push(end, bytes);
+        let job = self.job();
+        let start = job.append.first().map_or(start, |entry| entry.id.seq);
+        job.append.extend(entries);
+        self.jobs.note(None, start, end);
+    }
+
+    pub(crate) fn propose(&mut self, proposals: Vec<Proposal<P>>) {
+        for Proposal { ticket, payloads } in proposals {
+            let resolution = match self.refusal(&payloads) {
+                Some(refusal) => Resolution::Refused(refusal),
+                None => self.accept(ticket, payloads),
+            };
+            self.out.resolve.push((ticket, resolution));
+        }
+    }
+
+    fn refusal(&self, payloads: &[P]) -> Option<Refusal> {
+        let Part::Leader(leader) = &self.part else {
+            let busy = self.stalled.is_some();
+            return Some(if busy {
+                Refusal::Busy
+            } else {
+                Refusal::NotLeader { leader: self.leader }
+            });
+        };
+        if payloads.is_empty() {
+            Some(Refusal::Empty)
+        } else if self.terms.end().checked_add(payloads.len() as u64).is_none() {
+            Some(Refusal::LogFull)
+        } else if leader.marks.bytes_after(self.committed) >= self.options.uncommitted_bytes_max {
+            Some(Refusal::Busy)
+        } else {
+            None
+        }
+    }
+
+    fn accept(&mut self, ticket: Ticket, payloads: Vec<P>) -> Resolution {
+        let term = self.hard_state.term;
+        let mut seq = self.terms.end();
+        let first = EntryId { term, seq };
+        let mut last = first;
+        let count = payloads.len();
+        let mut entries = Vec::with_capacity(count);
+        for (at, payload) in payloads.into_iter().enumerate() {
+            last = EntryId { term, seq };
+            entries.push(Entry {
+                id: last,
+                ends_batch: at + 1 == count,
+                body: EntryBody::Payload(payload),
+            });
+            seq = seq.after();
+        }
+        self.append_own(entries);
+        self.pending.insert((last.seq, term), (ticket, first));
+        Resolution::Accepted { first, last }
+    }
+
+    pub(crate) fn on_accepted(&mut self, from: NodeId, term: Term, matched: Seq, round: u64) {
+        let (now, end) = (self.now, self.terms.end());
+        let Some(peer) = self.peer(from, term) else {
+            return;
+        };
+        if matched > end {
+            self.out
+                .events
+                .push(Event::Malformed { from, what: "acknowledges entries that were never sent" });
+            return;
+        }
+        peer.contact = Some(now);
+        peer.round = peer.round.max(round);
+        peer.accepted(matched, now);
+    }
+
+    pub(crate) fn on_rejected(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        prev: Option<EntryId>,
+        hint: Option<EntryId>,
+        round: u64,
+    ) {
+        let now = self.now;
+        // The newest entry that both may have; the batch that holds it begins the next try.
+        let meet = hint.and_then(|hint| self.terms.newest_within(hint.seq, hint.term));
+        let first = self.terms.start();
+        let end = self.terms.end();
+        let Some(peer) = self.peer(from, term) else {
+            return;
+        };
+        let Some(prev) = prev else {
+            self.out.events.push(Event::Malformed { from, what: "rejects the start of the log" });
+            return;
+        };
+        peer.contact = Some(now);
+        peer.round = peer.round.max(round);
+        if peer.rejection_counts(prev.seq.after()) {
+            // Strictly before what was just rejected, or the same probe would go back and forth.
+            let next = meet.map_or(first, |meet| meet.seq.after()).min(prev.seq).min(end);
+            peer.probe(next);
+        }
+    }
+
+    pub(crate) fn loaded(&mut self, loaded: Loaded) {
+        let Loaded { to, number, range, bytes } = loaded;
+        let (now, log_end, first) = (self.now, self.terms.end(), self.terms.start());
+        let Some(peer) = self.peer(to, self.hard_state.term) else {
+            return;
+        };
+        if peer.load != Some(number) {
+            return;
+        }
+        peer.load = None;
+        match range {
+            Some((start, end))
+                if first <= start && start <= peer.next && start < end && end <= log_end =>
+            {
+                peer.sent(start, end, bytes, now);
+                self.send_entries(to, start, end);
+            }
+            // Unreadable now: asked again when the answer is overdue.
+            Some(_) | None => peer.load = Some(u64::MAX),
+        }
+    }
+
+    /// The progress of a peer, if this node leads that term.
+    fn peer(&mut self, id: NodeId, term: Term) -> Option<&mut Progress> {
+        match &mut self.part {
+            Part::Leader(leader) if term == self.hard_state.term => leader.peers.get_mut(&id),
+            Part::Leader(_) | Part::Follower | Part::Candidate(_) => None,
+        }
+    }
+
+    /// Steps down when so many peers are silent that they could have elected another leader.
+    pub(crate) fn check_quorum(&mut self) {
+        let (now, timeout, own) = (self.now, self.options.election_timeout, self.options.id);
+        let (Part::Leader(leader), Some(configuration)) = (&mut self.part, &self.configuration)
+        else {
+            return;
+        };
+        if now < leader.quorum_at {
+            return;
+        }
+        leader.quorum_at = now + timeout;
+        let heard = |id| {
+            let contact = leader.peers.get(&id).and_then(|peer| peer.contact);
+            id == own || contact.is_some_and(|contact| now.since(contact) <= timeout)
+        };
+        if !configuration.confirms(heard) {
+            self.step_down();
+        }
+    }
+
+    /// What a leader does at the end of every step: commit what a quorum has, confirm reads, fill the pipes.
+    pub(crate) fn lead_on(&mut self) {
+        if !matches!(self.part, Part::Leader(_)) {
+            return;
+        }
+        self.commit();
+        self.confirm_reads();
+        self.retry_overdue();
+        for to in self.peer_ids() {
+            self.fill(to);
+        }
+        self.speak();
+    }
+
+    /// Commits up to where a quorum agrees, but only if that is an entry of this term: an older one can
+    /// still be replaced although a quorum holds it (Raft section 5.4.2, figure 8).
+    fn commit(&mut self) {
+        let (own, durable) = (self.options.id, self.jobs.durable());
+        let (Part::Leader(leader), Some(configuration)) = (&mut self.part, &self.configuration)
+        else {
+            return;
+        };
+        let agreed = configuration.agreed(|id| match leader.peers.get(&id) {
+            Some(peer) => peer.matched,
+            None if id == own => durable,
+            None => Seq::ZERO,
+        });
+        let of_this_term =
+            self.terms.entry_before(agreed).is_some_and(|id| id.term == self.hard_state.term);
+        if agreed > self.committed && (of_this_term || planted::is(Bug::CommitOldTerm)) {
+            self.committed = agreed;
+            leader.marks.forget(agreed);
+        }
+    }
+
+    fn retry_overdue(&mut self) {
+        let limit = Time::from_nanos(self.now.as_nanos().saturating_sub(self.retry_after()));
+        let now = self.now;
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        for peer in leader.peers.values_mut() {
+            // To a peer that is silent altogether nothing is repeated but heartbeats.
+            if peer.overdue(limit) && peer.contact.is_some_and(|contact| contact > limit) {
+                peer.retry(now);
+            }
+        }
+    }
+
+    fn retry_after(&self) -> u64 {
+        u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX) / 2
+    }
+
+    /// Sends a peer what it lacks, as far as its window allows.
+    fn fill(&mut self, to: NodeId) {
+        loop {
+            let (now, end) = (self.now, self.terms.end());
+            let Part::Leader(leader) = &mut self.part else {
+                return;
+            };
+            let Some(peer) = leader.peers.get_mut(&to) else {
+                return;
+            };
+            if peer.next >= end || !peer.may_send(self.options.window_bytes) {
+                return;
+            }
+            let bytes_max = self.options.append_bytes_max;
+            let start = leader.marks.snap(peer.next).max(peer.matched);
+            if let Some((end, bytes)) = leader.marks.take(start, bytes_max) {
+                peer.sent(start, end, bytes, now);
+                self.send_entries(to, start, end);
+            } else {
+                leader.loads += 1;
+                peer.ask(leader.loads, now);
+                let end = if peer.next < leader.marks.start() { leader.marks.start() } else { end };
+                let load = Load { to, number: leader.loads, at_most: peer.next, end, bytes_max };
+                self.out.load.push(load);
+                return;
+            }
+        }
+    }
+
+    fn send_entries(&mut self, to: NodeId, start: Seq, end: Seq) {
+        let span = self.terms.span(start, end);
+        let prev = self.terms.entry_before(start);
+        let message = self.append_message(to, prev, end);
+        self.out.send.push(Transmit::Entries { to, message, span });
+    }
+
+    /// Heartbeats, and word of new commits to peers that were sent nothing since.
+    fn speak(&mut self) {
+        let (now, interval, committed) =
+            (self.now, self.options.heartbeat_interval, self.committed);
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let beat = now >= leader.heartbeat_at;
+        if beat {
+            leader.heartbeat_at = now + interval;
+        }
+        let due = |peer: &Progress| {
+            let news =
+                peer.committed_told < committed.min(peer.matched) && peer.state == State::Stream;
+            beat || news
+        };
+        let to: Vec<(NodeId, Seq)> = leader
+            .peers
+            .iter()
+            .filter(|(_, peer)| due(peer))
+            .map(|(&id, peer)| (id, peer.matched))
+            .collect();
+        for (to, matched) in to {
+            self.send_heartbeat(to, matched);
+        }
+    }
+
+    /// An append without entries that follows what the peer is known to hold, so that it never misses.
+    pub(crate) fn send_heartbeat(&mut self, to: NodeId, matched: Seq) {
+        let prev = self.terms.entry_before(matched);
+        let message = self.append_message(to, prev, matched);
+        self.out.send.push(Transmit::Message { to, message });
+    }
+
+    /// An append that proves the log up to `end`, and so can't tell of commits beyond it.
+    fn append_message(&mut self, to: NodeId, prev: Option<EntryId>, end: Seq) -> crate::Message<P> {
+        let committed = self.committed;
+        let mut round = 0;
+        if let Part::Leader(leader) = &mut self.part {
+            round = leader.round;
+            if let Some(peer) = leader.peers.get_mut(&to) {
+                peer.committed_told = peer.committed_told.max(committed.min(end));
+            }
+        }
+        self.message(to, MessageBody::Append { prev, entries: Vec::new(), committed, round })
+    }
+}
+
+impl<P: AsRef<[u8]>> EntryBody<P> {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Noop => 0,
+            Self::Payload(payload) => payload.as_ref().len() as u64,
+        }
+    }
+}

@@ -38,7 +38,9 @@ mod follower;
 mod forming;
 mod ids;
 mod io;
+mod jobs;
 mod leader;
+mod marks;
 mod message;
 mod options;
 pub mod planted;
@@ -51,7 +53,8 @@ pub use crate::config::{Configuration, Member, QuorumRule, RuleError};
 pub use crate::core::{Core, Restored, Role};
 pub use crate::ids::{EntryId, HardState, Identity, NodeId, NodeIdError, Seq, Term, Ticket, Time};
 pub use crate::io::{
-    Entry, EntryBody, Event, Input, Load, Loaded, Output, Persist, Proposal, Refusal, Resolution, Span, Transmit,
+    Entry, EntryBody, Event, Input, Load, Loaded, Output, Persist, Proposal, Refusal, Resolution,
+    Span, Transmit,
 };
 pub use crate::message::{Message, MessageBody};
 pub use crate::options::{Options, OptionsError};

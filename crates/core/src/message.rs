@@ -84,22 +84,34 @@ impl<P> Message<P> {
         match &self.body {
             MessageBody::Ask | MessageBody::Answer { .. } => None,
             _ if self.to.is_none() => Some("names no receiver"),
+            // A node that has seen no term yet may refuse a pre-vote, and say nothing else.
+            MessageBody::PreVoteReply { granted } => {
+                (*granted && self.term == Term::ZERO).then_some("has term 0")
+            }
             _ if self.term == Term::ZERO => Some("has term 0"),
-            MessageBody::PreVote { last } => {
-                last.is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX).then_some("has a log from its own future")
+            MessageBody::PreVote { last } => last
+                .is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX)
+                .then_some("has a log from its own future"),
+            MessageBody::Vote { last } => last
+                .is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX)
+                .then_some("has a log from its own future"),
+            MessageBody::Append { prev, entries, .. } => {
+                malformed_entries(self.term, *prev, entries)
             }
-            MessageBody::Vote { last } => {
-                last.is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX).then_some("has a log from its own future")
-            }
-            MessageBody::PreVoteReply { .. } | MessageBody::VoteReply { .. } => None,
-            MessageBody::Append { prev, entries, .. } => malformed_entries(self.term, *prev, entries),
-            MessageBody::Accepted { .. } | MessageBody::Rejected { .. } => None,
+            MessageBody::VoteReply { .. }
+            | MessageBody::Accepted { .. }
+            | MessageBody::Rejected { .. } => None,
         }
     }
 }
 
-fn malformed_entries<P>(term: Term, prev: Option<EntryId>, entries: &[Entry<P>]) -> Option<&'static str> {
-    if prev.is_some_and(|prev| prev.term > term || prev.term == Term::ZERO || prev.seq == Seq::MAX) {
+fn malformed_entries<P>(
+    term: Term,
+    prev: Option<EntryId>,
+    entries: &[Entry<P>],
+) -> Option<&'static str> {
+    if prev.is_some_and(|prev| prev.term > term || prev.term == Term::ZERO || prev.seq == Seq::MAX)
+    {
         return Some("has an impossible previous entry");
     }
     if entries.last().is_some_and(|last| !last.ends_batch) {
@@ -107,8 +119,14 @@ fn malformed_entries<P>(term: Term, prev: Option<EntryId>, entries: &[Entry<P>])
     }
     let mut before = prev;
     for entry in entries {
-        let follows = before.is_none_or(|before| entry.id.seq == before.seq.after() && entry.id.term >= before.term);
-        if !follows || entry.id.term > term || entry.id.term == Term::ZERO || entry.id.seq == Seq::MAX {
+        let follows = before.is_none_or(|before| {
+            entry.id.seq == before.seq.after() && entry.id.term >= before.term
+        });
+        if !follows
+            || entry.id.term > term
+            || entry.id.term == Term::ZERO
+            || entry.id.seq == Seq::MAX
+        {
             return Some("has entries that do not follow each other");
         }
         before = Some(entry.id);

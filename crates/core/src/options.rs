@@ -73,8 +73,12 @@ impl Options {
         if self.first_seq == Seq::MAX {
             return Err(OptionsError::NoRoom);
         }
-        if self.heartbeat_interval.is_zero() || self.election_timeout < self.heartbeat_interval * 2 {
-            return Err(OptionsError::Timeouts { heartbeat: self.heartbeat_interval, election: self.election_timeout });
+        if self.heartbeat_interval.is_zero() || self.election_timeout < self.heartbeat_interval * 2
+        {
+            return Err(OptionsError::Timeouts {
+                heartbeat: self.heartbeat_interval,
+                election: self.election_timeout,
+            });
         }
         if self.append_bytes_max == 0 || self.window_bytes == 0 || self.uncommitted_bytes_max == 0 {
             return Err(OptionsError::ZeroLimit);
@@ -116,8 +120,12 @@ impl fmt::Display for OptionsError {
                 f,
                 "an election timeout of {election:?} is too short for a heartbeat every {heartbeat:?}; it must be at least twice as long, and the heartbeat interval not zero"
             ),
-            Self::ZeroLimit => f.write_str("append_bytes_max, window_bytes and uncommitted_bytes_max must not be zero"),
-            Self::NoRoom => write!(f, "a log can't begin at seq {}, the last position there is", Seq::MAX),
+            Self::ZeroLimit => f.write_str(
+                "append_bytes_max, window_bytes and uncommitted_bytes_max must not be zero",
+            ),
+            Self::NoRoom => {
+                write!(f, "a log can't begin at seq {}, the last position there is", Seq::MAX)
+            }
         }
     }
 }

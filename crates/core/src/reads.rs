@@ -1,1 +1,90 @@
-//! Placeholder.
+//! Linearizable reads without a log entry (thesis section 6.4).
+//!
+//! A read may be answered from everything committed when it was asked for, once it is certain that this node
+//! still led at that time: a set of peers without which nobody else can have been elected answers a message
+//! that was sent after the read arrived. Reads that arrive while one such round is under way share the next.
+
+use crate::core::Part;
+use crate::planted::{self, Bug};
+use crate::{Core, Refusal, Resolution, Seq, Ticket};
+use alloc::vec::Vec;
+use core::mem;
+
+/// How many reads may wait at a leader.
+const WAITING_MAX: usize = 1 << 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// Not yet part of a round.
+    waiting: Vec<Ticket>,
+    under_way: Option<Round>,
+}
+
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    /// What was committed when it began.
+    end: Seq,
+    tickets: Vec<Ticket>,
+}
+
+impl Reads {
+    pub(crate) fn into_tickets(self) -> impl Iterator<Item = Ticket> {
+        self.waiting.into_iter().chain(self.under_way.into_iter().flat_map(|round| round.tickets))
+    }
+}
+
+impl<P: AsRef<[u8]>> Core<P> {
+    pub(crate) fn read(&mut self, ticket: Ticket) {
+        let Part::Leader(leader) = &mut self.part else {
+            let refused = Refusal::NotLeader { leader: self.leader };
+            self.out.resolve.push((ticket, Resolution::Refused(refused)));
+            return;
+        };
+        if leader.reads.waiting.len() >= WAITING_MAX {
+            self.out.resolve.push((ticket, Resolution::Refused(Refusal::Busy)));
+            return;
+        }
+        if planted::is(Bug::UnconfirmedRead) {
+            self.out.resolve.push((ticket, Resolution::ReadAt { end: self.committed }));
+            return;
+        }
+        leader.reads.waiting.push(ticket);
+    }
+
+    /// Ends the round under way if enough peers have answered it, and begins the next if reads wait.
+    pub(crate) fn confirm_reads(&mut self) {
+        let own = self.options.id;
+        loop {
+            let (Part::Leader(leader), Some(configuration)) = (&mut self.part, &self.configuration)
+            else {
+                return;
+            };
+            if let Some(round) = leader.reads.under_way.take_if(|round| {
+                let answered =
+                    |id| leader.peers.get(&id).is_some_and(|peer| peer.round >= round.number);
+                configuration.confirms(|id| id == own || answered(id))
+            }) {
+                let read_at = Resolution::ReadAt { end: round.end };
+                self.out.resolve.extend(round.tickets.into_iter().map(|ticket| (ticket, read_at)));
+            }
+            // Before its own first commit a leader does not know what its predecessors committed.
+            let committed_own = self
+                .terms
+                .entry_before(self.committed)
+                .is_some_and(|id| id.term == self.hard_state.term);
+            if leader.reads.under_way.is_some() || leader.reads.waiting.is_empty() || !committed_own
+            {
+                return;
+            }
+            leader.round += 1;
+            let tickets = mem::take(&mut leader.reads.waiting);
+            leader.reads.under_way =
+                Some(Round { number: leader.round, end: self.committed, tickets });
+            let peers: Vec<_> = leader.peers.iter().map(|(&id, peer)| (id, peer.matched)).collect();
+            for (to, matched) in peers {
+                self.send_heartbeat(to, matched);
+            }
+        }
+    }
+}

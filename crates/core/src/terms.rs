@@ -88,7 +88,11 @@ impl Terms {
         if seq >= self.end {
             return None;
         }
-        let run = self.runs.partition_point(|run| run.start <= seq).checked_sub(1).and_then(|at| self.runs.get(at));
+        let run = self
+            .runs
+            .partition_point(|run| run.start <= seq)
+            .checked_sub(1)
+            .and_then(|at| self.runs.get(at));
         match run {
             Some(run) => Some(run.term),
             None if seq.after() == self.start && self.before > Term::ZERO => Some(self.before),
@@ -128,7 +132,8 @@ impl Terms {
         debug_assert!(self.start <= start && end <= self.end, "a span lies in the log");
         let first = self.runs.partition_point(|run| run.start <= start).saturating_sub(1);
         let runs = self.runs.iter().skip(first).take_while(|run| run.start < end);
-        let terms = runs.map(|run| TermRun { start: run.start.max(start), term: run.term }).collect();
+        let terms =
+            runs.map(|run| TermRun { start: run.start.max(start), term: run.term }).collect();
         Span { start, end, terms }
     }
 }
@@ -176,19 +181,26 @@ mod tests {
         for seq in 0..end + 2 {
             assert_eq!(terms.term_of(Seq::new(seq)), at(seq).map(Term::new), "seq {seq}");
             for term in 0..8 {
-                let dumb = (0..=seq).rev().find_map(|s| at(s).filter(|&t| t <= term).map(|t| EntryId::new(Term::new(t), Seq::new(s))));
-                assert_eq!(terms.newest_within(Seq::new(seq), Term::new(term)), dumb, "seq {seq} term {term}");
+                let dumb = (0..=seq).rev().find_map(|s| {
+                    at(s).filter(|&t| t <= term).map(|t| EntryId::new(Term::new(t), Seq::new(s)))
+                });
+                assert_eq!(
+                    terms.newest_within(Seq::new(seq), Term::new(term)),
+                    dumb,
+                    "seq {seq} term {term}"
+                );
             }
             for to in seq.max(start)..=end {
                 let span = terms.span(Seq::new(seq.max(start)), Seq::new(to));
-                for s in 0..end + 1 {
+                for s in 0..=end {
                     let inside = (seq.max(start)..to).contains(&s);
                     assert_eq!(span.term_of(Seq::new(s)), at(s).filter(|_| inside).map(Term::new));
                 }
             }
         }
-        let last = end.checked_sub(1).and_then(|s| at(s).map(|t| EntryId::new(Term::new(t), Seq::new(s))));
-        assert_eq!(terms.last(), last);
+        let newest =
+            end.checked_sub(1).and_then(|s| at(s).map(|t| EntryId::new(Term::new(t), Seq::new(s))));
+        assert_eq!(terms.last(), newest);
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! Persist jobs under way, and what is durable when they complete.
+//!
+//! The disk confirms jobs, not positions. A position can be written, trimmed and written again while its
+//! first write is still under way; a confirmation that named the position would then vouch for bytes that
+//! never arrived.
+
+use crate::Seq;
+use alloc::collections::VecDeque;
+
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    under_way: VecDeque<Job>,
+    begun: u64,
+    done: u64,
+    /// The end of the log on disk, as of the last confirmed job.
+    on_disk: Seq,
+}
+
+#[derive(Debug)]
+struct Job {
+    number: u64,
+    /// Where it cuts the log before it appends.
+    trim: Option<Seq>,
+    /// Where its entries begin, if it has any.
+    start: Option<Seq>,
+    /// The end of the log after it; `None` if it leaves the end alone.
+    end: Option<Seq>,
+}
+
+impl Jobs {
+    pub(crate) const fn new(end: Seq) -> Self {
+        Self { under_way: VecDeque::new(), begun: 0, done: 0, on_disk: end }
+    }
+
+    /// Begins the next job and returns its number.
+    pub(crate) fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.under_way.push_back(Job { number: self.begun, trim: None, start: None, end: None });
+        self.begun
+    }
+
+    /// Notes that the job begun last trims the log at `trim`, then appends `start..end`.
+    pub(crate) fn note(&mut self, trim: Option<Seq>, start: Seq, end: Seq) {
+        if let Some(job) = self.under_way.back_mut() {
+            job.trim = trim;
+            job.start = Some(start);
+            job.end = Some(end);
+        }
+    }
+
+    pub(crate) const fn is_done(&self, job: u64) -> bool {
+        job <= self.done
+    }
+
+    /// Takes a confirmation of that job and all before it; false if it says nothing new.
+    pub(crate) fn finish(&mut self, number: u64) -> bool {
+        if number <= self.done || number > self.begun {
+            return false;
+        }
+        while let Some(job) = self.under_way.pop_front_if(|job| job.number <= number) {
+            self.on_disk = job.end.unwrap_or(self.on_disk);
+        }
+        self.done = number;
+        true
+    }
+
+    /// The end of what is on disk and will stay: entries that a job under way trims do not count.
+    pub(crate) fn durable(&self) -> Seq {
+        let trims = self.under_way.iter().filter_map(|job| job.trim);
+        trims.fold(self.on_disk, Seq::min)
+    }
+
+    /// The job after which everything before `end` is durable: the newest that writes some of it.
+    pub(crate) fn job_for(&self, end: Seq) -> u64 {
+        let writer =
+            self.under_way.iter().rev().find(|job| job.start.is_some_and(|start| start < end));
+        writer.map_or(self.done, |job| job.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seq(number: u64) -> Seq {
+        Seq::new(number)
+    }
+
+    /// `ack_after_trim`: entries 2..5 are being written, then trimmed and replaced by 2..4. The confirmation of
+    /// the first write must not make anything from 2 on durable. Fails if `durable` ignores the trims.
+    #[test]
+    fn ack_after_trim() {
+        let mut jobs = Jobs::new(seq(2));
+        let first = jobs.begin();
+        jobs.note(None, seq(2), seq(5));
+        let second = jobs.begin();
+        jobs.note(Some(seq(2)), seq(2), seq(4));
+        assert!(jobs.finish(first));
+        assert_eq!(jobs.durable(), seq(2));
+        assert!(!jobs.finish(first), "a confirmation counts once");
+        assert!(jobs.finish(second));
+        assert_eq!(jobs.durable(), seq(4));
+    }
+
+    #[test]
+    fn an_end_waits_for_the_newest_job_that_writes_below_it() {
+        let mut jobs = Jobs::new(seq(0));
+        for (start, end) in [(0, 2), (2, 5)] {
+            jobs.begin();
+            jobs.note(None, seq(start), seq(end));
+        }
+        let vote = jobs.begin();
+        assert_eq!((jobs.job_for(seq(2)), jobs.job_for(seq(3)), jobs.job_for(seq(0))), (1, 2, 0));
+        assert!(jobs.finish(vote), "a confirmation covers all jobs before it");
+        assert_eq!((jobs.durable(), jobs.job_for(seq(5))), (seq(5), 3));
+        assert!(!jobs.finish(4), "a job that was never begun is not confirmed");
+    }
+}
