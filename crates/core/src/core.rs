@@ -99,6 +99,9 @@ pub struct Core<P> {
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
     pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
     term_at_start: Term,
+    /// How many questions about old entries were asked: a late answer must not pass for one of another term.
+    pub(crate) loads: u64,
+    pub(crate) full_reported: bool,
 }
 
 /// What a role needs to remember.
@@ -125,14 +128,20 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// If the options do not fit each other.
     pub fn new(options: Options, restored: Restored, now: Time) -> Result<Self, OptionsError> {
         options.check()?;
-        let Restored { identity, hard_state, configuration, mut terms } = restored;
-        if configuration.is_none() && terms.start() == terms.end() {
-            terms = Terms::empty(options.first_seq, Term::ZERO);
+        let Restored { identity, mut hard_state, configuration, mut terms } = restored;
+        if terms.last().is_none() {
+            let first = configuration.as_ref().map_or(options.first_seq, |c| c.first());
+            terms = Terms::empty(first, Term::ZERO);
+        }
+        if let Some(last) = terms.last().filter(|last| last.term > hard_state.term) {
+            // The write that brings a term's first entry brings the term, so this log is not of our making.
+            // Whom it voted for in that term is unknown; a vote for itself is one that helps nobody.
+            hard_state = HardState { term: last.term, vote: Some(identity) };
         }
         let mut core = Self {
             identity,
             now,
-            rng: Rng::new(options.seed),
+            rng: Rng::new(options.seed, identity),
             hard_state,
             jobs: Jobs::new(terms.end()),
             gate: 0,
@@ -149,6 +158,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             acknowledgements: VecDeque::new(),
             pending: BTreeMap::new(),
             term_at_start: hard_state.term,
+            loads: 0,
+            full_reported: false,
             configuration,
             terms,
             options,
@@ -320,11 +331,16 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// A newer term begins: whatever this node was in the old one, it no longer is (Raft section 5.1).
     fn adopt_term(&mut self, term: Term) {
-        self.hard_state = HardState { term, vote: None };
-        self.persist_hard_state();
-        // They speak for the old term; its leader has been replaced.
-        self.acknowledgements.clear();
+        self.begin_term(HardState { term, vote: None });
         self.step_down();
+    }
+
+    /// Moves to a newer term, and forgets the acknowledgements that still wait for the disk: sent now, they
+    /// would speak for the new term before it is durable, and confirm to its leader the rounds of another's.
+    pub(crate) fn begin_term(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+        self.persist_hard_state();
+        self.acknowledgements.clear();
     }
 
     /// Becomes a follower that knows no leader. The term and the vote stay: a vote belongs to its term, not
@@ -387,6 +403,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.out.persist.get_or_insert_with(|| Persist::new(jobs.begin()))
     }
 
+    /// The log, still empty, begins at `first`.
+    pub(crate) fn begin_log(&mut self, first: Seq) {
+        self.terms = Terms::empty(first, Term::ZERO);
+        self.jobs.begin_log(first);
+        (self.committed, self.applied) = (first, first);
+    }
+
     pub(crate) fn persist_hard_state(&mut self) {
         let hard_state = self.hard_state;
         let job = self.job();
@@ -414,7 +437,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn persist_stalled(&mut self, job: u64) {
-        if self.jobs.is_done(job) {
+        if self.jobs.is_done(job) || !self.jobs.is_begun(job) {
             return;
         }
         self.stalled = Some(job);
