@@ -87,6 +87,10 @@ impl<D: Disk> FsLog<D> {
     /// # Errors
     ///
     /// [`LogError::Locked`] if it is open elsewhere, [`LogError::Corrupt`] if acknowledged bytes are damaged.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a log's options are used once, and go with the call"
+    )]
     pub fn open_on(
         disk: &D,
         name: &str,
@@ -349,9 +353,10 @@ impl<D: Disk> Drop for FsLog<D> {
 
 /// Whatever fails while a log is opened, nothing that anybody was told of is in doubt.
 fn without_effect(error: LogError) -> LogError {
-    match error {
-        LogError::WriteFailed { op, path, source } => LogError::Io { op, path, source },
-        error => error,
+    if let LogError::WriteFailed { op, path, source } = error {
+        LogError::Io { op, path, source }
+    } else {
+        error
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     format::{FORMAT, SECTOR_BYTES, Segment, SegmentCopy, Tail, flags},
     num::{round_up, u64_of, usize_of},
     recover::{Scan, Tear, Void},
-    space::Space,
+    space::{Space, is_full},
     state::State,
 };
 
@@ -59,12 +59,11 @@ pub(crate) fn open<D: Disk>(
 ) -> Result<Opened, LogError> {
     let target = Target { file, path };
     let mut recovery = Recovery::default();
-    let (segment, header_damaged) = match target.segment()? {
-        Some(found) => found,
-        None => {
-            recovery.created = true;
-            (target.create(options)?, false)
-        }
+    let (segment, header_damaged) = if let Some(found) = target.segment()? {
+        found
+    } else {
+        recovery.created = true;
+        (target.create(options)?, false)
     };
     let mut scan = Scan::new(file, path, &segment)?;
     let tear = scan.run()?;
@@ -162,11 +161,10 @@ impl<F: DiskFile> Target<'_, F> {
 
     fn failed(&self, op: &'static str, source: io::Error) -> LogError {
         let path = self.path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                LogError::NoSpace { path, source }
-            }
-            _ => LogError::Io { op, path, source },
+        if is_full(&source) {
+            LogError::NoSpace { path, source }
+        } else {
+            LogError::Io { op, path, source }
         }
     }
 }

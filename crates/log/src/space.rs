@@ -72,10 +72,17 @@ impl Space {
 /// A full disk is refused before anything was written; anything else leaves us in doubt.
 fn refused(path: &Path, source: io::Error) -> LogError {
     let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            LogError::NoSpace { path, source }
-        }
-        _ => LogError::WriteFailed { op: "extend", path, source },
+    if is_full(&source) {
+        LogError::NoSpace { path, source }
+    } else {
+        LogError::WriteFailed { op: "extend", path, source }
     }
+}
+
+/// Whether a write was refused because there is no room for it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }

@@ -287,7 +287,7 @@ fn full_at_the_last_position(log: &mut Dyn) {
 #[test]
 fn mem_log_conforms() {
     conforms(|options| {
-        Box::new(move |check| check(&mut Dyn(Box::new(MemLog::new(&options).unwrap()))))
+        Box::new(move |check| check(&mut Dyn(Box::new(MemLog::new(options).unwrap()))))
     });
 }
 
