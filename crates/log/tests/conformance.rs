@@ -1,5 +1,7 @@
 //! What every log must do, whatever it is made of.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
