@@ -17,12 +17,20 @@
 //! * A read sees everything that was committed when it began.
 #![forbid(unsafe_code)]
 
+mod applying;
+mod cache;
+mod calls;
+mod convert;
 mod io;
 mod load;
 mod message;
 mod options;
 mod outcome;
+mod reads;
 mod replica;
+mod routes;
+mod sending;
+mod serving;
 mod status;
 
 pub use crate::io::{Actions, Applied, Apply, Call, CallId, Event, Happening, Query, Request};

@@ -64,9 +64,7 @@ impl LoadRequest {
         let entries = match self.want {
             Want::Exactly { start, end } => read_all(log, start, end),
             Want::Some { start, end, bytes_max } => log.read(start, end, bytes_max),
-            Want::Batches { at_most, end, bytes_max } => {
-                read_batches(log, at_most, end, bytes_max)
-            }
+            Want::Batches { at_most, end, bytes_max } => read_batches(log, at_most, end, bytes_max),
         };
         LoadReply { request: self, entries }
     }

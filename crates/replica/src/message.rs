@@ -31,7 +31,7 @@ pub enum Message {
 }
 
 /// Names the way from an origin to the leader of a term.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Route {
     /// The identity of the origin's log.
     pub origin: Identity,

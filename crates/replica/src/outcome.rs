@@ -81,7 +81,9 @@ pub enum Refused {
     Deadline,
     /// The leader changed, the entries are surely not in the log, and a later call of this node already went
     /// to the next leader: to go there now would break the order of calls.
-    #[error("the leader changed and a later call was faster; append again if the order does not matter")]
+    #[error(
+        "the leader changed and a later call was faster; append again if the order does not matter"
+    )]
     Overtaken,
     /// The node stops.
     #[error("the node stops; call another one")]
