@@ -72,7 +72,9 @@ pub enum LogError {
     #[error("{} is not a log of ours", .0.display())]
     NotALog(PathBuf),
     /// The name can't be part of a file name.
-    #[error("{0:?} can't name a log: use 1 to 128 bytes without slashes or control characters, not beginning with a dot")]
+    #[error(
+        "{0:?} can't name a log: use 1 to 128 bytes without slashes or control characters, not beginning with a dot"
+    )]
     BadName(String),
     /// Options that do not fit each other.
     #[error("bad log options: {0}")]
@@ -86,7 +88,9 @@ pub enum LogError {
         got: Seq,
     },
     /// A term went down along the log, or a stored term or vote would be taken back.
-    #[error("term {got} can't follow term {newest}: terms never go down, and a vote is never changed within its term")]
+    #[error(
+        "term {got} can't follow term {newest}: terms never go down, and a vote is never changed within its term"
+    )]
     WrongTerm {
         /// The newest term so far.
         newest: Term,

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use tinyraftplus_core::{Configuration, EntryId, HardState, Identity, Restored, Seq, Term};
 
 use crate::LogError;
+#[cfg(doc)]
+use crate::LogExt;
 
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +74,7 @@ pub struct LogStats {
 
 /// A durable log. Calls block until the disk is done; one writer owns it.
 ///
-/// For use without Raft, `LogExt` has the everyday calls.
+/// For use without Raft, [`LogExt`] has the everyday calls.
 pub trait Log: Send + 'static {
     /// Which log this is; drawn when it was created.
     fn identity(&self) -> Identity;
