@@ -351,7 +351,7 @@ fn a_call_that_was_given_up_leaves_no_gap() {
 fn too_much_is_refused_and_nothing_is_left_behind() {
     let mut cluster = Cluster::new(3, |options| {
         options.calls_max = 4;
-        options.calls_bytes_max = 100;
+        options.calls_bytes_max = 4 * 33;
         options.batch_bytes_max = 50;
         options.entry_bytes_max = 40;
     });
@@ -367,7 +367,7 @@ fn too_much_is_refused_and_nothing_is_left_behind() {
     let large = vec![bytes(&"x".repeat(30)); 2];
     let call = cluster.call(follower, Request::Append { payloads: large });
     assert!(matches!(cluster.outcome(call), Outcome::Refused(Refused::TooLarge { limit: 50, .. })));
-    let most = Request::Append { payloads: vec![bytes(&"x".repeat(25)); 2] };
+    let most = Request::Append { payloads: vec![bytes(&"x".repeat(25)); 1] };
     let calls = [0, 1, 2].map(|_| cluster.call(follower, most.clone()));
     assert_eq!(cluster.outcome(calls[2]), Outcome::Refused(Refused::Busy));
     cluster.committed(calls[1]);
