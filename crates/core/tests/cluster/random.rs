@@ -101,6 +101,16 @@ impl Run {
     }
 
     fn time(&mut self) {
+        if self.random.once_in(10) {
+            // A process that was asleep: everybody else's deadlines pass, or its own, by far.
+            let node = self.any();
+            if let Some(core) = &self.cluster.node(node).core
+                && core.wake_at() < Time::NEVER
+            {
+                self.cluster.wake(node);
+            }
+            return;
+        }
         let wakes = self.cluster.nodes.iter();
         let next = wakes.filter_map(|(&id, n)| Some((n.core.as_ref()?.wake_at(), id))).min();
         let Some((at, node)) = next.filter(|(at, _)| *at < Time::NEVER) else {
@@ -156,6 +166,14 @@ impl Run {
             let (from, to) = (self.any(), self.any());
             let up = self.random.once_in(3);
             self.cluster.link(from, to, up);
+            if self.random.once_in(2) {
+                // All of its links, in both directions: a leader that goes on believing in itself.
+                let node = self.cluster.leader().unwrap_or(from);
+                for other in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+                    self.cluster.link(node, other, up);
+                    self.cluster.link(other, node, up);
+                }
+            }
         }
     }
 
