@@ -306,6 +306,10 @@ impl<D: Disk> Log for FsLog<D> {
         self.state.terms.last()
     }
 
+    fn group_bytes_max(&self) -> u64 {
+        self.group_bytes_max
+    }
+
     fn stats(&self) -> LogStats {
         let Range { start, end } = Log::bounds(self);
         LogStats {
