@@ -142,4 +142,10 @@ pub trait LogRead: Send + Sync {
 
     /// The positions that can be read now, half-open.
     fn bounds(&self) -> Range<Seq>;
+
+    /// How often entries were dropped, by a trim or a reset.
+    fn drops(&self) -> u64;
+
+    /// Entries before this are still those that were there when [`LogRead::drops`] was `drops`.
+    fn kept_since(&self, drops: u64) -> Seq;
 }

@@ -225,8 +225,13 @@ fn group_tail_missing() {
     ];
     let (disk, before, after) = in_flight(&group);
     let sectors = disk.doubts().len() as u64;
-    assert!(sectors > 1000);
-    for keep in (0..=sectors).step_by(37).chain([1, 2, sectors - 1, sectors]) {
+    assert!(sectors > 1000, "{sectors}");
+    for keep in (0..=sectors)
+        .step_by(37)
+        .chain([1, 2, sectors - 1, sectors])
+        .chain(595..610)
+        .chain(sectors - 20..sectors)
+    {
         let torn = disk.fork();
         let mut count = 0;
         torn.power_loss_choosing(|_, _| {
@@ -269,7 +274,8 @@ fn payload_of_zeros() {
 fn idle_mark_lost() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk);
-    log.append("a").unwrap();
+    // As long as it takes for the mark to be the last in its sector.
+    log.append(noise(2, 220)).unwrap();
     let before = Model::of(&log);
     log.mark().unwrap();
     disk.crash_after(1);

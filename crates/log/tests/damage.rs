@@ -119,7 +119,7 @@ fn bit_flip_under_an_open_log() {
     assert_eq!(log.iter(..).map(Result::unwrap).count(), 2);
 }
 
-/// The length of entry 50 of 100. Fails if a length is believed before the header's checksum holds.
+/// The length of entry 50 of 100. Fails like `bit_flip_middle`.
 #[test]
 fn bit_flip_length() {
     let disk = SimDisk::new();
