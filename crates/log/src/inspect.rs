@@ -74,6 +74,7 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
                     frames.push(frame);
                 }
             }
+            true
         })
         .map_err(|error| failed("read", error))?;
     let mut bodies = Window::new(&file, AHEAD_BYTES);
