@@ -310,7 +310,7 @@ impl<D: Disk> Log for FsLog<D> {
         let Range { start, end } = Log::bounds(self);
         LogStats {
             entries: end.since(start),
-            bytes: self.space.bytes(),
+            bytes: self.space.bytes,
             end,
             syncs: self.syncs,
             index_bytes: look(&self.shared).index.bytes(),

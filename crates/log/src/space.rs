@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Space {
     /// Up to here the file is durably there.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Made at a time.
     step: u64,
     /// Held back for what a full disk must not stop.
@@ -25,10 +25,6 @@ pub(crate) struct Space {
 impl Space {
     pub(crate) const fn new(bytes: u64, step: u64, reserve: u64) -> Self {
         Self { bytes, step, reserve }
-    }
-
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Makes space up to `end`, and the reserve beyond it. What is `urgent` may use up the reserve.

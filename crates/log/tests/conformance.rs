@@ -1,5 +1,7 @@
 //! What every log must do, whatever it is made of.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -235,7 +237,7 @@ fn hard_state_never_goes_back(log: &mut Dyn) {
     };
     log.write(&[both]).unwrap();
     assert_eq!(log.restored().hard_state, hard(4, None));
-    assert_eq!(log.restored().configuration, Some(configuration));
+    assert_eq!(log.restored().configuration.as_deref(), Some(&configuration));
     assert_eq!(payloads(log), ["a"]);
     // Standalone appends carry on in the newest term.
     log.append("b").unwrap();

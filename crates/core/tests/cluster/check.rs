@@ -96,8 +96,14 @@ impl Checker {
             MessageBody::Accepted { matched, .. } => {
                 assert!(*matched <= disk.end(), "{from} acknowledges before it is durable");
             }
-            MessageBody::Append { .. }
-            | MessageBody::VoteReply { granted: false }
+            MessageBody::Append { prev, entries, .. } => {
+                let before = prev.and_then(|prev| self.known.get(&prev));
+                assert!(
+                    entries.is_empty() || before.is_none_or(|(entry, _)| entry.ends_batch),
+                    "{from} splits a batch"
+                );
+            }
+            MessageBody::VoteReply { granted: false }
             | MessageBody::PreVoteReply { granted: false }
             | MessageBody::Rejected { .. } => {}
         }
@@ -140,7 +146,7 @@ impl Checker {
     }
 
     /// The state machine sees what is committed and on this disk, whole batches, without a gap.
-    pub(crate) fn apply(&mut self, node: &Node, span: &Span) {
+    pub(crate) fn apply(node: &Node, span: &Span) {
         assert_eq!(span.start, node.applied, "a gap in what is applied");
         assert!(node.disk.read(span).is_some(), "applied before it is on this disk");
         let last = node.disk.entry(span.end.before().unwrap()).unwrap();

@@ -144,6 +144,8 @@ pub(crate) struct Cluster {
     pub(crate) transcript: Option<Vec<String>>,
     /// Letters from the one to the other are lost.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Disks that finish nothing.
+    pub(crate) stuck: BTreeSet<NodeId>,
     next_ticket: u64,
 }
 
@@ -185,6 +187,7 @@ impl Cluster {
             check: Checker::default(),
             transcript: None,
             cut: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             next_ticket: 1,
         };
         for &id in &ids {
@@ -397,7 +400,7 @@ impl Cluster {
             if let Some(lines) = &mut self.transcript {
                 lines.push(format!("{id} apply {}..{}", span.start, span.end));
             }
-            self.check.apply(node, &span);
+            Checker::apply(node, &span);
             node.applied = span.end;
         }
         for (ticket, resolution) in resolve {
@@ -436,6 +439,39 @@ impl Cluster {
     pub(crate) fn deliver(&mut self, at: usize) {
         let Letter { from, to, message } = self.flying.remove(at).unwrap();
         self.step(to, Input::Receive { from, message });
+    }
+
+    /// Everything under way from the one to the other arrives; what that causes does not.
+    pub(crate) fn deliver_all(&mut self, from: NodeId, to: NodeId) {
+        let (chosen, rest) = std::mem::take(&mut self.flying)
+            .into_iter()
+            .partition(|letter| (letter.from, letter.to) == (from, to));
+        self.flying = rest;
+        let chosen: VecDeque<Letter> = chosen;
+        for Letter { from, to, message } in chosen {
+            self.step(to, Input::Receive { from, message });
+        }
+    }
+
+    /// A message that nobody sent, or that somebody sent long ago, arrives.
+    pub(crate) fn inject(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        term: u64,
+        body: MessageBody<String>,
+    ) {
+        let (of, at) = (self.node(from).disk.identity, self.node(to).disk.identity);
+        let message = Message { from: of, to: Some(at), term: Term::new(term), body };
+        self.step(to, Input::Receive { from, message });
+    }
+
+    /// What a node has sent, which then never arrives.
+    pub(crate) fn take_sent_by(&mut self, from: NodeId) -> VecDeque<Letter> {
+        let (chosen, rest) =
+            std::mem::take(&mut self.flying).into_iter().partition(|letter| letter.from == from);
+        self.flying = rest;
+        chosen
     }
 
     /// Time passes until a node wants to be woken, and it is.
@@ -477,7 +513,7 @@ impl Cluster {
             let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
             let mut busy = false;
             for id in ids {
-                busy |= self.persist(id) || self.load(id, true);
+                busy |= (!self.stuck.contains(&id) && self.persist(id)) || self.load(id, true);
             }
             if !self.flying.is_empty() {
                 self.deliver(0);
@@ -517,6 +553,15 @@ impl Cluster {
             }
         }
         holds(self)
+    }
+
+    /// Lets a node that leads already step down for lack of a quorum, and be elected again.
+    pub(crate) fn elect_by_campaign(&mut self, id: NodeId) {
+        self.now = self.now + self.node(id).options.election_timeout * 3;
+        self.wake(id);
+        assert_ne!(self.core(id).role(), Role::Leader);
+        self.flying.clear();
+        self.elect(id);
     }
 
     /// Makes that node the leader, with the votes of all that it reaches.

@@ -10,8 +10,18 @@
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod elections;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+mod reads;
+#[cfg(test)]
+mod replication;
+#[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod show;
+#[cfg(test)]
+mod strangers;

@@ -75,18 +75,14 @@ pub(crate) fn message(message: &Message<String>) -> String {
 }
 
 pub(crate) fn job(job: &Persist<String>) -> String {
-    let mut text = format!("#{}", job.job);
-    if let Some(hard_state) = job.hard_state {
-        text += &format!(" term={}", hard_state.term);
-        text += &hard_state.vote.map_or_else(String::new, |v| format!(" vote={}", identity(v)));
-    }
-    if let Some(c) = &job.configuration {
-        text += &format!(" members={}", configuration(c));
-    }
-    if let Some(end) = job.trim {
-        text += &format!(" trim={end}");
-    }
-    text + &entries(&job.append)
+    let hard_state = job.hard_state.map(|hard_state| {
+        let vote = hard_state.vote.map(|vote| format!(" vote={}", identity(vote)));
+        format!(" term={}{}", hard_state.term, vote.unwrap_or_default())
+    });
+    let members = job.configuration.as_ref().map(|c| format!(" members={}", configuration(c)));
+    let trim = job.trim.map(|end| format!(" trim={end}"));
+    let parts = [hard_state, members, trim].map(Option::unwrap_or_default).concat();
+    format!("#{}{parts}{}", job.job, entries(&job.append))
 }
 
 pub(crate) fn resolution(resolution: &Resolution) -> String {
@@ -106,10 +102,12 @@ pub(crate) fn resolution(resolution: &Resolution) -> String {
 }
 
 pub(crate) fn event(id: NodeId, node: &Node, event: &Event) -> String {
-    match event {
-        Event::Changed => status(id, node),
-        Event::Malformed { from, what } => format!("{id} drops a message: {from} {what}"),
-        event => format!("{id} event {event:?}"),
+    if *event == Event::Changed {
+        status(id, node)
+    } else if let Event::Malformed { from, what } = event {
+        format!("{id} drops a message: {from} {what}")
+    } else {
+        format!("{id} event {event:?}")
     }
 }
 
