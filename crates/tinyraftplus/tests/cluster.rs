@@ -1,4 +1,6 @@
 //! Clusters of real nodes: threads, files and the clock.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -153,9 +155,9 @@ async fn all_nodes_are_closed_and_opened_again() {
     for round in 0..2 {
         for node in &cluster.nodes {
             if round == 0 {
-                node.close().await.unwrap()
+                node.close().await.unwrap();
             } else {
-                node.kill().await
+                node.kill().await;
             }
             node.close().await.unwrap();
             assert!(!node.status().open);
@@ -198,32 +200,37 @@ async fn concurrent_clients_each_commit_once_and_in_order() {
     cluster.close().await;
 }
 
-/// `waiters_dropped`: a node is closed, and the leader killed, with calls in flight. Every future ends, and
-/// says truthfully whether anything may have happened. Fails if `end` does not step the replica with `Stop`.
+/// `waiters_dropped`: the leader is killed and the others closed with calls in flight. Every future ends, and
+/// what was refused is not in any log afterwards. Fails if `end` does not step the replica with `Stop`, and so
+/// refuses what may have left.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiters_dropped() {
-    let cluster = Cluster::open(3).await;
+    let mut cluster = Cluster::open(3).await;
     let leader = cluster.leader().await;
     let mut calls = Vec::new();
-    for node in &cluster.nodes {
-        for _ in 0..50 {
+    for (at, node) in cluster.nodes.iter().enumerate() {
+        for number in 0..100 {
             let (append, read) = (node.clone(), node.clone());
             calls.push(tokio::spawn(async move {
-                append.append("x").await.err().map(|error| error.effect())
+                let payload = format!("{at}:{number}");
+                append.append(payload.clone()).await.err().map(|error| (payload, error.effect()))
             }));
             calls.push(tokio::spawn(async move {
-                read.read("count").await.err().map(|error| error.effect())
+                read.read("count").await.err().map(|error| ("a read".to_owned(), error.effect()))
             }));
         }
     }
-    let (killed, closed) = (cluster.nodes[leader].clone(), cluster.nodes[(leader + 1) % 3].clone());
-    killed.kill().await;
-    closed.close().await.unwrap();
-    // No quorum is left; what the third has sent is unknown at its deadline. All others end at once.
+    // In flight: in the leader's log, or on the way there.
+    cluster.nodes[leader].wait(|status| status.durable > Seq::new(1)).await.unwrap();
+    cluster.nodes[leader].kill().await;
+    cluster.nodes[(leader + 1) % 3].close().await.unwrap();
     cluster.nodes[(leader + 2) % 3].close().await.unwrap();
+    let mut refused = BTreeSet::new();
     for call in calls {
         let ended = tokio::time::timeout(Duration::from_secs(20), call).await;
-        ended.expect("a call hangs").unwrap();
+        if let Some((payload, Effect::None)) = ended.expect("a call hangs").unwrap() {
+            refused.insert(Bytes::from(payload));
+        }
     }
     for node in &cluster.nodes {
         match node.append("late").await {
@@ -232,6 +239,34 @@ async fn waiters_dropped() {
         }
         assert!(node.wait(|_| false).await.is_err());
     }
+    for at in 0..3 {
+        cluster.reopen(at).await;
+    }
+    let end = cluster.nodes[0].read("count").await.unwrap().seq.after();
+    let entries = cluster.nodes[0].entries(Seq::ZERO..end, u64::MAX).await.unwrap();
+    let lied: Vec<_> = entries.iter().filter(|e| refused.contains(&e.payload)).collect();
+    assert!(lied.is_empty(), "refused and committed: {lied:?}");
+    cluster.close().await;
+}
+
+/// A call whose write hangs ends when the node is closed, and is not said to have done nothing. Fails if `end`
+/// does not step the replica with `Stop`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_holds_up_nobody() {
+    let (release, gate) = std::sync::mpsc::channel();
+    let open = move || {
+        let log = MemLog::new(LogOptions::default())?;
+        Ok(Failing { log, has_failed: false, gate: Some(gate) })
+    };
+    let builder = quick(RaftNode::builder(1, [1])).log(open);
+    let node = builder.close_timeout(Duration::from_millis(50)).open().await.unwrap();
+    node.append("x").await.unwrap();
+    let hangs = node.clone();
+    let call = tokio::spawn(async move { hangs.append("hang").await });
+    node.wait(|status| status.calls == 1).await.unwrap();
+    node.close().await.unwrap();
+    assert_eq!(call.await.unwrap().unwrap_err().effect(), Effect::Possible);
+    release.send(()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,45 +334,58 @@ async fn a_failed_state_machine_stops_the_node() {
     }
 }
 
-/// A log whose writes fail after a while.
-struct Failing(MemLog, u32);
+/// A log that fails or hangs when it is told to.
+struct Failing {
+    log: MemLog,
+    has_failed: bool,
+    gate: Option<std::sync::mpsc::Receiver<()>>,
+}
 
 impl Log for Failing {
     fn write(&mut self, group: &[tinyraftplus_log::Write]) -> Result<(), LogError> {
-        if group.iter().any(|write| write.append.iter().any(|entry| entry.payload == "fail")) {
-            self.1 += 1;
+        let has = |what: &str| {
+            group.iter().any(|write| write.append.iter().any(|entry| entry.payload == what))
+        };
+        if has("hang")
+            && let Some(gate) = self.gate.take()
+        {
+            let _ = gate.recv();
         }
-        if self.1 > 0 { Err(LogError::Poisoned) } else { self.0.write(group) }
+        self.has_failed |= has("fail");
+        if self.has_failed { Err(LogError::Poisoned) } else { self.log.write(group) }
     }
     fn identity(&self) -> tinyraftplus_core::Identity {
-        self.0.identity()
+        self.log.identity()
     }
     fn restored(&self) -> tinyraftplus_core::Restored {
-        self.0.restored()
+        self.log.restored()
     }
     fn reader(&self) -> Arc<dyn tinyraftplus_log::LogRead> {
-        self.0.reader()
+        self.log.reader()
     }
     fn bounds(&self) -> std::ops::Range<Seq> {
-        self.0.bounds()
+        self.log.bounds()
     }
     fn hard_state(&self) -> tinyraftplus_core::HardState {
-        self.0.hard_state()
+        self.log.hard_state()
     }
     fn last(&self) -> Option<tinyraftplus::EntryId> {
-        self.0.last()
+        self.log.last()
     }
     fn stats(&self) -> tinyraftplus_log::LogStats {
-        self.0.stats()
+        self.log.stats()
     }
     fn close(&mut self) -> Result<(), LogError> {
-        self.0.close()
+        self.log.close()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_log_stops_the_node() {
-    let open = || MemLog::new(LogOptions::default()).map(|log| Failing(log, 0));
+    let open = || {
+        let log = MemLog::new(LogOptions::default())?;
+        Ok(Failing { log, has_failed: false, gate: None })
+    };
     let node = quick(RaftNode::builder(1, [1])).log(open).open().await.unwrap();
     node.append("x").await.unwrap();
     let error = node.append("fail").await.unwrap_err();
