@@ -103,7 +103,7 @@ impl Disk {
         let identity = Identity::new(self.identity);
         let mut restored = Restored::empty(identity);
         restored.hard_state = self.hard_state;
-        restored.configuration = self.configuration.clone();
+        restored.configuration.clone_from(&self.configuration);
         restored.terms = terms;
         restored
     }
