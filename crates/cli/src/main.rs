@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod out;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: can't start the async runtime: {error}");
+            out::error_line(format_args!("error: can't start the async runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            out::error_line(format_args!("error: {error}"));
             error.exit_code()
         }
     }

@@ -53,17 +53,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let mut rows = Vec::new();
     let mut add = |row: Row| {
         if !args.json {
-            println!("{row}");
+            crate::out::line(format_args!("{row}"));
         }
         rows.push(row);
     };
     if !args.json {
-        println!(
+        crate::out::line(format_args!(
             "{} bytes an entry, synced before it is acknowledged, {} s a row\n{}",
             args.payload,
             args.seconds,
             Row::HEADER
-        );
+        ));
     }
     // The limit is measured before and after: on a shared machine it moves.
     add(disk::one_file(dir.path(), args.payload, time)?);
@@ -74,10 +74,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     add(disk::three_files(dir.path(), args.payload, time)?);
     if args.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
-        println!(
+        crate::out::line(format_args!(
             "{}",
             serde_json::json!({ "payload_bytes": args.payload, "durable": true, "nodes": 3, "rows": rows })
-        );
+        ));
     }
     Ok(())
 }

@@ -48,12 +48,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     story.end();
     let report = report?;
     if args.json {
-        println!("{}", report.json());
+        crate::out::line(format_args!("{}", report.json()));
     } else {
-        println!("{report}");
+        crate::out::line(format_args!("{report}"));
         match &args.dir {
-            Some(dir) => println!("The logs are in {}.", dir.display()),
-            None => println!("The temporary directory is removed; --dir DIR keeps the logs."),
+            Some(dir) => crate::out::line(format_args!("The logs are in {}.", dir.display())),
+            None => crate::out::line(format_args!(
+                "The temporary directory is removed; --dir DIR keeps the logs."
+            )),
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ impl Story {
 
     pub(crate) fn say(&self, what: fmt::Arguments<'_>) {
         if !self.silent {
-            self.bar.suspend(|| println!("{what}"));
+            self.bar.suspend(|| crate::out::line(format_args!("{what}")));
         }
     }
 
