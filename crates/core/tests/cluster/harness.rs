@@ -403,8 +403,9 @@ impl Cluster {
             Checker::apply(node, &span);
             node.applied = span.end;
         }
+        let term = node.core.as_ref().map_or(Term::ZERO, Core::term);
         for (ticket, resolution) in resolve {
-            self.check.resolved(ticket, &resolution);
+            self.check.resolved(ticket, &resolution, term);
             self.answers.push((id, ticket, resolution));
         }
         self.events.extend(events.into_iter().map(|event| (id, event)));
