@@ -45,3 +45,8 @@ pub use tinyraftplus_log::{
 };
 pub use tinyraftplus_net::{InProcess, Inbox, Transport};
 pub use tinyraftplus_replica::{Effect, Message, Refused, ReplicaOptions, StartError, Unknown};
+
+/// What the README shows must compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
