@@ -69,8 +69,8 @@ async fn tell(
 ) -> Result<Report, Error> {
     let mut report = Report::new(cluster.count(), lines);
     story.say(format_args!(
-        "Starting {} nodes, each with a log of its own in {}.",
-        cluster.count(),
+        "Starting {}, each with a log of its own in {}.",
+        nodes(cluster.count()),
         cluster.dir().display()
     ));
     cluster.start_all().await?;
@@ -130,6 +130,10 @@ async fn tell(
         report.logs.push(found);
     }
     Ok(report)
+}
+
+fn nodes(count: u64) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 
 /// Where the logs go.
