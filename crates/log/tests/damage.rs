@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use common::{
@@ -118,7 +119,7 @@ fn bit_flip_under_an_open_log() {
     assert_eq!(log.iter(..).map(Result::unwrap).count(), 2);
 }
 
-/// The length of entry 50 of 100. Fails if a length is believed before the header's checksum holds.
+/// The length of entry 50 of 100. Fails like `bit_flip_middle`.
 #[test]
 fn bit_flip_length() {
     let disk = SimDisk::new();
@@ -206,10 +207,14 @@ fn damaged_hard_state() {
             }
         }
         let both = disk.fork();
-        copies.iter().for_each(|&copy| flip(&both, copy));
+        for &copy in &copies {
+            flip(&both, copy);
+        }
         assert!(matches!(try_open(&both), Err(LogError::Corrupt { .. })));
         let both = disk.fork();
-        copies.iter().for_each(|&copy| blank(&both, copy));
+        for &copy in &copies {
+            blank(&both, copy);
+        }
         match try_open(&both) {
             Err(LogError::Corrupt { .. }) => assert!(marked),
             // Both sectors read as never written, and nothing proves otherwise: `docs/format.md` lists it.
@@ -229,7 +234,7 @@ fn lost_write() {
         let damaged = disk.fork();
         damaged
             .edit(FILE, |bytes| {
-                bytes[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(0)
+                bytes[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(0);
             })
             .unwrap();
         let error =
@@ -238,8 +243,8 @@ fn lost_write() {
     }
 }
 
-/// Valid frames at each other's place, or of another log at the same place. Fails if a frame does not say
-/// which log it belongs to, where, and what comes before.
+/// Valid frames at each other's place, or of another log at the same place. Fails if a frame neither says
+/// which log it belongs to nor what comes before it: either is enough.
 #[test]
 fn swapped_frames() {
     let make = |seed| {
@@ -280,7 +285,8 @@ fn swapped_frames() {
     }
 }
 
-/// Valid frames lie after the end: old ones of this log, and another log's. Fails like `swapped_frames`.
+/// Valid frames lie after the end: old ones of this log, and another log's. Fails if a frame says neither
+/// where it lies nor what comes before it.
 #[test]
 fn recycled_bytes() {
     let (disk, model) = mixed();
@@ -364,7 +370,7 @@ fn foreign_bytes() {
             let field = usize::try_from(4 + rng.below(29) * 4).unwrap();
             let value = if rng.below(2) == 0 { rng.next() } else { rng.below(20) };
             forge(&damaged, position, |header| {
-                header[field..field + 4].copy_from_slice(&value.to_le_bytes()[..4])
+                header[field..field + 4].copy_from_slice(&value.to_le_bytes()[..4]);
             });
         } else {
             let start = rng.below(bytes - 600);

@@ -334,6 +334,7 @@ impl NodeBuilder {
             waiting: BTreeMap::new(),
             next_call: 0,
             writes: VecDeque::new(),
+            syncs: 0,
             stall_limit: self.stall_timeout,
             stalled: 0,
             close_timeout: self.close_timeout,
@@ -361,5 +362,6 @@ fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
         head: None,
         peers: Vec::new(),
         calls: 0,
+        syncs: 0,
     }
 }

@@ -84,6 +84,8 @@ pub(crate) struct Driver {
     pub(crate) next_call: u64,
     /// Writes that are not durable yet, and when they were handed out.
     pub(crate) writes: VecDeque<(u64, Time)>,
+    /// How often the log has synced.
+    pub(crate) syncs: u64,
     pub(crate) stall_limit: Duration,
     /// The newest write that was reported as stalled.
     pub(crate) stalled: u64,
@@ -156,7 +158,8 @@ impl Driver {
 
     fn reported(&mut self, report: Report) -> Result<Option<Happening>, StopReason> {
         Ok(Some(match report {
-            Report::Persisted { job } => {
+            Report::Persisted { job, syncs } => {
+                self.syncs = syncs;
                 while self.writes.pop_front_if(|(written, _)| *written <= job).is_some() {}
                 Happening::Persisted { job }
             }
@@ -282,6 +285,7 @@ impl Driver {
                 now.head.map(|head| Head { id: head.id, kind: head.kind, payload: head.payload });
             status.peers = now.peers;
             status.calls = now.calls;
+            status.syncs = self.syncs;
         });
     }
 

@@ -43,6 +43,8 @@ pub struct Status {
     pub peers: Vec<(NodeId, PeerStatus)>,
     /// How many calls of this node are under way.
     pub calls: usize,
+    /// How often its log was synced since it was opened: once for each group of writes.
+    pub syncs: u64,
 }
 
 impl Status {

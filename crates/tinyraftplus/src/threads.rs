@@ -30,7 +30,7 @@ const SPACE_RETRY: Duration = Duration::from_millis(200);
 /// What a thread reports to the driver.
 #[derive(Debug)]
 pub(crate) enum Report {
-    Persisted { job: u64 },
+    Persisted { job: u64, syncs: u64 },
     NoSpace { job: u64, what: String },
     Loaded(LoadReply),
     Applied { results: Vec<Bytes> },
@@ -156,7 +156,8 @@ fn write_all(
                 Err(error) => return Err(error),
             }
         }
-        if reports.blocking_send(Report::Persisted { job: last }).is_err() {
+        if reports.blocking_send(Report::Persisted { job: last, syncs: log.stats().syncs }).is_err()
+        {
             return Ok(());
         }
     }

@@ -48,14 +48,18 @@ fn vote_forgotten_on_restart() {
 #[test]
 fn vote_cleared_on_leader_change() {
     let mut cluster = Cluster::formed(3);
-    cluster.elect(id(1));
-    cluster.partition(&[]);
+    cluster.inject(id(1), id(2), 1, vote(None));
+    cluster.persist(id(2));
+    assert!(granted(&mut cluster, 2));
+    let heartbeat =
+        MessageBody::Append { prev: None, entries: Vec::new(), committed: Seq::ZERO, round: 0 };
+    cluster.inject(id(1), id(2), 1, heartbeat);
+    assert_eq!(cluster.core(id(2)).leader(), Some(id(1)));
     cluster.wake(id(2));
     assert_eq!(cluster.core(id(2)).leader(), None);
-    let last = cluster.core(id(2)).terms().last();
-    cluster.inject(id(3), id(2), 1, vote(last));
-    while cluster.persist(id(2)) {}
-    assert!(!granted(&mut cluster, 2));
+    cluster.inject(id(3), id(2), 1, vote(None));
+    cluster.persist(id(2));
+    assert!(!granted(&mut cluster, 2), "two votes in one term");
 }
 
 /// A vote leaves only when it is durable. Fails if `on_vote` sends with `send` instead of `send_after`.
@@ -218,4 +222,26 @@ fn rebootstrap_after_wipe() {
     }
     assert_eq!(cluster.core(id(1)).role(), Role::Learner);
     assert!(cluster.events.contains(&(id(1), Event::Wiped)));
+}
+
+/// A node was started with another first position after the founder had counted it in. The configuration
+/// decides where the log begins. Fails if `configure` leaves an empty log where it is.
+#[test]
+fn configuration_decides_where_the_log_begins() {
+    let mut cluster = Cluster::unformed(2);
+    cluster.wake(id(1));
+    cluster.deliver_all(id(1), id(2));
+    cluster.deliver_all(id(2), id(1));
+    cluster.crash(id(2), 0);
+    let node = cluster.nodes.get_mut(&id(2)).unwrap();
+    node.options.first_seq = Seq::new(10);
+    node.disk.start = Seq::new(10);
+    cluster.start(id(2));
+    let node = cluster.nodes.get_mut(&id(2)).unwrap();
+    node.applied = Seq::ZERO;
+    cluster.settle();
+    cluster.elect(id(1));
+    assert_eq!(cluster.core(id(2)).committed(), Seq::new(1));
+    cluster.restart(id(2));
+    assert_eq!(cluster.core(id(2)).terms().start(), Seq::ZERO);
 }

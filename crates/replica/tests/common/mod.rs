@@ -133,6 +133,15 @@ impl LogRead for Disk {
     fn bounds(&self) -> Range<Seq> {
         Seq::ZERO..self.end()
     }
+
+    // Only iterators ask, and a replica has none.
+    fn drops(&self) -> u64 {
+        0
+    }
+
+    fn kept_since(&self, _drops: u64) -> Seq {
+        self.end()
+    }
 }
 
 impl Cluster {
