@@ -206,6 +206,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let mut whole = Whole::default();
         let mut first: Option<Frame> = None;
         loop {
+            if first.is_some() && at + FRAME_HEADER_BYTES > self.file_bytes {
+                return Ok(Read::Fault(Self::cut_short(position)));
+            }
             let (frame, sum) = match self.slot(at)? {
                 Slot::Frame(frame, sum) => (frame, sum),
                 other @ (Slot::Blank | Slot::Bad(_)) => {
@@ -238,6 +241,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             if frame.has(flags::COPIED) {
                 let copy = frame.copy(sum);
                 let (bytes, sum) = copy.encode(self.tag);
+                if copy.body() > self.file_bytes {
+                    return Ok(Read::Fault(Self::cut_short(position)));
+                }
                 match self.slot(at)? {
                     Slot::Frame(found, _) if found == copy => {}
                     Slot::Frame(..) => {
@@ -304,9 +310,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             why: "a sector of its last group was never written",
             torn: true,
         };
-        if frame.body_end() > self.file_bytes && frame.body_bytes > 0 {
-            // Space is there before a frame enters it, so a frame beyond it can only be a torn one.
-            return Ok(Err(torn));
+        if frame.body_end() > self.file_bytes {
+            return Ok(Err(Self::cut_short(frame.position)));
         }
         let bytes = self
             .window
@@ -324,6 +329,12 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             why: "the body of a frame makes no sense",
             ..torn
         }))
+    }
+
+    /// Space is durably there before a frame enters it, so no crash leaves a group that the file is too short
+    /// for.
+    const fn cut_short(at: u64) -> Fault {
+        Fault { at, why: "the file ends in the middle of a group: it was cut short", torn: false }
     }
 
     /// Looks at everything from the damaged group on.
