@@ -383,8 +383,12 @@ fn faults_upon_faults() {
             );
             model = found;
             others.clear();
-            match rng.below(6) {
+            match rng.below(7) {
                 0 => disk.fail_sync(rng.below(6), io::ErrorKind::Other),
+                4 => {
+                    let survivors = SimRng::new(rng.next());
+                    disk.fail_sync_partly(rng.below(6), io::ErrorKind::Other, survivors);
+                }
                 1 => disk.fail_write(rng.below(6), io::ErrorKind::Other),
                 2 => disk.fail_write(rng.below(6), io::ErrorKind::StorageFull),
                 3 => disk.set_capacity(Some(disk.bytes_used() + rng.below(6000))),
@@ -424,8 +428,12 @@ fn faults_upon_faults() {
             }
             // Openings that fail, in every way, one after the other.
             while rng.below(3) > 0 {
-                match rng.below(4) {
+                match rng.below(5) {
                     0 => disk.fail_sync(rng.below(4), io::ErrorKind::Other),
+                    3 => {
+                        let survivors = SimRng::new(rng.next());
+                        disk.fail_sync_partly(rng.below(4), io::ErrorKind::Other, survivors);
+                    }
                     1 => disk.fail_write(rng.below(4), io::ErrorKind::Other),
                     2 => disk.set_capacity(Some(disk.bytes_used())),
                     _ => disk.crash_after(rng.below(12)),

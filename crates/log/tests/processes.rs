@@ -12,6 +12,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use common::{Model, NAME, append, entry, hard, noise, options, reset, trim, vote};
@@ -159,6 +160,44 @@ fn one_file_with_two_names() {
     symlink(other.path().join("far.log"), dir.path().join("d.log")).unwrap();
     FsLog::open(dir.path(), "d", small()).unwrap().0.append("d").unwrap();
     assert_eq!(FsLog::open(other.path(), "far", small()).unwrap().0.end().get(), 1);
+}
+
+/// Many open one log at once: each time one has it, the others are told so, and nobody waits for ever. Fails if
+/// the lock is given back before the log is closed, or not at all.
+#[test]
+fn many_openers() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.log"), "").unwrap();
+    fs::hard_link(dir.path().join("a.log"), dir.path().join("b.log")).unwrap();
+    let open = AtomicU64::new(0);
+    let total: u64 = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..6_usize)
+            .map(|number| {
+                let (dir, open) = (dir.path(), &open);
+                scope.spawn(move || {
+                    let mut appended = 0;
+                    for round in 0..60 {
+                        match FsLog::open(dir, ["a", "b"][number % 2], small()) {
+                            Ok((mut log, _)) => {
+                                assert_eq!(open.fetch_add(1, Ordering::SeqCst), 0);
+                                log.append("x").unwrap();
+                                appended += 1;
+                                assert_eq!(open.fetch_sub(1, Ordering::SeqCst), 1);
+                                if round % 2 == 0 {
+                                    log.close().unwrap();
+                                }
+                            }
+                            Err(error) => assert!(matches!(error, LogError::Locked(_)), "{error}"),
+                        }
+                    }
+                    appended
+                })
+            })
+            .collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).sum()
+    });
+    assert!(total > 0);
+    assert_eq!(FsLog::open(dir.path(), "a", small()).unwrap().0.end().get(), total);
 }
 
 /// Things that are no file, or not there any more: an error, and no hanging, no panic.
