@@ -238,6 +238,7 @@ impl<F: DiskFile> Settle<'_, F> {
                         bytes: void.end - void.begin,
                         why: "an opening cut its last group off, and did not finish",
                     });
+                    recovery.hard_state_rescued = void.rescued;
                 }
                 void
             }
@@ -271,7 +272,7 @@ impl<F: DiskFile> Settle<'_, F> {
         self.target.sync()?;
         (self.scan.prev, self.scan.position) = (prev, end);
         self.scan.index.break_off();
-        Ok(Void { begin, end: place.position, groups: 0 })
+        Ok(Void { begin, end: place.position, rescued: tear.hard.is_some(), groups: 0 })
     }
 
     /// Step 2, the mark.

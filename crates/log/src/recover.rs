@@ -77,6 +77,8 @@ pub(crate) struct Scan<'a, F> {
 pub(crate) struct Void {
     pub(crate) begin: u64,
     pub(crate) end: u64,
+    /// It says a newer term and vote than anything before it.
+    pub(crate) rescued: bool,
     /// How many groups came after the one that says so.
     pub(crate) groups: u64,
 }
@@ -158,7 +160,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             let Some(at) = beyond.cut else { return self.judge(&fault, &beyond) };
             match self.group(at, true)? {
                 Read::Whole(whole) => {
-                    let void = Void { begin: self.position, end: at, groups: 0 };
+                    let rescued = is_newer(whole.hard, self.state.hard);
+                    let void = Void { begin: self.position, end: at, rescued, groups: 0 };
                     self.accept(whole)?;
                     self.void = Some(void);
                     self.index.break_off();
