@@ -98,6 +98,19 @@ pub trait DiskFile: Send + Sync + 'static {
         self.sync_data()
     }
 
+    /// Locks the file itself until [`DiskFile::unlock`], whatever name it was opened by. Where a file has one
+    /// name only, there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if somebody has it locked, else what the operating system says.
+    fn lock(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Gives the lock back, if there is one. Readers may still hold the file open.
+    fn unlock(&self) {}
+
     /// Cuts the file, or adds zeros.
     ///
     /// # Errors

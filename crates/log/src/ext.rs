@@ -10,8 +10,13 @@ use tinyraftplus_core::{EntryId, Seq, Term};
 
 use crate::{EntryKind, Log, LogEntry, LogError, LogRead, Write, num::u64_of};
 
-/// How much an iterator reads at a time.
+/// How much an iterator reads at first, and twice as much each time.
+///
+/// A large batch is one frame, which is read and verified whole for any part of it: reading it in equal parts
+/// would take time as its length squared.
 const READ_AHEAD_BYTES: u64 = 256 << 10;
+/// How much it reads at a time, at most.
+const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 
 /// The everyday calls of a log that is used alone. Each returns when it is durable.
 ///
@@ -148,7 +153,9 @@ pub trait LogExt: Log {
         };
         let reader = self.reader();
         let drops = reader.drops();
-        Entries { reader, drops, next, end: end.min(bounds.end), read: Vec::new().into_iter() }
+        let end = end.min(bounds.end);
+        let ahead = READ_AHEAD_BYTES;
+        Entries { reader, drops, next, end, ahead, read: Vec::new().into_iter() }
     }
 }
 
@@ -161,6 +168,7 @@ pub struct Entries {
     drops: u64,
     next: Seq,
     end: Seq,
+    ahead: u64,
     read: std::vec::IntoIter<LogEntry>,
 }
 
@@ -169,7 +177,8 @@ impl Entries {
         if self.next >= self.end {
             return Ok(None);
         }
-        let entries = self.reader.read(self.next, self.end, READ_AHEAD_BYTES)?;
+        let entries = self.reader.read(self.next, self.end, self.ahead)?;
+        self.ahead = (self.ahead * 2).min(READ_AHEAD_BYTES_MAX);
         // Asked after reading: what was read may have come after a trim.
         let kept = self.reader.kept_since(self.drops);
         if kept < self.end {
@@ -193,5 +202,58 @@ impl Iterator for Entries {
             self.next = self.end;
         }
         result.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Counts what is read.
+    struct Counting(AtomicU64);
+
+    impl LogRead for Counting {
+        fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let payload = Bytes::from_static(&[7; 1024]);
+            Ok((start.get()..end.get().min(start.get() + bytes_max / 1024))
+                .map(|seq| LogEntry {
+                    id: EntryId::new(Term::new(1), Seq::new(seq)),
+                    kind: EntryKind::Payload,
+                    ends_batch: true,
+                    payload: payload.clone(),
+                })
+                .collect())
+        }
+
+        fn bounds(&self) -> Range<Seq> {
+            Seq::ZERO..Seq::MAX
+        }
+
+        fn drops(&self) -> u64 {
+            0
+        }
+
+        fn kept_since(&self, _: u64) -> Seq {
+            Seq::MAX
+        }
+    }
+
+    /// A batch of 16 MiB is one frame. Fails if it is read in equal small parts.
+    #[test]
+    fn a_large_batch_is_not_read_over_and_over() {
+        let reader = Arc::new(Counting(AtomicU64::new(0)));
+        let entries = Entries {
+            reader: Arc::clone(&reader) as Arc<dyn LogRead>,
+            drops: 0,
+            next: Seq::ZERO,
+            end: Seq::new(16 << 10),
+            ahead: READ_AHEAD_BYTES,
+            read: Vec::new().into_iter(),
+        };
+        assert_eq!(entries.map(Result::unwrap).count(), 16 << 10);
+        assert!(reader.0.load(Ordering::Relaxed) <= 8);
     }
 }

@@ -15,12 +15,12 @@ use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 use crate::{
     Disk, DiskFile, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, Write,
     drops::Drops,
-    encode::{Effect, GroupEncoder, Place},
+    encode::{Effect, Group, GroupEncoder, Place},
     format::{ENTRY_OVERHEAD_MAX, Tail, flags},
     num::u64_of,
     open::{Opened, open},
     read::{FileReader, Shared, change, look},
-    space::Space,
+    space::{Need, Space},
     state::{Limits, State},
 };
 
@@ -107,6 +107,8 @@ impl<D: Disk> FsLog<D> {
             path: path.clone(),
             source,
         })?;
+        // Links give a file two names, and each name has a lock of its own.
+        file.lock().map_err(|source| lock_failed(path.clone(), source))?;
         let opened = open(disk, &file, &path, &options).map_err(without_effect)?;
         let Opened { segment, state, index, position, prev, opening, marked, space, recovery } =
             opened;
@@ -188,27 +190,27 @@ impl<D: Disk> FsLog<D> {
         }
     }
 
-    /// Judges and encodes a group into the buffer. `None` if it changes nothing.
-    fn encode(
-        &mut self,
-        group: &[Write],
-    ) -> Result<Option<(State, crate::encode::Group, bool)>, LogError> {
+    /// Judges a group, encodes it into the buffer, and applies it to the state. `None` if it changes nothing.
+    ///
+    /// After an error, the caller takes back what there is of it in the state.
+    fn encode(&mut self, group: &[Write]) -> Result<Option<(Group, Need)>, LogError> {
         let entries = group.iter().flat_map(|write| &write.append);
         self.check_group(
             entries.fold(0, |sum, entry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX),
         )?;
         let hard = group.iter().rev().find_map(|write| write.hard_state).unwrap_or(self.state.hard);
         let place = self.place(hard);
-        let mut state = self.state.clone();
-        let mut encoder = GroupEncoder::new(&mut self.buffer, place);
         let hard_changed = hard != self.state.hard;
-        let (mut changed, mut urgent) = (hard_changed, true);
+        let mut encoder = GroupEncoder::new(&mut self.buffer, place);
+        let (mut changed, mut need) = (hard_changed, Need::Urgent);
         for write in group {
-            let change = state.write(write, self.limits)?;
+            let change = self.state.write(write, self.limits)?;
             if !change.is_empty() {
                 encoder.push(write, change)?;
                 changed = true;
-                urgent &= !change.append;
+                if change.append {
+                    need = Need::Entries;
+                }
             }
         }
         if !changed {
@@ -216,7 +218,18 @@ impl<D: Disk> FsLog<D> {
         }
         let group = encoder.finish(hard_changed);
         self.check_group(group.end - place.begin)?;
-        Ok(Some((state, group, urgent)))
+        Ok(Some((group, need)))
+    }
+
+    /// Makes a group durable. What it did to the state counts only if this succeeds.
+    fn write_group(&mut self, group: &[Write]) -> Result<Option<Group>, LogError> {
+        let Some((group, need)) = self.encode(group)? else { return Ok(None) };
+        self.ensure_space(group.end, need)?;
+        if let Err(source) = self.file.write_durable_at(self.position, &self.buffer) {
+            return Err(self.poison("write", source));
+        }
+        self.syncs += 1;
+        Ok(Some(group))
     }
 
     /// Remembers that nobody knows what is on the disk.
@@ -225,8 +238,8 @@ impl<D: Disk> FsLog<D> {
         LogError::WriteFailed { op, path: self.path.clone(), source }
     }
 
-    fn ensure_space(&mut self, end: u64, urgent: bool) -> Result<(), LogError> {
-        let result = self.space.ensure(&*self.file, &self.path, end, urgent);
+    fn ensure_space(&mut self, end: u64, need: Need) -> Result<(), LogError> {
+        let result = self.space.ensure(&*self.file, &self.path, end, need);
         self.poisoned |= matches!(result, Err(LogError::WriteFailed { .. }));
         self.syncs += u64::from(result?);
         Ok(())
@@ -247,7 +260,7 @@ impl<D: Disk> FsLog<D> {
     /// Writes a mark, and syncs it or not.
     fn put_mark(&mut self, durable: bool) -> Result<(), LogError> {
         let frame = self.place(self.state.hard).bare(flags::MARK | flags::END);
-        self.ensure_space(frame.next_position(), true)?;
+        self.ensure_space(frame.next_position(), Need::Urgent)?;
         let (bytes, sum) = frame.encode(self.tag);
         let written = if durable {
             self.file.write_durable_at(frame.position, &bytes)
@@ -276,16 +289,16 @@ impl<D: Disk> Log for FsLog<D> {
 
     fn write(&mut self, group: &[Write]) -> Result<(), LogError> {
         self.usable()?;
-        let Some((state, group, urgent)) = self.encode(group)? else { return Ok(()) };
-        self.ensure_space(group.end, urgent)?;
-        if let Err(source) = self.file.write_durable_at(self.position, &self.buffer) {
-            return Err(self.poison("write", source));
+        let undo = self.state.undo(group);
+        let written = self.write_group(group);
+        if written.is_err() {
+            self.state.take_back(undo);
         }
-        self.syncs += 1;
-        self.state = state;
-        (self.position, self.prev) = (group.end, group.prev);
-        (self.mark, self.marked) = (None, false);
-        self.publish(&group.effects);
+        if let Some(group) = written? {
+            (self.position, self.prev) = (group.end, group.prev);
+            (self.mark, self.marked) = (None, false);
+            self.publish(&group.effects);
+        }
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }
@@ -315,7 +328,9 @@ impl<D: Disk> Log for FsLog<D> {
     }
 
     fn group_bytes_max(&self) -> u64 {
-        self.group_bytes_max
+        // Frames cost up to 255 bytes each, beside what callers reckon with, and any two neighbours hold more
+        // than 256 KiB together.
+        self.group_bytes_max - self.group_bytes_max / 256
     }
 
     fn stats(&self) -> LogStats {
@@ -331,7 +346,11 @@ impl<D: Disk> Log for FsLog<D> {
 
     fn mark(&mut self) -> Result<(), LogError> {
         self.usable()?;
-        if self.marked { Ok(()) } else { self.put_mark(false) }
+        match if self.marked { Ok(()) } else { self.put_mark(false) } {
+            // A mark is a help, and not needed. It is tried again when idle again.
+            Err(LogError::NoSpace { .. }) => Ok(()),
+            marked => marked,
+        }
     }
 
     fn close(&mut self) -> Result<(), LogError> {
@@ -347,6 +366,7 @@ impl<D: Disk> Log for FsLog<D> {
             self.put_mark(true)
         };
         change(&self.shared).closed = true;
+        self.file.unlock();
         self.lock = None;
         match marked {
             // The mark is a help to the next opening, and not needed.
@@ -360,6 +380,7 @@ impl<D: Disk> Drop for FsLog<D> {
     /// Readers can't outlive the lock: somebody else may destroy the log then.
     fn drop(&mut self) {
         change(&self.shared).closed = true;
+        self.file.unlock();
     }
 }
 
@@ -374,14 +395,15 @@ fn without_effect(error: LogError) -> LogError {
 
 fn lock<D: Disk>(disk: &D, name: &str) -> Result<D::Lock, LogError> {
     let lock_name = format!("{name}.lock");
-    disk.lock(&lock_name).map_err(|source| {
-        let path = disk.path(&lock_name);
-        if source.kind() == io::ErrorKind::WouldBlock {
-            LogError::Locked(path)
-        } else {
-            LogError::Io { op: "lock", path, source }
-        }
-    })
+    disk.lock(&lock_name).map_err(|source| lock_failed(disk.path(&lock_name), source))
+}
+
+fn lock_failed(path: PathBuf, source: io::Error) -> LogError {
+    if source.kind() == io::ErrorKind::WouldBlock {
+        LogError::Locked(path)
+    } else {
+        LogError::Io { op: "lock", path, source }
+    }
 }
 
 /// Names of logs can't be mistaken for each other, whatever they are: no name's files end like another's.

@@ -81,7 +81,8 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
     frames
         .into_iter()
         .map(|frame| {
-            let bytes = u64::from(frame.body_bytes).min(segment.group_bytes_max);
+            // A length is believed only as far as there is a file.
+            let bytes = u64::from(frame.body_bytes).min(end.saturating_sub(frame.body()));
             let body = bodies.bytes(frame.body(), bytes).map_err(|error| failed("read", error))?;
             let body = Bytes::copy_from_slice(body);
             Ok(FrameInfo {

@@ -106,11 +106,13 @@ impl Log for MemLog {
         if self.look().closed {
             return Err(LogError::Closed);
         }
-        let mut state = self.state.clone();
-        let mut changes = Vec::with_capacity(group.len());
-        for write in group {
-            changes.push(state.write(write, self.limits)?);
+        let undo = self.state.undo(group);
+        let judged: Result<Vec<_>, _> =
+            group.iter().map(|write| self.state.write(write, self.limits)).collect();
+        if judged.is_err() {
+            self.state.take_back(undo);
         }
+        let changes = judged?;
         let mut entries = self.change();
         for (write, change) in group.iter().zip(changes) {
             if let Some(reset) = change.reset {
@@ -127,7 +129,6 @@ impl Log for MemLog {
             entries.list.extend(write.append.iter().cloned());
         }
         drop(entries);
-        self.state = state;
         self.writes += 1;
         Ok(())
     }

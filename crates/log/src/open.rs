@@ -24,7 +24,7 @@ use crate::{
     format::{FORMAT, SECTOR_BYTES, Segment, SegmentCopy, Tail, flags},
     num::{round_up, u64_of, usize_of},
     recover::{Scan, Tear, Void},
-    space::{Space, is_full},
+    space::{Need, Space, is_full},
     state::State,
 };
 
@@ -82,7 +82,7 @@ pub(crate) fn open<D: Disk>(
     let Settle { scan, space, .. } = settle;
     Ok(Opened {
         segment,
-        opening: scan.opening_seen + 1,
+        opening: scan.opening_seen.saturating_add(1),
         marked: marked || scan.marked,
         state: scan.state,
         index: scan.index,
@@ -100,9 +100,14 @@ impl<F: DiskFile> Target<'_, F> {
         self.file.read_at(0, &mut header).map_err(|error| self.failed("read", error))?;
         let (first, second) = header.split_at(usize_of(SECTOR_BYTES));
         match (Segment::decode(first), Segment::decode(second)) {
-            (SegmentCopy::Valid(segment), other) | (other, SegmentCopy::Valid(segment)) => {
-                Ok(Some((segment, other != SegmentCopy::Valid(segment))))
+            (SegmentCopy::Valid(first), SegmentCopy::Valid(second)) => {
+                if first == second {
+                    Ok(Some((first, false)))
+                } else {
+                    Err(self.corrupt("the copies of its header are those of different logs"))
+                }
             }
+            // Before a copy of ours: a newer version that was killed here may have left its own frames.
             (SegmentCopy::Newer(found), _) | (_, SegmentCopy::Newer(found)) => {
                 Err(LogError::NewerFormat {
                     path: self.path.to_owned(),
@@ -110,17 +115,16 @@ impl<F: DiskFile> Target<'_, F> {
                     newest_known: FORMAT,
                 })
             }
+            (SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment)) => {
+                Ok(Some((segment, true)))
+            }
             // A crash while the log was created leaves nothing at all: no sector is written in part.
             (SegmentCopy::Blank, SegmentCopy::Blank) if self.is_zero()? => Ok(None),
             (SegmentCopy::Foreign, SegmentCopy::Foreign | SegmentCopy::Blank) => {
                 Err(LogError::NotALog(self.path.to_owned()))
             }
-            _ => Err(LogError::Corrupt {
-                path: self.path.to_owned(),
-                offset: 0,
-                seq: None,
-                what: "both copies of its header are damaged, so nobody knows whose log it is",
-            }),
+            _ => Err(self
+                .corrupt("both copies of its header are damaged, so nobody knows whose log it is")),
         }
     }
 
@@ -138,9 +142,10 @@ impl<F: DiskFile> Target<'_, F> {
 
     /// The header of a new log; it is written with everything else that nothing proves durable.
     fn new_segment(&self, options: &LogOptions) -> Result<Segment, LogError> {
+        let drawn = |what, seed| new_identity(seed).map_err(|error| self.failed(what, error));
         Ok(Segment {
-            identity: new_identity(options.seed)
-                .map_err(|error| self.failed("draw an identity for", error))?,
+            identity: drawn("draw an identity for", options.seed)?,
+            secret: drawn("draw a secret for", options.seed.map(|seed| !seed))?.get(),
             number: 0,
             position: 0,
             header_bytes: u32::try_from(Segment::BYTES).expect("a constant below 4 GiB"),
@@ -157,6 +162,10 @@ impl<F: DiskFile> Target<'_, F> {
 
     fn sync(&self) -> Result<(), LogError> {
         self.file.sync_data().map_err(|error| self.failed("sync", error))
+    }
+
+    fn corrupt(&self, what: &'static str) -> LogError {
+        LogError::Corrupt { path: self.path.to_owned(), offset: 0, seq: None, what }
     }
 
     fn failed(&self, op: &'static str, source: io::Error) -> LogError {
@@ -221,7 +230,18 @@ impl<F: DiskFile> Settle<'_, F> {
                 self.cut(tear)?
             }
             // The process that made this void may have died before the zeros were durable.
-            (None, Some(void)) if void.groups <= 1 => void,
+            (None, Some(void)) if void.groups <= 1 => {
+                if void.groups == 0 {
+                    // Nobody can have been told.
+                    recovery.cut = Some(Cut {
+                        position: void.begin,
+                        bytes: void.end - void.begin,
+                        why: "an opening cut its last group off, and did not finish",
+                    });
+                    recovery.hard_state_rescued = void.rescued;
+                }
+                void
+            }
             (None, _) => return Ok(false),
         };
         self.zero(void.begin, void.end)?;
@@ -242,19 +262,29 @@ impl<F: DiskFile> Settle<'_, F> {
         let original = place.bare(flags::CUT | flags::HARD_STATE | flags::COPIED);
         let mut bytes = Vec::new();
         let (prev, end) = put_copied(&mut bytes, &original, place.tag);
-        self.space.ensure(self.target.file, self.target.path, end + SECTOR_BYTES, true)?;
+        self.space.ensure(
+            self.target.file,
+            self.target.path,
+            end + SECTOR_BYTES,
+            Need::Recovery,
+        )?;
         self.target.write("write", place.position, &bytes)?;
         self.target.sync()?;
         (self.scan.prev, self.scan.position) = (prev, end);
         self.scan.index.break_off();
-        Ok(Void { begin, end: place.position, groups: 0 })
+        Ok(Void { begin, end: place.position, rescued: tear.hard.is_some(), groups: 0 })
     }
 
     /// Step 2, the mark.
     fn mark(&mut self) -> Result<(), LogError> {
         let frame = self.place().bare(flags::MARK | flags::END);
         let (bytes, sum) = frame.encode(self.segment.tag());
-        self.space.ensure(self.target.file, self.target.path, frame.next_position(), true)?;
+        self.space.ensure(
+            self.target.file,
+            self.target.path,
+            frame.next_position(),
+            Need::Recovery,
+        )?;
         self.target.write("write", frame.position, &bytes)?;
         (self.scan.prev, self.scan.position) = (sum, frame.next_position());
         Ok(())
@@ -276,7 +306,7 @@ impl<F: DiskFile> Settle<'_, F> {
         let terms = &self.scan.state.terms;
         Place {
             tag: self.segment.tag(),
-            opening: self.scan.opening_seen + 1,
+            opening: self.scan.opening_seen.saturating_add(1),
             position: self.scan.position,
             prev: self.scan.prev,
             begin: self.scan.position,

@@ -51,6 +51,11 @@ impl OsDisk {
                     .unwrap_or_else(|| Path::new(".")),
             )?;
         }
+        // What was there may have been created by a process that was killed before it could sync. Where this
+        // is not allowed, we can't have created anything.
+        for parent in dir.canonicalize()?.ancestors().skip(1) {
+            let _ = sync_path(parent);
+        }
         Ok(Self { dir })
     }
 
@@ -66,13 +71,13 @@ impl Disk for OsDisk {
 
     fn open(&self, name: &str, create: bool) -> io::Result<OsFile> {
         let path = self.dir.join(name);
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .open(path)
-            .map(|file| OsFile { file })
+        let file =
+            OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path)?;
+        if create && fs::symlink_metadata(&path)?.is_symlink() {
+            // What may just have been created is in a directory that nobody else syncs.
+            path.canonicalize()?.parent().map_or(Ok(()), sync_path)?;
+        }
+        Ok(OsFile { file })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -101,11 +106,8 @@ impl Disk for OsDisk {
         // Dropped on any failure below, which takes the path off the table.
         let held = Held(path);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&held.0)?;
-        file.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-            fs::TryLockError::Error(error) => error,
-        })?;
-        Ok(OsLock { _file: file, _held: held })
+        try_lock(&file)?;
+        Ok(OsLock { file, _held: held })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -146,6 +148,15 @@ impl DiskFile for OsFile {
         self.file.sync_data()
     }
 
+    fn lock(&self) -> io::Result<()> {
+        try_lock(&self.file)
+    }
+
+    fn unlock(&self) {
+        // If it fails, the lock goes with the last that has the file open.
+        let _ = self.file.unlock();
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
@@ -154,9 +165,16 @@ impl DiskFile for OsFile {
 /// A kernel lock on a file, free at once when the process dies.
 #[derive(Debug)]
 pub struct OsLock {
-    // Closed, and so unlocked, before the path leaves the table.
-    _file: File,
+    file: File,
     _held: Held,
+}
+
+impl Drop for OsLock {
+    /// Before the path leaves the table, and by name: a child process between its fork and its exec has the
+    /// file open, too, so that closing alone would not unlock it.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 #[derive(Debug)]
@@ -170,6 +188,13 @@ impl Drop for Held {
 
 fn table() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
     LOCKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        fs::TryLockError::Error(error) => error,
+    })
 }
 
 fn sync_path(dir: &Path) -> io::Result<()> {

@@ -77,6 +77,8 @@ pub(crate) struct Scan<'a, F> {
 pub(crate) struct Void {
     pub(crate) begin: u64,
     pub(crate) end: u64,
+    /// It says a newer term and vote than anything before it.
+    pub(crate) rescued: bool,
     /// How many groups came after the one that says so.
     pub(crate) groups: u64,
 }
@@ -158,7 +160,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             let Some(at) = beyond.cut else { return self.judge(&fault, &beyond) };
             match self.group(at, true)? {
                 Read::Whole(whole) => {
-                    let void = Void { begin: self.position, end: at, groups: 0 };
+                    let rescued = is_newer(whole.hard, self.state.hard);
+                    let void = Void { begin: self.position, end: at, rescued, groups: 0 };
                     self.accept(whole)?;
                     self.void = Some(void);
                     self.index.break_off();
@@ -206,6 +209,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let mut whole = Whole::default();
         let mut first: Option<Frame> = None;
         loop {
+            if first.is_some() && at + FRAME_HEADER_BYTES > self.file_bytes {
+                return Ok(Read::Fault(Self::cut_short(position)));
+            }
             let (frame, sum) = match self.slot(at)? {
                 Slot::Frame(frame, sum) => (frame, sum),
                 other @ (Slot::Blank | Slot::Bad(_)) => {
@@ -238,6 +244,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             if frame.has(flags::COPIED) {
                 let copy = frame.copy(sum);
                 let (bytes, sum) = copy.encode(self.tag);
+                if copy.body() > self.file_bytes {
+                    return Ok(Read::Fault(Self::cut_short(position)));
+                }
                 match self.slot(at)? {
                     Slot::Frame(found, _) if found == copy => {}
                     Slot::Frame(..) => {
@@ -304,9 +313,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             why: "a sector of its last group was never written",
             torn: true,
         };
-        if frame.body_end() > self.file_bytes && frame.body_bytes > 0 {
-            // Space is there before a frame enters it, so a frame beyond it can only be a torn one.
-            return Ok(Err(torn));
+        if frame.body_end() > self.file_bytes {
+            return Ok(Err(Self::cut_short(frame.position)));
         }
         let bytes = self
             .window
@@ -324,6 +332,12 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             why: "the body of a frame makes no sense",
             ..torn
         }))
+    }
+
+    /// Space is durably there before a frame enters it, so no crash leaves a group that the file is too short
+    /// for.
+    const fn cut_short(at: u64) -> Fault {
+        Fault { at, why: "the file ends in the middle of a group: it was cut short", torn: false }
     }
 
     /// Looks at everything from the damaged group on.

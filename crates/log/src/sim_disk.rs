@@ -127,6 +127,8 @@ struct Inner {
     capacity: Option<u64>,
     fail_write: Option<Planned>,
     fail_sync: Option<Planned>,
+    /// Draws which sectors a sync that fails made durable; none if there is none.
+    survivors: Option<SimRng>,
     stats: SimStats,
 }
 
@@ -206,6 +208,14 @@ impl SimDisk {
         self.inner().fail_sync = Some(Planned { after, kind });
     }
 
+    /// After `after` more syncs, one fails: of what it should have made durable, the sectors that `rng` draws
+    /// are, and the others are lost, though reads still see them.
+    pub fn fail_sync_partly(&self, after: u64, kind: io::ErrorKind, rng: SimRng) {
+        let mut inner = self.inner();
+        inner.fail_sync = Some(Planned { after, kind });
+        inner.survivors = Some(rng);
+    }
+
     /// How many bytes all files together may have; a write beyond fails with
     /// [`io::ErrorKind::StorageFull`].
     pub fn set_capacity(&self, bytes: Option<u64>) {
@@ -271,7 +281,7 @@ impl Inner {
         self.life += 1;
         self.locks.clear();
         (self.count, self.crash_after, self.crashed) = (0, None, false);
-        (self.fail_write, self.fail_sync) = (None, None);
+        (self.fail_write, self.fail_sync, self.survivors) = (None, None, None);
     }
 
     fn power_loss(&mut self, mut choose: impl FnMut(&Doubt, u64) -> u64) {
@@ -390,9 +400,14 @@ impl Image {
     }
 
     /// The kernel gave up writing: it counts its pages as clean and forgets that they differ.
-    fn fail_sync(&mut self) {
+    fn fail_sync(&mut self, survivors: Option<SimRng>) {
         self.durable.resize(self.seen.len(), 0);
-        self.versions.clear();
+        let mut survivors = survivors;
+        for sector in std::mem::take(&mut self.versions).into_keys() {
+            if survivors.as_mut().is_some_and(|rng| rng.below(2) > 0) {
+                Self::put_sector(&mut self.durable, sector, &Self::sector(&self.seen, sector));
+            }
+        }
         self.resized = false;
     }
 
@@ -550,7 +565,8 @@ impl DiskFile for SimFile {
         inner.step(self.life, || format!("sync {}", self.name))?;
         if let Some(error) = Inner::fault(&mut inner.fail_sync) {
             inner.note(&error.to_string());
-            inner.image(self.number)?.fail_sync();
+            let survivors = inner.survivors.take();
+            inner.image(self.number)?.fail_sync(survivors);
             return Err(error);
         }
         inner.stats.syncs += 1;

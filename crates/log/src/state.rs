@@ -30,6 +30,18 @@ impl Limits {
     }
 }
 
+/// What a group of writes takes back if it fails.
+///
+/// Appends are taken back by dropping them, so that an append costs the same however many terms the log has.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    hard: HardState,
+    configuration: Option<Arc<Configuration>>,
+    end: Seq,
+    /// If the group drops any of them.
+    terms: Option<Terms>,
+}
+
 /// What a write that fits changes. What changes nothing is left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Change {
@@ -64,7 +76,30 @@ impl State {
         self.terms.last().map_or(Term::ZERO, |id| id.term)
     }
 
-    /// Applies a write. After an error the state is of no use: callers work on a copy.
+    /// How to take back these writes.
+    pub(crate) fn undo(&self, group: &[Write]) -> Undo {
+        let end = self.terms.end();
+        let drops =
+            |write: &Write| write.reset.is_some() || write.trim.is_some_and(|trim| trim < end);
+        Undo {
+            hard: self.hard,
+            configuration: self.configuration.clone(),
+            end,
+            terms: group.iter().any(drops).then(|| self.terms.clone()),
+        }
+    }
+
+    /// Takes back what was written since [`State::undo`], whole or in part.
+    pub(crate) fn take_back(&mut self, undo: Undo) {
+        self.hard = undo.hard;
+        self.configuration = undo.configuration;
+        match undo.terms {
+            Some(terms) => self.terms = terms,
+            None => self.terms.trim(undo.end),
+        }
+    }
+
+    /// Applies a write. After an error callers take back what there is of it.
     pub(crate) fn write(&mut self, write: &Write, limits: Limits) -> Result<Change, LogError> {
         if let Some(hard) = write.hard_state {
             self.hard = newer_hard_state(self.hard, hard)?;

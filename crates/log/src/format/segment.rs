@@ -23,6 +23,8 @@ pub(crate) struct Segment {
     pub(crate) hard: HardState,
     pub(crate) start: Seq,
     pub(crate) before: Term,
+    /// Told to nobody: see [`Segment::tag`].
+    pub(crate) secret: u128,
 }
 
 /// One copy of a header.
@@ -45,11 +47,15 @@ impl Segment {
     pub(crate) const BYTES: u64 = 4096;
 
     /// Set in every frame of this file, and in no other.
+    ///
+    /// A payload may look like anything, and after a torn write recovery looks for frames between the bytes of
+    /// payloads. The identity is known to every peer, so the tag takes a secret, too: who can't read the file
+    /// can't make a frame.
     pub(crate) fn tag(&self) -> u64 {
-        let mut bytes = [0; 24];
-        let (identity, number) = bytes.split_at_mut(16);
-        identity.copy_from_slice(&self.identity.get().to_le_bytes());
-        number.copy_from_slice(&self.number.to_le_bytes());
+        let mut bytes = Vec::with_capacity(40);
+        bytes.extend(self.identity.get().to_le_bytes());
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.secret.to_le_bytes());
         checksum(&bytes)
     }
 
@@ -67,6 +73,7 @@ impl Segment {
         copy.extend(self.hard.vote.map_or(0, Identity::get).to_le_bytes());
         copy.extend(self.start.get().to_le_bytes());
         copy.extend(self.before.get().to_le_bytes());
+        copy.extend(self.secret.to_le_bytes());
         // Room for the length and checksum of a configuration, the checksum of the last frame of the file
         // before, and an encoder's key check.
         copy.resize(usize_of(SECTOR_BYTES) - 8, 0);
@@ -109,6 +116,7 @@ impl Segment {
         let term = Term::new(take.u64()?);
         let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
         let (start, before) = (Seq::new(take.u64()?), Term::new(take.u64()?));
+        let secret = take.u128()?;
         let sound = encoder == ENCODER_XXHASH
             && u64::from(header_bytes) == Self::BYTES
             && position == 0
@@ -126,6 +134,7 @@ impl Segment {
             hard,
             start,
             before,
+            secret,
         })
     }
 }
@@ -145,6 +154,7 @@ mod tests {
             hard: HardState::default(),
             start: Seq::new(9),
             before: Term::new(1),
+            secret: 11,
         };
         let header = segment.encode();
         assert_eq!(header.len(), 4096);
