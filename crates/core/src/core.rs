@@ -60,6 +60,22 @@ impl Restored {
             terms: Terms::empty(Seq::ZERO, Term::ZERO),
         }
     }
+
+    /// Checks that this is the log of that node, and that its term is not behind its entries.
+    fn check(&self, id: NodeId) -> Result<(), OptionsError> {
+        let members = self.configuration.iter().flat_map(|c| c.members());
+        if let Some(other) = members.into_iter().find(|member| member.identity == self.identity)
+            && other.id != id
+        {
+            return Err(OptionsError::LogOfAnother { id, owner: other.id });
+        }
+        match self.terms.last() {
+            Some(last) if last.term > self.hard_state.term => {
+                Err(OptionsError::TermBehindLog { last, term: self.hard_state.term })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A node of the cluster, without everything that touches the world.
@@ -125,6 +141,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// If the options do not fit each other.
     pub fn new(options: Options, restored: Restored, now: Time) -> Result<Self, OptionsError> {
         options.check()?;
+        restored.check(options.id)?;
         let Restored { identity, hard_state, configuration, mut terms } = restored;
         if configuration.is_none() && terms.start() == terms.end() {
             terms = Terms::empty(options.first_seq, Term::ZERO);

@@ -1,6 +1,6 @@
 //! What a node is told when it starts.
 
-use crate::{NodeId, QuorumRule, RuleError, Seq};
+use crate::{EntryId, NodeId, QuorumRule, RuleError, Seq, Term};
 use alloc::vec::Vec;
 use core::{fmt, time::Duration};
 
@@ -108,6 +108,20 @@ pub enum OptionsError {
     ZeroLimit,
     /// The log would begin where it ends.
     NoRoom,
+    /// The log is that of another member.
+    LogOfAnother {
+        /// The node that opened it.
+        id: NodeId,
+        /// The member it belongs to.
+        owner: NodeId,
+    },
+    /// The log holds an entry of a term that was never stored, so votes may have been forgotten too.
+    TermBehindLog {
+        /// Its newest entry.
+        last: EntryId,
+        /// The term it has stored.
+        term: Term,
+    },
 }
 
 impl fmt::Display for OptionsError {
@@ -122,6 +136,14 @@ impl fmt::Display for OptionsError {
             ),
             Self::ZeroLimit => f.write_str(
                 "append_bytes_max, window_bytes and uncommitted_bytes_max must not be zero",
+            ),
+            Self::LogOfAnother { id, owner } => write!(
+                f,
+                "node {id} was given the log of node {owner}; give it its own, or an empty directory"
+            ),
+            Self::TermBehindLog { last, term } => write!(
+                f,
+                "the log holds entry {last} but has stored only term {term}; it can't be trusted with votes, start this node on an empty directory"
             ),
             Self::NoRoom => {
                 write!(f, "a log can't begin at seq {}, the last position there is", Seq::MAX)
