@@ -1,1 +1,40 @@
-//! Placeholder.
+//! A durable log that tells a torn tail from corruption.
+//!
+//! [`FsLog`] keeps entries, a term and vote, and a configuration in one stream of one file. A group of writes
+//! is made durable by one write and one sync; after a crash all of it is there or none. What was acknowledged
+//! and is damaged later is refused by name, never dropped silently. [`MemLog`] has the same interface.
+//!
+//! It is a product of its own: [`LogExt`] has the everyday calls for use without Raft. Below is a [`Disk`] of
+//! few calls, the real one or [`sim_disk::SimDisk`], which fails in every way a disk can.
+#![forbid(unsafe_code)]
+
+mod disk;
+mod encode;
+mod error;
+mod ext;
+mod format;
+mod fs_log;
+mod index;
+mod inspect;
+mod log;
+mod mem_log;
+mod num;
+mod open;
+mod options;
+mod os_disk;
+mod read;
+mod recover;
+pub mod sim_disk;
+mod space;
+mod state;
+mod window;
+
+pub use crate::disk::{Disk, DiskFile};
+pub use crate::error::{Effect, LogError};
+pub use crate::ext::{Entries, LogExt};
+pub use crate::fs_log::FsLog;
+pub use crate::inspect::{FrameInfo, inspect};
+pub use crate::log::{EntryKind, Log, LogEntry, LogRead, LogStats, Reset, Write};
+pub use crate::mem_log::MemLog;
+pub use crate::options::{Cut, Damaged, LogOptions, Recovery};
+pub use crate::os_disk::{OsDisk, OsFile, OsLock};

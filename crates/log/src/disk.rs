@@ -1,0 +1,107 @@
+//! The few calls that a log makes on a disk, so that a simulator or a crash test can stand in for it.
+
+use std::{io, path::PathBuf};
+
+/// A directory.
+pub trait Disk: Send + Sync + 'static {
+    /// An open file in it.
+    type File: DiskFile;
+    /// An exclusive lock, given back when dropped.
+    type Lock: Send + 'static;
+
+    /// Opens a file for reading and writing. If `create` is false, it must be there.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn open(&self, name: &str, create: bool) -> io::Result<Self::File>;
+
+    /// The names of the files, sorted.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes it durable which files there are.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn sync_dir(&self) -> io::Result<()>;
+
+    /// Locks a file that is never removed, creating it if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if somebody has it locked, else what the operating system says.
+    fn lock(&self, name: &str) -> io::Result<Self::Lock>;
+
+    /// What to call a file in messages.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Its length.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads until the buffer is full or the file ends, and says how much it read.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `data`, not yet durably.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; some of it may have been written.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Makes all that was written durable, and the length.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says. What was written since the last success may be lost then, even if it
+    /// can still be read, and even if the next call succeeds.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Writes all of `data` and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)?;
+        self.sync_data()
+    }
+
+    /// Cuts the file, or adds zeros.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}

@@ -1,0 +1,203 @@
+//! What can go wrong with a log, and whether anything happened.
+
+use std::{io, path::PathBuf};
+
+use tinyraftplus_core::{Seq, Term};
+
+/// Whether a call that failed may nevertheless have changed the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Nothing happened, and never will.
+    None,
+    /// The write may or may not be there after a restart.
+    Possible,
+}
+
+/// Why a call on a log failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The operating system refused; nothing was changed.
+    #[error("can't {op} {}", path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A write or its sync failed: nobody knows what is on the disk. The log accepts no more.
+    #[error("can't {op} {}; what was being written may or may not be there, so the log must be opened again", path.display())]
+    WriteFailed {
+        /// What was tried.
+        op: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Bytes that were durable once are not what was written.
+    #[error("{} is corrupt at byte {offset}{}: {what}", path.display(), seq.map(|seq| format!(" (seq {seq})")).unwrap_or_default())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// The first entry concerned, as far as it is known.
+        seq: Option<Seq>,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Somebody has the log open, in this process or another.
+    #[error("{} is locked: the log is open elsewhere; close it there first", .0.display())]
+    Locked(PathBuf),
+    /// An earlier write failed: nobody knows what is on the disk.
+    #[error("the log has failed to write before; open it again to find out what is on the disk")]
+    Poisoned,
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The file was written by a newer version of this library.
+    #[error("{} has format {found}, this version knows formats up to {newest_known}; use a newer one", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format of the file.
+        found: u16,
+        /// The newest format known.
+        newest_known: u16,
+    },
+    /// The file is something else; it is left alone.
+    #[error("{} is not a log of ours", .0.display())]
+    NotALog(PathBuf),
+    /// The name can't be part of a file name.
+    #[error(
+        "{0:?} can't name a log: use 1 to 128 bytes without slashes or control characters, not beginning with a dot"
+    )]
+    BadName(String),
+    /// Options that do not fit each other.
+    #[error("bad log options: {0}")]
+    BadOptions(&'static str),
+    /// An entry does not follow the one before it.
+    #[error("the next seq is {expected}, not {got}")]
+    WrongSeq {
+        /// The seq that comes next.
+        expected: Seq,
+        /// The seq that was given.
+        got: Seq,
+    },
+    /// A term went down along the log, or a stored term or vote would be taken back.
+    #[error(
+        "term {got} can't follow term {newest}: terms never go down, and a vote is never changed within its term"
+    )]
+    WrongTerm {
+        /// The newest term so far.
+        newest: Term,
+        /// The term that was given.
+        got: Term,
+    },
+    /// The last entry of a write does not end its batch.
+    #[error("seq {last} does not end its batch; a batch is written whole")]
+    BatchSplit {
+        /// The last entry of the write.
+        last: Seq,
+    },
+    /// A batch has no entries.
+    #[error("a batch needs at least one entry")]
+    Empty,
+    /// Something is over its limit.
+    #[error("{what} of {bytes} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The log has no position left.
+    #[error("no positions are left after seq {}", Seq::MAX.get() - 1)]
+    Full,
+    /// The disk is full. Nothing was written; votes and trims still are.
+    #[error("no space left for {}", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The log begins later.
+    #[error("seq {got} is before the start of the log, {start}")]
+    BelowStart {
+        /// The start of the log.
+        start: Seq,
+        /// The seq that was asked for.
+        got: Seq,
+    },
+    /// The log ends earlier: those entries were trimmed, or never there.
+    #[error("seq {got} is not in the log, which ends at {end}")]
+    Trimmed {
+        /// The end of the log.
+        end: Seq,
+        /// The seq that was asked for.
+        got: Seq,
+    },
+    /// A configuration holds something that this version can't store.
+    #[error("this version can't store {0}")]
+    Unsupported(&'static str),
+}
+
+impl LogError {
+    /// Whether the log is of no more use as it is. After any other error it works on.
+    pub const fn is_fatal(&self) -> bool {
+        match self {
+            Self::WriteFailed { .. }
+            | Self::Corrupt { .. }
+            | Self::Poisoned
+            | Self::Closed
+            | Self::NewerFormat { .. }
+            | Self::NotALog(_) => true,
+            Self::Io { .. }
+            | Self::Locked(_)
+            | Self::BadName(_)
+            | Self::BadOptions(_)
+            | Self::WrongSeq { .. }
+            | Self::WrongTerm { .. }
+            | Self::BatchSplit { .. }
+            | Self::Empty
+            | Self::TooLarge { .. }
+            | Self::Full
+            | Self::NoSpace { .. }
+            | Self::BelowStart { .. }
+            | Self::Trimmed { .. }
+            | Self::Unsupported(_) => false,
+        }
+    }
+
+    /// Whether the write that failed may be there after a restart.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::WriteFailed { .. } => Effect::Possible,
+            Self::Io { .. }
+            | Self::Corrupt { .. }
+            | Self::Poisoned
+            | Self::Closed
+            | Self::NewerFormat { .. }
+            | Self::NotALog(_)
+            | Self::Locked(_)
+            | Self::BadName(_)
+            | Self::BadOptions(_)
+            | Self::WrongSeq { .. }
+            | Self::WrongTerm { .. }
+            | Self::BatchSplit { .. }
+            | Self::Empty
+            | Self::TooLarge { .. }
+            | Self::Full
+            | Self::NoSpace { .. }
+            | Self::BelowStart { .. }
+            | Self::Trimmed { .. }
+            | Self::Unsupported(_) => Effect::None,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The header of a frame.
+//!
+//! It says so much about itself that a frame can't be taken for another: which log, which place, which
+//! opening, what came before. Three fields are there for the day after a power failure:
+//!
+//! * `begin`: where its commit group begins. No byte of a group is written before the group before it is
+//!   durable, so everything before `begin` was durable when this frame was written. Damage before it is
+//!   corruption, whatever it looks like.
+//! * `zero_sectors`: how many sectors of its body hold nothing but zeros, because someone wrote zeros. A body
+//!   with more of them never reached the disk whole; a body with wrong bytes but no more of them was damaged.
+//! * `hard`: the term and vote in force, in every header, so that they outlive nearly anything.
+
+use tinyraftplus_core::{EntryId, HardState, Identity, Seq, Term};
+
+use super::{ENCODER_XXHASH, FORMAT, FRAME_HEADER_BYTES, SECTOR_BYTES, SLOT_BYTES, Take, checksum};
+use crate::num::{round_up, u64_of, usize_of};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"TRPf");
+
+/// What a frame is and holds.
+pub(crate) mod flags {
+    /// The last frame of its group.
+    pub(crate) const END: u16 = 1;
+    /// Nothing but a mark that everything before is durable.
+    pub(crate) const MARK: u16 = 2;
+    /// A copy of the term and vote of the frame before it, in another sector.
+    pub(crate) const COPY: u16 = 4;
+    /// A [`COPY`] follows.
+    pub(crate) const COPIED: u16 = 8;
+    /// What lies between the group's begin and this frame was cut off and is void.
+    pub(crate) const CUT: u16 = 16;
+    /// The group changes the term or the vote.
+    pub(crate) const HARD_STATE: u16 = 32;
+    /// The body has a configuration.
+    pub(crate) const CONFIGURATION: u16 = 64;
+    /// The body has a reset.
+    pub(crate) const RESET: u16 = 128;
+    /// The body has a trim.
+    pub(crate) const TRIM: u16 = 256;
+    /// The body has entries.
+    pub(crate) const ENTRIES: u16 = 512;
+    /// All there are.
+    pub(crate) const ALL: u16 = 1023;
+}
+
+/// The end of a log, and the term of its newest entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Tail {
+    pub(crate) end: Seq,
+    pub(crate) term: Term,
+}
+
+impl Tail {
+    pub(crate) fn of(end: Seq, last: Option<EntryId>) -> Self {
+        Self { end, term: last.map_or(Term::ZERO, |id| id.term) }
+    }
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Frame {
+    pub(crate) flags: u16,
+    pub(crate) position: u64,
+    pub(crate) opening: u64,
+    /// The header checksum of the frame before it.
+    pub(crate) prev: u64,
+    pub(crate) begin: u64,
+    /// The log at `begin`.
+    pub(crate) before: Tail,
+    /// The seq of the first entry; without entries, the end of the log.
+    pub(crate) first: Seq,
+    pub(crate) count: u32,
+    pub(crate) body_bytes: u32,
+    pub(crate) zero_sectors: u32,
+    pub(crate) hard: HardState,
+    pub(crate) body_sum: u64,
+}
+
+/// What lies where a frame's header could be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Slot {
+    /// All zeros.
+    Blank,
+    /// A header that was written here, and its checksum.
+    Frame(Frame, u64),
+    /// Something else.
+    Bad(&'static str),
+}
+
+impl Frame {
+    /// The bytes, and the checksum that the next frame repeats.
+    pub(crate) fn encode(&self, tag: u64) -> ([u8; usize_header()], u64) {
+        let mut out = Vec::with_capacity(usize_header());
+        out.extend(MAGIC.to_le_bytes());
+        let [version, _] = FORMAT.to_le_bytes();
+        out.extend([version, ENCODER_XXHASH]);
+        out.extend(self.flags.to_le_bytes());
+        for number in [tag, self.position, self.opening, self.prev, self.begin] {
+            out.extend(number.to_le_bytes());
+        }
+        for number in [self.before.end.get(), self.before.term.get(), self.first.get()] {
+            out.extend(number.to_le_bytes());
+        }
+        // The third length is that of the decoded body, for encoders that change it.
+        for number in [self.count, self.body_bytes, self.body_bytes, self.zero_sectors] {
+            out.extend(number.to_le_bytes());
+        }
+        out.extend(self.hard.term.get().to_le_bytes());
+        out.extend(self.hard.vote.map_or(0, Identity::get).to_le_bytes());
+        out.extend(self.body_sum.to_le_bytes());
+        let sum = checksum(&out);
+        out.extend(sum.to_le_bytes());
+        (out.try_into().expect("the fields fill the header"), sum)
+    }
+
+    /// What these bytes are at this position of the log with this tag.
+    pub(crate) fn decode(bytes: &[u8], tag: u64, position: u64) -> Slot {
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Slot::Blank;
+        }
+        let Some((fields, sum)) =
+            bytes.split_last_chunk::<8>().map(|(fields, sum)| (fields, u64::from_le_bytes(*sum)))
+        else {
+            return Slot::Bad("a frame header is cut short");
+        };
+        if !fields.starts_with(&MAGIC.to_le_bytes()) || checksum(fields) != sum {
+            return Slot::Bad("the header of a frame is damaged");
+        }
+        let Some((found_tag, frame)) = Self::fields(Take(fields)) else {
+            return Slot::Bad("the header of a frame has a value that no version writes");
+        };
+        if found_tag != tag {
+            return Slot::Bad("a frame of another log lies here");
+        }
+        if frame.position != position {
+            return Slot::Bad("a frame that was written elsewhere lies here");
+        }
+        Slot::Frame(frame, sum)
+    }
+
+    fn fields(mut take: Take<'_>) -> Option<(u64, Self)> {
+        let _magic = take.u32()?;
+        let version = take.u8()?;
+        let encoder = take.u8()?;
+        let flags = take.u16()?;
+        let tag = take.u64()?;
+        let position = take.u64()?;
+        let opening = take.u64()?;
+        let prev = take.u64()?;
+        let begin = take.u64()?;
+        let before = Tail { end: Seq::new(take.u64()?), term: Term::new(take.u64()?) };
+        let first = Seq::new(take.u64()?);
+        let count = take.u32()?;
+        let body_bytes = take.u32()?;
+        let plain_bytes = take.u32()?;
+        let zero_sectors = take.u32()?;
+        let term = Term::new(take.u64()?);
+        let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
+        let body_sum = take.u64()?;
+        let sound = u16::from(version) == FORMAT
+            && encoder == ENCODER_XXHASH
+            && flags & !flags::ALL == 0
+            && begin <= position
+            && plain_bytes == body_bytes
+            && first.checked_add(u64::from(count)).is_some();
+        let hard = HardState { term, vote };
+        let frame = Self {
+            flags,
+            position,
+            opening,
+            prev,
+            begin,
+            before,
+            first,
+            count,
+            body_bytes,
+            zero_sectors,
+            hard,
+            body_sum,
+        };
+        sound.then_some((tag, frame))
+    }
+
+    pub(crate) const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Where its body begins.
+    pub(crate) const fn body(&self) -> u64 {
+        self.position + FRAME_HEADER_BYTES
+    }
+
+    /// Where its body ends.
+    pub(crate) const fn body_end(&self) -> u64 {
+        // Positions are checked against the limit of a group before a frame is believed.
+        self.body().saturating_add(self.body_bytes as u64)
+    }
+
+    /// The position after its last entry.
+    pub(crate) fn end(&self) -> Seq {
+        self.first.checked_add(u64::from(self.count)).unwrap_or(Seq::MAX)
+    }
+
+    /// Where the next frame begins: for one that is copied, in another sector.
+    pub(crate) const fn next_position(&self) -> u64 {
+        let next = round_up(self.body_end(), SLOT_BYTES);
+        if self.has(flags::COPIED) && next / SECTOR_BYTES == self.position / SECTOR_BYTES {
+            round_up(next, SECTOR_BYTES)
+        } else {
+            next
+        }
+    }
+
+    /// The copy that follows this frame, whose checksum is `sum`.
+    pub(crate) fn copy(&self, sum: u64) -> Self {
+        Self {
+            flags: (self.flags & flags::CUT) | flags::HARD_STATE | flags::COPY | flags::END,
+            position: self.next_position(),
+            prev: sum,
+            first: self.end(),
+            count: 0,
+            body_bytes: 0,
+            zero_sectors: 0,
+            body_sum: checksum(&[]),
+            ..*self
+        }
+    }
+
+    /// The frame at `position`, after the one with checksum `prev`, that this is the copy of. It is known
+    /// exactly, if it had no body.
+    pub(crate) fn original(&self, tag: u64, position: u64, prev: u64) -> Option<(Self, u64)> {
+        if !self.has(flags::COPY) {
+            return None;
+        }
+        let flags = (self.flags & flags::CUT) | flags::HARD_STATE | flags::COPIED;
+        let original = Self { flags, position, prev, ..*self };
+        let (_, sum) = original.encode(tag);
+        (sum == self.prev && original.next_position() == self.position).then_some((original, sum))
+    }
+}
+
+/// How many sectors after the first hold nothing of a body but zeros. The first has the frame's header.
+pub(crate) fn zero_sectors(body_position: u64, body: &[u8]) -> u32 {
+    // A body that begins with a sector has its header in the one before.
+    let in_first = usize_of(round_up(body_position, SECTOR_BYTES) - body_position).min(body.len());
+    let rest = body.get(in_first..).unwrap_or_default();
+    let zero = rest
+        .chunks(usize_of(SECTOR_BYTES))
+        .filter(|part| part.iter().all(|&byte| byte == 0))
+        .count();
+    u32::try_from(u64_of(zero)).unwrap_or(u32::MAX)
+}
+
+const fn usize_header() -> usize {
+    128
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Frame {
+        Frame {
+            flags: flags::ENTRIES | flags::COPIED,
+            position: 4096,
+            opening: 3,
+            prev: 17,
+            begin: 4096,
+            before: Tail { end: Seq::new(5), term: Term::new(2) },
+            first: Seq::new(5),
+            count: 2,
+            body_bytes: 300,
+            zero_sectors: 0,
+            hard: HardState { term: Term::new(4), vote: Some(Identity::new(99)) },
+            body_sum: 1234,
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_as_written_and_nowhere_else() {
+        let (bytes, sum) = frame().encode(7);
+        assert_eq!(Frame::decode(&bytes, 7, 4096), Slot::Frame(frame(), sum));
+        assert!(matches!(Frame::decode(&bytes, 8, 4096), Slot::Bad(_)));
+        assert!(matches!(Frame::decode(&bytes, 7, 4224), Slot::Bad(_)));
+        assert_eq!(Frame::decode(&[0; 128], 7, 4096), Slot::Blank);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Frame::decode(&flipped, 7, 4096), Slot::Bad(_)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_copy_and_its_original_follow_from_each_other() {
+        for position in [4096, 4224, 4352, 4480] {
+            let original = Frame {
+                flags: flags::HARD_STATE | flags::COPIED,
+                position,
+                count: 0,
+                body_bytes: 0,
+                body_sum: checksum(&[]),
+                ..frame()
+            };
+            let (_, sum) = original.encode(7);
+            let copy = original.copy(sum);
+            assert_ne!(copy.position / SECTOR_BYTES, position / SECTOR_BYTES);
+            assert_eq!(copy.original(7, position, original.prev), Some((original, sum)));
+            assert_eq!(copy.original(7, position, original.prev + 1), None);
+        }
+    }
+
+    #[test]
+    fn only_written_zeros_count_as_zero_sectors() {
+        let mut body = vec![0; 2000];
+        assert_eq!(zero_sectors(128, &body), 4);
+        assert_eq!(zero_sectors(512, &body), 4);
+        body[384] = 1;
+        assert_eq!(zero_sectors(128, &body), 3);
+        assert_eq!(zero_sectors(128, &body[..384]), 0);
+    }
+}

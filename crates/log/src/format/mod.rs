@@ -1,0 +1,121 @@
+//! The bytes of a log's file. Nothing outside this module knows them; `docs/format.md` has them in words.
+//!
+//! A file begins with a [`Segment`] header, twice. Then come frames: a header of [`FRAME_HEADER_BYTES`], a
+//! body, zeros up to the next slot. Slots are as large as frame headers, so that no header crosses a sector.
+
+mod body;
+mod configuration;
+mod frame;
+mod segment;
+
+pub(crate) use body::{
+    BodyReader, ENTRY_OVERHEAD_MAX, Record, put_configuration, put_entry, put_reset, put_term,
+    put_trim,
+};
+pub(crate) use frame::{Frame, Slot, Tail, flags, zero_sectors};
+pub(crate) use segment::{Segment, SegmentCopy};
+
+/// What a disk writes whole or not at all.
+pub(crate) const SECTOR_BYTES: u64 = 512;
+/// Frames begin at multiples of this.
+pub(crate) const SLOT_BYTES: u64 = 128;
+/// The header of a frame fills one slot.
+pub(crate) const FRAME_HEADER_BYTES: u64 = SLOT_BYTES;
+/// About how large the body of a frame gets, unless one batch is larger.
+pub(crate) const FRAME_BODY_BYTES: u64 = 256 << 10;
+/// The version of all this.
+pub(crate) const FORMAT: u16 = 1;
+/// Bodies are stored as they are.
+pub(crate) const ENCODER_XXHASH: u8 = 1;
+
+/// The checksum of headers and bodies.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    twox_hash::XxHash3_64::oneshot(bytes)
+}
+
+/// Takes numbers off the front of bytes that may be too short, or anything at all.
+#[derive(Clone, Copy)]
+pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Take<'a> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_le_bytes)
+    }
+
+    /// A number in groups of seven bits, the lowest first.
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            buffer.push(low & 0x7f);
+            return;
+        }
+        buffer.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_varint_is_read_as_written_and_never_overflows() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut buffer = Vec::new();
+            put_varint(&mut buffer, value);
+            assert_eq!(Take(&buffer).varint(), Some(value));
+            assert_eq!(Take(&buffer[..buffer.len() - 1]).varint(), None);
+        }
+        assert_eq!(Take(&[0xff; 20]).varint(), None);
+        assert_eq!(
+            Take(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]).varint(),
+            None
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! What a log is: the words of its interface.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tinyraftplus_core::{Configuration, EntryId, HardState, Identity, Restored, Seq, Term};
+
+use crate::LogError;
+#[cfg(doc)]
+use crate::LogExt;
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EntryKind {
+    /// A user's bytes; may be empty.
+    Payload,
+    /// A new leader's first entry. Has no payload.
+    Noop,
+    /// A configuration of the cluster.
+    Configuration,
+}
+
+/// One position of a log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogEntry {
+    /// Its position and term.
+    pub id: EntryId,
+    /// What it is for.
+    pub kind: EntryKind,
+    /// Whether it is the last of its batch.
+    pub ends_batch: bool,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// Where a log begins anew, after a snapshot was installed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reset {
+    /// The first position from now on.
+    pub start: Seq,
+    /// The term of the entry before it; 0 if there is none.
+    pub before: Term,
+}
+
+/// One all-or-nothing change of a log. Happens in this order: hard state, configuration, reset, trim, append.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// The term and vote from now on.
+    pub hard_state: Option<HardState>,
+    /// The configuration from now on. Takes no seq.
+    pub configuration: Option<Arc<Configuration>>,
+    /// Forget all entries and begin anew.
+    pub reset: Option<Reset>,
+    /// Drop this position and everything after it. Past the end it does nothing.
+    pub trim: Option<Seq>,
+    /// Then add these: whole batches, from the end on.
+    pub append: Vec<LogEntry>,
+}
+
+/// What a log has done and holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogStats {
+    /// How many entries it holds.
+    pub entries: u64,
+    /// How many bytes its files have, space kept ahead of the writer included.
+    pub bytes: u64,
+    /// The position after the last durable entry.
+    pub end: Seq,
+    /// How many durable writes it made since it was opened.
+    pub syncs: u64,
+    /// How many bytes of memory the index takes.
+    pub index_bytes: u64,
+}
+
+/// A durable log. Calls block until the disk is done; one writer owns it.
+///
+/// For use without Raft, [`LogExt`] has the everyday calls.
+pub trait Log: Send + 'static {
+    /// Which log this is; drawn when it was created.
+    fn identity(&self) -> Identity;
+
+    /// What is durable now: all that a node remembers across a restart.
+    fn restored(&self) -> Restored;
+
+    /// Makes a whole group durable with one write: all of it or, if the process or the power fails, none.
+    ///
+    /// # Errors
+    ///
+    /// A refused group changes nothing, and the next call works. After [`LogError::WriteFailed`] nobody knows
+    /// what is on the disk, and every later call says [`LogError::Poisoned`].
+    fn write(&mut self, group: &[Write]) -> Result<(), LogError>;
+
+    /// A handle that reads what is durable, from any thread, without waiting for the writer.
+    fn reader(&self) -> Arc<dyn LogRead>;
+
+    /// The positions of the entries, half-open.
+    fn bounds(&self) -> Range<Seq>;
+
+    /// The term and vote.
+    fn hard_state(&self) -> HardState;
+
+    /// The newest entry, or the one before the start if its term is known.
+    fn last(&self) -> Option<EntryId>;
+
+    /// What it has done and holds.
+    fn stats(&self) -> LogStats;
+
+    /// Leaves a mark that everything so far is durable, without waiting for it: call it when idle.
+    ///
+    /// With it, damage to the newest entries is told from a write that never finished.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Log::write`].
+    fn mark(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// Leaves a durable mark and gives the lock back. The second time it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the mark can't be written; the log is closed all the same, and nothing durable is lost.
+    fn close(&mut self) -> Result<(), LogError>;
+}
+
+/// Reads what is durable.
+pub trait LogRead: Send + Sync {
+    /// The entries from `start` on and before `end`: at least one if `start < end`, then as many as have
+    /// together at most `bytes_max` bytes of payload.
+    ///
+    /// # Errors
+    ///
+    /// If an entry of the range is not in the log (any more), or its bytes are damaged.
+    fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError>;
+
+    /// The positions that can be read now, half-open.
+    fn bounds(&self) -> Range<Seq>;
+}

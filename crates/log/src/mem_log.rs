@@ -1,0 +1,191 @@
+//! A log in memory: the same interface, and nothing is left after a restart.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq, Term};
+
+use crate::{
+    Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Write,
+    num::{u64_of, usize_of},
+    read::{Collect, check_range},
+    state::{Limits, State},
+};
+
+/// A log in memory.
+#[derive(Debug)]
+pub struct MemLog {
+    state: State,
+    limits: Limits,
+    writes: u64,
+    shared: Arc<RwLock<Entries>>,
+}
+
+/// What the readers see.
+#[derive(Debug)]
+struct Entries {
+    start: Seq,
+    entries: VecDeque<LogEntry>,
+    bytes: u64,
+    closed: bool,
+}
+
+impl MemLog {
+    /// An empty log.
+    ///
+    /// # Errors
+    ///
+    /// If the options do not fit each other, or the system has no randomness.
+    pub fn new(options: &LogOptions) -> Result<Self, LogError> {
+        options.check()?;
+        let identity = crate::open::new_identity(options.seed).map_err(|source| LogError::Io {
+            op: "draw an identity for",
+            path: "a log in memory".into(),
+            source,
+        })?;
+        let start = options.first_seq;
+        Ok(Self {
+            state: State::new(identity, HardState::default(), start, Term::ZERO),
+            limits: Limits::of(options),
+            writes: 0,
+            shared: Arc::new(RwLock::new(Entries {
+                start,
+                entries: VecDeque::new(),
+                bytes: 0,
+                closed: false,
+            })),
+        })
+    }
+
+    fn look(&self) -> RwLockReadGuard<'_, Entries> {
+        look(&self.shared)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, Entries> {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn look(shared: &RwLock<Entries>) -> RwLockReadGuard<'_, Entries> {
+    shared.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Entries {
+    fn bounds(&self) -> Range<Seq> {
+        self.start..self.start.checked_add(u64_of(self.entries.len())).unwrap_or(Seq::MAX)
+    }
+
+    fn trim(&mut self, end: Seq) {
+        let keep = usize_of(end.since(self.start));
+        self.bytes -= self
+            .entries
+            .range(keep.min(self.entries.len())..)
+            .map(|entry| u64_of(entry.payload.len()))
+            .sum::<u64>();
+        self.entries.truncate(keep);
+    }
+}
+
+impl Log for MemLog {
+    fn identity(&self) -> Identity {
+        self.state.identity
+    }
+
+    fn restored(&self) -> Restored {
+        self.state.restored()
+    }
+
+    fn write(&mut self, group: &[Write]) -> Result<(), LogError> {
+        if self.look().closed {
+            return Err(LogError::Closed);
+        }
+        let mut state = self.state.clone();
+        let mut changes = Vec::with_capacity(group.len());
+        for write in group {
+            changes.push(state.write(write, self.limits)?);
+        }
+        let mut entries = self.change();
+        for (write, change) in group.iter().zip(changes) {
+            if let Some(reset) = change.reset {
+                (entries.start, entries.bytes) = (reset.start, 0);
+                entries.entries.clear();
+            }
+            if let Some(end) = change.trim {
+                entries.trim(end);
+            }
+            entries.bytes +=
+                write.append.iter().map(|entry| u64_of(entry.payload.len())).sum::<u64>();
+            entries.entries.extend(write.append.iter().cloned());
+        }
+        drop(entries);
+        self.state = state;
+        self.writes += 1;
+        Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn LogRead> {
+        Arc::new(MemReader { shared: Arc::clone(&self.shared) })
+    }
+
+    fn bounds(&self) -> Range<Seq> {
+        self.look().bounds()
+    }
+
+    fn hard_state(&self) -> HardState {
+        self.state.hard
+    }
+
+    fn last(&self) -> Option<EntryId> {
+        self.state.terms.last()
+    }
+
+    fn stats(&self) -> LogStats {
+        let entries = self.look();
+        LogStats {
+            entries: u64_of(entries.entries.len()),
+            bytes: entries.bytes,
+            end: entries.bounds().end,
+            syncs: self.writes,
+            index_bytes: 0,
+        }
+    }
+
+    fn close(&mut self) -> Result<(), LogError> {
+        self.change().closed = true;
+        Ok(())
+    }
+}
+
+struct MemReader {
+    shared: Arc<RwLock<Entries>>,
+}
+
+impl LogRead for MemReader {
+    fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError> {
+        let entries = look(&self.shared);
+        if entries.closed {
+            return Err(LogError::Closed);
+        }
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        check_range(&entries.bounds(), start, end)?;
+        let mut collect = Collect::new(bytes_max);
+        for entry in entries
+            .entries
+            .range(usize_of(start.since(entries.start))..usize_of(end.since(entries.start)))
+        {
+            if !collect.take(entry.clone()) {
+                break;
+            }
+        }
+        Ok(collect.entries)
+    }
+
+    fn bounds(&self) -> Range<Seq> {
+        look(&self.shared).bounds()
+    }
+}

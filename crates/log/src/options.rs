@@ -1,0 +1,107 @@
+//! What a log is told when it is opened, and what opening it found.
+
+use tinyraftplus_core::Seq;
+
+use crate::LogError;
+
+/// What opening a log does about damage.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Damaged {
+    /// Refuse, naming file, byte and seq.
+    #[default]
+    Refuse,
+}
+
+/// What a log is told when it is opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// The first position, if the log has to be created. Default 0.
+    pub first_seq: Seq,
+    /// How many bytes of payload a batch may have. Default 16 MiB.
+    pub batch_bytes_max: u64,
+    /// How many bytes of payload an entry may have. Default 16 MiB.
+    pub entry_bytes_max: u64,
+    /// How many bytes one group may take on disk; stored when the log is created. Default 128 MiB.
+    pub group_bytes_max: u64,
+    /// How much zero-filled space is made at a time ahead of the writer. Default 1 MiB.
+    pub space_bytes: u64,
+    /// How much of it is held back, so that votes and trims work on a full disk. Default 64 KiB.
+    pub reserve_bytes: u64,
+    /// What opening does about damage.
+    pub damaged: Damaged,
+    /// Makes the identity of a log that has to be created a function of this, for simulations only: two logs
+    /// must never have the same. Default `None`: random.
+    pub seed: Option<u64>,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            first_seq: Seq::ZERO,
+            batch_bytes_max: 16 << 20,
+            entry_bytes_max: 16 << 20,
+            group_bytes_max: 128 << 20,
+            space_bytes: 1 << 20,
+            reserve_bytes: 64 << 10,
+            damaged: Damaged::Refuse,
+            seed: None,
+        }
+    }
+}
+
+impl LogOptions {
+    /// The smallest [`LogOptions::group_bytes_max`].
+    pub const GROUP_BYTES_MIN: u64 = 64 << 10;
+    /// The largest [`LogOptions::group_bytes_max`].
+    pub const GROUP_BYTES_MAX: u64 = 1 << 30;
+
+    /// Checks that the options fit each other.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not.
+    pub fn check(&self) -> Result<(), LogError> {
+        let what = if self.first_seq == Seq::MAX {
+            "a log can't begin at the last position there is"
+        } else if !(Self::GROUP_BYTES_MIN..=Self::GROUP_BYTES_MAX).contains(&self.group_bytes_max) {
+            "group_bytes_max must lie between 64 KiB and 1 GiB"
+        } else if self.batch_bytes_max > self.group_bytes_max / 2 {
+            "batch_bytes_max must be at most half of group_bytes_max"
+        } else if self.space_bytes < 4096 || self.space_bytes > 1 << 30 {
+            "space_bytes must lie between 4 KiB and 1 GiB"
+        } else if self.reserve_bytes < 4096 || self.reserve_bytes > 1 << 30 {
+            "reserve_bytes must lie between 4 KiB and 1 GiB"
+        } else {
+            return Ok(());
+        };
+        Err(LogError::BadOptions(what))
+    }
+}
+
+/// What opening a log found and did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// There was no log, and now there is.
+    pub created: bool,
+    /// A last group that never became durable was cut off. Nothing of it had been acknowledged.
+    pub cut: Option<Cut>,
+    /// The newest term and vote were found only in what was cut, and are durable again.
+    pub hard_state_rescued: bool,
+    /// How many damaged or missing copies were written again from their twin: of the log's header, or of a
+    /// term and vote.
+    pub copies_repaired: u64,
+}
+
+/// A last group that never became durable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cut {
+    /// Where it began.
+    pub position: u64,
+    /// How many bytes were given up.
+    pub bytes: u64,
+    /// How it was told from damage.
+    pub why: &'static str,
+}

@@ -1,0 +1,146 @@
+//! What a log remembers, and which writes fit it.
+//!
+//! Every kind of log judges a write here, before it does anything: a refused write changes nothing.
+
+use std::sync::Arc;
+
+use tinyraftplus_core::{Configuration, HardState, Identity, Restored, Seq, Term, Terms};
+
+use crate::{LogError, LogOptions, Reset, Write, num::u64_of};
+
+/// All that a log remembers, without the payloads.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) identity: Identity,
+    pub(crate) hard: HardState,
+    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) terms: Terms,
+}
+
+/// How large things may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) batch_bytes: u64,
+    pub(crate) entry_bytes: u64,
+}
+
+impl Limits {
+    pub(crate) const fn of(options: &LogOptions) -> Self {
+        Self { batch_bytes: options.batch_bytes_max, entry_bytes: options.entry_bytes_max }
+    }
+}
+
+/// What a write that fits changes. What changes nothing is left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) configuration: bool,
+    pub(crate) reset: Option<Reset>,
+    pub(crate) trim: Option<Seq>,
+    pub(crate) append: bool,
+}
+
+impl Change {
+    pub(crate) const fn is_empty(self) -> bool {
+        !self.configuration && self.reset.is_none() && self.trim.is_none() && !self.append
+    }
+}
+
+impl State {
+    pub(crate) const fn new(identity: Identity, hard: HardState, start: Seq, before: Term) -> Self {
+        Self { identity, hard, configuration: None, terms: Terms::empty(start, before) }
+    }
+
+    pub(crate) fn restored(&self) -> Restored {
+        Restored {
+            identity: self.identity,
+            hard_state: self.hard,
+            configuration: self.configuration.as_deref().cloned(),
+            terms: self.terms.clone(),
+        }
+    }
+
+    /// The term of the newest entry, or of the one before the start.
+    pub(crate) fn last_term(&self) -> Term {
+        self.terms.last().map_or(Term::ZERO, |id| id.term)
+    }
+
+    /// Applies a write. After an error the state is of no use: callers work on a copy.
+    pub(crate) fn write(&mut self, write: &Write, limits: Limits) -> Result<Change, LogError> {
+        if let Some(hard) = write.hard_state {
+            self.hard = newer_hard_state(self.hard, hard)?;
+        }
+        let mut change =
+            Change { reset: write.reset, append: !write.append.is_empty(), ..Change::default() };
+        if let Some(configuration) = &write.configuration {
+            self.configuration = Some(Arc::clone(configuration));
+            change.configuration = true;
+        }
+        if let Some(Reset { start, before }) = write.reset {
+            self.terms = Terms::empty(start, before);
+        }
+        if let Some(end) = write.trim {
+            let start = self.terms.start();
+            if end < start {
+                return Err(LogError::BelowStart { start, got: end });
+            }
+            if end < self.terms.end() {
+                self.terms.trim(end);
+                change.trim = Some(end);
+            }
+        }
+        self.append(write, limits)?;
+        Ok(change)
+    }
+
+    fn append(&mut self, write: &Write, limits: Limits) -> Result<(), LogError> {
+        let mut batch_bytes = 0_u64;
+        for entry in &write.append {
+            let bytes = u64_of(entry.payload.len());
+            batch_bytes = batch_bytes.saturating_add(bytes);
+            if bytes > limits.entry_bytes {
+                return Err(LogError::TooLarge {
+                    what: "an entry",
+                    bytes,
+                    limit: limits.entry_bytes,
+                });
+            }
+            if batch_bytes > limits.batch_bytes {
+                return Err(LogError::TooLarge {
+                    what: "a batch",
+                    bytes: batch_bytes,
+                    limit: limits.batch_bytes,
+                });
+            }
+            if entry.ends_batch {
+                batch_bytes = 0;
+            }
+            let (expected, newest) = (self.terms.end(), self.last_term());
+            if expected == Seq::MAX {
+                return Err(LogError::Full);
+            }
+            if entry.id.seq != expected {
+                return Err(LogError::WrongSeq { expected, got: entry.id.seq });
+            }
+            if entry.id.term < newest {
+                return Err(LogError::WrongTerm { newest, got: entry.id.term });
+            }
+            self.terms.append(entry.id.term, 1);
+        }
+        match write.append.last() {
+            Some(entry) if !entry.ends_batch => Err(LogError::BatchSplit { last: entry.id.seq }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Terms never go down, and a vote is final within its term (Raft figure 2).
+fn newer_hard_state(now: HardState, next: HardState) -> Result<HardState, LogError> {
+    let fits = next.term > now.term
+        || next.term == now.term && (now.vote.is_none() || now.vote == next.vote);
+    if fits { Ok(next) } else { Err(LogError::WrongTerm { newest: now.term, got: next.term }) }
+}
+
+/// Whether a term and vote were stored after others.
+pub(crate) fn is_newer(a: HardState, b: HardState) -> bool {
+    (a.term, a.vote.is_some()) > (b.term, b.vote.is_some())
+}

@@ -1,0 +1,62 @@
+//! A piece of a file in memory, for reading on and on.
+
+use std::io;
+
+use crate::{
+    DiskFile,
+    num::{u64_of, usize_of},
+};
+
+/// Reads ahead; what lies after the end of the file reads as zeros.
+pub(crate) struct Window<'a, F> {
+    file: &'a F,
+    buffer: Vec<u8>,
+    position: u64,
+    ahead: usize,
+}
+
+impl<'a, F: DiskFile> Window<'a, F> {
+    pub(crate) const fn new(file: &'a F, ahead: usize) -> Self {
+        Self { file, buffer: Vec::new(), position: 0, ahead }
+    }
+
+    /// The bytes from `position` on. Callers check `count` against a limit first.
+    pub(crate) fn bytes(&mut self, position: u64, count: u64) -> io::Result<&[u8]> {
+        let count = usize_of(count);
+        let known = self.known(position, count);
+        if known.is_none() {
+            // Kept zero where the file ends early.
+            self.buffer.clear();
+            self.buffer.resize(count.max(self.ahead), 0);
+            self.position = position;
+            let read = self.file.read_at(position, &mut self.buffer)?;
+            if let Some(rest) = self.buffer.get_mut(read..) {
+                rest.fill(0);
+            }
+        }
+        let at = known.unwrap_or(0);
+        Ok(self.buffer.get(at..at + count).unwrap_or_default())
+    }
+
+    fn known(&self, position: u64, count: usize) -> Option<usize> {
+        let at = usize::try_from(position.checked_sub(self.position)?).ok()?;
+        (at.checked_add(count)? <= self.buffer.len()).then_some(at)
+    }
+
+    /// Calls `on` with every piece of the file from `start` to `end`, and where it lies; pieces are
+    /// [`Window::ahead`] long, the last may be shorter.
+    pub(crate) fn pieces(
+        &mut self,
+        start: u64,
+        end: u64,
+        mut on: impl FnMut(u64, &[u8]),
+    ) -> io::Result<()> {
+        let mut position = start;
+        while position < end {
+            let count = (end - position).min(u64_of(self.ahead));
+            on(position, self.bytes(position, count)?);
+            position += count;
+        }
+        Ok(())
+    }
+}
