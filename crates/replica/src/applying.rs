@@ -1,0 +1,204 @@
+//! Handing committed entries to the state machine, and results to whoever waits for them.
+//!
+//! The core hands out what is committed *and durable here*: a state machine that was ahead of its own log
+//! could not be rebuilt from it. One [`Apply`] is under way at a time; while it is, the next one grows.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tinyraftplus_core::{Entry, EntryBody, EntryId, Seq, Term, Time};
+
+use crate::cache::payload_bytes;
+use crate::sending::Purpose;
+use crate::serving::Served;
+use crate::{Applied, Apply, Replica, Want};
+
+#[derive(Debug)]
+pub(crate) struct Applying {
+    /// Everything before this may be applied.
+    pub(crate) ready: Seq,
+    /// Everything before this has been applied.
+    pub(crate) applied: Seq,
+    under_way: Option<UnderWay>,
+    /// Entries too old for the cache, read from the log.
+    window: Vec<Entry<Bytes>>,
+    is_loading: bool,
+    /// When to read again what could not be read.
+    pub(crate) retry_at: Time,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    end: Seq,
+    seqs: Vec<Seq>,
+}
+
+impl Applying {
+    pub(crate) const fn new(applied: Seq) -> Self {
+        Self {
+            ready: applied,
+            applied,
+            under_way: None,
+            window: Vec::new(),
+            is_loading: false,
+            retry_at: Time::NEVER,
+        }
+    }
+
+    /// Everything before this was handed out: a question that is asked now sees it.
+    pub(crate) fn handed_out(&self) -> Seq {
+        self.under_way.as_ref().map_or(self.applied, |under_way| under_way.end)
+    }
+}
+
+/// Batches of calls that are in the log, by term and first position, until their fate is known.
+pub(crate) type Tracked = BTreeMap<(Term, Seq), Waiter>;
+
+/// Somebody who waits for a batch.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) last: Seq,
+    pub(crate) owner: Owner,
+    pub(crate) results: Vec<Bytes>,
+}
+
+/// Who waits for a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner {
+    /// A call of this node.
+    Call(u64),
+    /// A call that another node passed on.
+    Foreign(Served),
+}
+
+impl Replica {
+    pub(crate) fn pump_apply(&mut self) {
+        if !self.options.state_machine {
+            self.applying.applied = self.applying.applied.max(self.applying.ready);
+            return;
+        }
+        while self.applying.under_way.is_none() && self.applying.applied < self.applying.ready {
+            let (end, entries) = self.next_apply();
+            let start = self.applying.applied;
+            if end == start {
+                self.load_for_apply();
+                return;
+            }
+            if entries.is_empty() {
+                // Nothing but no-ops.
+                self.applying.applied = end;
+                continue;
+            }
+            let seqs = entries.iter().map(|entry| entry.seq).collect();
+            self.applying.under_way = Some(UnderWay { end, seqs });
+            self.out.apply = Some(Apply { start, end, entries });
+        }
+    }
+
+    /// What can be handed out now: up to where, and the users' entries in it.
+    fn next_apply(&mut self) -> (Seq, Vec<Applied>) {
+        let applied = self.applying.applied;
+        let passed = self.applying.window.partition_point(|entry| entry.id.seq < applied);
+        self.applying.window.drain(..passed);
+        let mut window = self.applying.window.iter().peekable();
+        let (mut end, mut bytes, mut entries) = (applied, 0, Vec::new());
+        while end < self.applying.ready
+            && entries.len() < self.options.apply_entries_max
+            && bytes < self.options.apply_bytes_max
+        {
+            let entry = window.next_if(|entry| entry.id.seq == end);
+            let entry = entry.or_else(|| self.cached(end));
+            // Committed entries never change, so one of another term is damage.
+            let Some(entry) = entry.filter(|entry| self.core.terms().has(entry.id)) else {
+                break;
+            };
+            bytes += payload_bytes(entry);
+            match &entry.body {
+                EntryBody::Noop => {}
+                EntryBody::Payload(payload) => {
+                    entries.push(Applied { seq: end, payload: payload.clone() });
+                }
+            }
+            end = end.after();
+        }
+        (end, entries)
+    }
+
+    fn load_for_apply(&mut self) {
+        let waits = self.applying.retry_at != Time::NEVER && self.now < self.applying.retry_at;
+        if self.applying.is_loading || waits {
+            return;
+        }
+        self.applying.retry_at = Time::NEVER;
+        self.applying.is_loading = true;
+        let start = self.applying.applied;
+        let end = self.applying.ready.min(self.cache.start());
+        let want = Want::Some { start, end, bytes_max: self.options.apply_bytes_max };
+        self.load(want, Purpose::Apply);
+    }
+
+    pub(crate) fn apply_loaded(&mut self, entries: Option<Vec<Entry<Bytes>>>) {
+        self.applying.is_loading = false;
+        match entries {
+            Some(entries) if !entries.is_empty() => self.applying.window = entries,
+            Some(_) | None => self.applying.retry_at = self.now + self.options.retry_interval,
+        }
+    }
+
+    /// The state machine is done with what it was given.
+    pub(crate) fn applied(&mut self, results: Vec<Bytes>) {
+        let Some(UnderWay { end, seqs }) = self.applying.under_way.take() else {
+            return;
+        };
+        self.applying.applied = end;
+        let results = results.into_iter().chain(std::iter::repeat_with(Bytes::new));
+        for (seq, result) in seqs.into_iter().zip(results) {
+            let Some(term) = self.core.terms().term_of(seq) else {
+                continue;
+            };
+            let waiter = self.tracked.range_mut((term, Seq::ZERO)..=(term, seq)).next_back();
+            if let Some((_, waiter)) = waiter.filter(|(_, waiter)| seq <= waiter.last) {
+                waiter.results.push(result);
+            }
+        }
+    }
+
+    /// Somebody waits for this batch, which is in a leader's log.
+    pub(crate) fn track(&mut self, first: EntryId, last: EntryId, owner: Owner) {
+        if self.options.state_machine && first.seq < self.applying.applied {
+            // Its results are gone; the leader that applied it has to tell.
+            return;
+        }
+        let waiter = Waiter { last: last.seq, owner, results: Vec::new() };
+        self.tracked.insert((first.term, first.seq), waiter);
+    }
+
+    /// Tells whoever waits for batches whose fate is known now.
+    pub(crate) fn settle(&mut self) {
+        let mut next = (Term::ZERO, Seq::ZERO);
+        while let Some((&(term, first), waiter)) = self.tracked.range(next..).next() {
+            let last = EntryId { term, seq: waiter.last };
+            let is_committed = waiter.last < self.core.committed();
+            let is_ours = self.core.terms().has(last);
+            let awaits_result = self.options.state_machine && waiter.last >= self.applying.applied;
+            if !is_committed || (is_ours && awaits_result) {
+                // Later ones of this term are no further; those of other terms may be.
+                next = (term, Seq::MAX);
+                continue;
+            }
+            next = (term, first);
+            let Some(Waiter { owner, results, .. }) = self.tracked.remove(&next) else {
+                return;
+            };
+            let first = EntryId { term, seq: first };
+            match owner {
+                Owner::Call(order) if is_ours => self.call_committed(order, first, last, results),
+                Owner::Call(order) => self.call_absent(order, term),
+                Owner::Foreign(served) if is_ours => {
+                    self.served_committed(served, first, last, results);
+                }
+                Owner::Foreign(served) => self.served_absent(served),
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What goes into a replica and what comes out of it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, Time};
+use tinyraftplus_log::Write;
+
+use crate::{LoadReply, LoadRequest, Message, Outcome};
+
+/// Names one call of this node's driver; its outcome carries it. Never used twice while the node runs.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallId(pub u64);
+
+/// One call of a client on this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call {
+    /// Comes back with the outcome.
+    pub id: CallId,
+    /// What the client wants.
+    pub request: Request,
+    /// When the call ends, whatever has happened by then.
+    pub deadline: Time,
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// These entries at the end of the log, all of them or none, in the order of this node's calls.
+    Append {
+        /// At least one.
+        payloads: Vec<Bytes>,
+    },
+    /// The state machine's answer, not older than anything that was committed when the call began. Without
+    /// a state machine: only the waiting.
+    Read {
+        /// For the state machine.
+        query: Bytes,
+    },
+    /// The answer of this node's state machine, however old it is.
+    ReadLocal {
+        /// For the state machine.
+        query: Bytes,
+    },
+}
+
+/// Everything that can happen to a replica.
+#[derive(Debug)]
+pub enum Happening {
+    /// [`Replica::wake_at`](crate::Replica::wake_at) has passed. Early or repeated is harmless.
+    Wake,
+    /// A message arrived: late, repeated, out of order or made up, all are safe.
+    Receive {
+        /// The node that the transport says it is from.
+        from: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// Clients called, in this order.
+    Calls(Vec<Call>),
+    /// That write, and so all before it, is durable.
+    Persisted {
+        /// Its number.
+        job: u64,
+    },
+    /// That write has not completed within the driver's limit, and is still waited for.
+    PersistStalled {
+        /// Its number.
+        job: u64,
+    },
+    /// The answer to a [`LoadRequest`].
+    Loaded(LoadReply),
+    /// The state machine has taken the [`Apply`] that is under way.
+    Applied {
+        /// One result for each of its entries; missing ones count as empty.
+        results: Vec<Bytes>,
+    },
+    /// The state machine has answered a [`Query`].
+    Answered {
+        /// The call it was for.
+        call: CallId,
+        /// The answer, or why there is none.
+        result: Result<Bytes, String>,
+    },
+    /// The node stops: every call ends now, and nothing is done any more.
+    Stop,
+}
+
+/// What is to be done now.
+///
+/// All of it may be done at once, with two orders to keep: writes go to the log one after the other, and
+/// what is for the state machine goes there one after the other, `apply` before `query`.
+#[derive(Debug, Default)]
+#[must_use = "what is not done is lost: votes, acknowledgements and answers are in here"]
+pub struct Actions {
+    /// Writes for the log, each with its number, which comes back when it is durable.
+    pub writes: Vec<(u64, Write)>,
+    /// Messages for peers.
+    pub send: Vec<(NodeId, Message)>,
+    /// What to read from the log, any time later: [`LoadRequest::run`] does it.
+    pub load: Vec<LoadRequest>,
+    /// Entries for the state machine. At most one of these is under way.
+    pub apply: Option<Apply>,
+    /// Questions for the state machine.
+    pub query: Vec<Query>,
+    /// How calls ended. Each call ends exactly once.
+    pub reply: Vec<(CallId, Outcome)>,
+    /// What happened, for people.
+    pub events: Vec<Event>,
+}
+
+impl Actions {
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+            && self.send.is_empty()
+            && self.load.is_empty()
+            && self.apply.is_none()
+            && self.query.is_empty()
+            && self.reply.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+/// Committed entries for the state machine, in order. Its answer is [`Happening::Applied`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Apply {
+    /// The first position it covers.
+    pub start: Seq,
+    /// The position after the last it covers; where no entry is listed lies a no-op.
+    pub end: Seq,
+    /// What users appended. Never empty; a payload may be.
+    pub entries: Vec<Applied>,
+}
+
+/// One entry, as the state machine sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Applied {
+    /// Its position.
+    pub seq: Seq,
+    /// The user's bytes.
+    pub payload: Bytes,
+}
+
+/// A question for the state machine. Its answer is [`Happening::Answered`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Query {
+    /// The call it is for.
+    pub call: CallId,
+    /// The user's bytes.
+    pub query: Bytes,
+}
+
+/// What happened, for people: nothing has to be done about any of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This node's part in the cluster changed.
+    Changed {
+        /// Its role now.
+        role: Role,
+        /// Its term now.
+        term: Term,
+        /// Who leads, as far as it knows.
+        leader: Option<NodeId>,
+        /// If it leads: the peers that it has heard from lately.
+        followers: Vec<NodeId>,
+    },
+    /// More entries are known to be committed.
+    Committed {
+        /// The position after the last of them.
+        end: Seq,
+    },
+    /// More entries have been applied.
+    Applied {
+        /// The position after the last of them.
+        end: Seq,
+    },
+    /// What the consensus reports.
+    Raft(core::Event),
+    /// A message that no correct peer sends was dropped.
+    Malformed {
+        /// The sender.
+        from: NodeId,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Entries could not be read from the log. They are asked for again.
+    LoadFailed {
+        /// What was asked for.
+        request: LoadRequest,
+        /// What the log said.
+        what: String,
+    },
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

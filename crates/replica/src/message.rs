@@ -1,0 +1,165 @@
+//! What nodes say to each other: the consensus, and the calls that one node passes to another.
+//!
+//! Calls go from a node (their origin) to the leader of one term, numbered 1, 2, 3 .. on that route. The leader
+//! accepts number n only right after n - 1, so whatever the network repeats, loses or reorders, a call enters
+//! the log at most once and in order. Both sides name their logs: a node that lost its disk has forgotten what
+//! it accepted, and must not answer for the node it was.
+
+use bytes::Bytes;
+use tinyraftplus_core::{self as core, EntryId, Identity, Seq, Term};
+
+use crate::Refused;
+
+/// The most calls that may be on one route unanswered; a leader drops what is beyond.
+pub const ROUTE_CALLS_MAX: u64 = 1024;
+
+/// A message between two nodes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// Of the consensus.
+    Raft(core::Message<Bytes>),
+    /// Append these.
+    Forward(Forward),
+    /// What became of these?
+    Inquire(Inquire),
+    /// The answer to [`Message::Forward`] and [`Message::Inquire`].
+    Answers(Answers),
+    /// Up to where must a read wait that begins now?
+    ReadIndex(ReadIndex),
+    /// The answer to [`Message::ReadIndex`].
+    ReadIndexReply(ReadIndexReply),
+}
+
+/// Names the way from an origin to the leader of a term.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Route {
+    /// The identity of the origin's log.
+    pub origin: Identity,
+    /// Drawn at every start of the origin's process, so that its numbers may begin at 1 again.
+    pub incarnation: u64,
+    /// The identity of the leader's log.
+    pub leader: Identity,
+    /// The term it leads.
+    pub term: Term,
+}
+
+/// Calls for the leader of a term.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward {
+    /// From where to where.
+    pub route: Route,
+    /// The origin awaits no answer below this number: they can be forgotten.
+    pub awaiting: u64,
+    /// The number of the first call.
+    pub first: u64,
+    /// The payloads of each call, numbered on from `first`. None at all for a call that its client has given
+    /// up: it takes its number, and nothing else.
+    pub calls: Vec<Vec<Bytes>>,
+}
+
+/// A question about calls that were sent before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Inquire {
+    /// From where to where.
+    pub route: Route,
+    /// The first number asked about; none below it matters any more.
+    pub awaiting: u64,
+    /// The number after the last one asked about.
+    pub end: u64,
+}
+
+/// What the leader of a term knows of calls.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answers {
+    /// The route they came on.
+    pub route: Route,
+    /// The identity of the log of whoever answers: not the leader's, if that lost its disk.
+    pub from: Identity,
+    /// The numbers of calls, and what is known of each.
+    pub answers: Vec<(u64, Answer)>,
+}
+
+/// What a leader knows of a call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It is in the leader's log, and may still be replaced.
+    Accepted {
+        /// Its first entry.
+        first: EntryId,
+        /// Its last entry.
+        last: EntryId,
+    },
+    /// It is committed and, with a state machine, applied.
+    Committed {
+        /// Its first entry.
+        first: EntryId,
+        /// Its last entry.
+        last: EntryId,
+        /// The state machine's answers.
+        results: Vec<Bytes>,
+    },
+    /// It is not in the log and never will be, for a reason that holds at any leader.
+    Refused(Refused),
+    /// It never came into the log by this route, and never will: it may be sent on another.
+    Absent,
+    /// Whoever answers may have forgotten it.
+    Unknown,
+}
+
+/// A question for the leader: up to where is everything that was committed when this was asked?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReadIndex {
+    /// The identity of the asker's log.
+    pub from: Identity,
+    /// The number of its process start.
+    pub incarnation: u64,
+    /// Comes back with the answer.
+    pub number: u64,
+}
+
+/// The answer to [`ReadIndex`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReadIndexReply {
+    /// The identity of the asker's log.
+    pub to: Identity,
+    /// The number of its process start.
+    pub incarnation: u64,
+    /// The number of the question.
+    pub number: u64,
+    /// The position to wait for.
+    pub end: Seq,
+}
+
+impl Message {
+    /// The gate for foreign data, besides that of the consensus: says what is wrong with a message that no
+    /// correct peer sends.
+    pub fn malformed(&self) -> Option<&'static str> {
+        match self {
+            Self::Raft(_) | Self::ReadIndex(_) | Self::ReadIndexReply(_) => None,
+            Self::Forward(forward) => {
+                let count = forward.calls.len() as u64;
+                malformed_numbers(forward.route, forward.awaiting, forward.first, count)
+            }
+            Self::Inquire(inquire) => {
+                let count = inquire.end.saturating_sub(inquire.awaiting);
+                malformed_numbers(inquire.route, inquire.awaiting, inquire.awaiting, count)
+            }
+            Self::Answers(answers) => {
+                (answers.answers.len() as u64 > ROUTE_CALLS_MAX).then_some("has too many answers")
+            }
+        }
+    }
+}
+
+fn malformed_numbers(route: Route, awaiting: u64, first: u64, count: u64) -> Option<&'static str> {
+    if route.term == Term::ZERO {
+        return Some("goes to the leader of term 0");
+    }
+    if awaiting == 0 || first < awaiting {
+        return Some("numbers calls that nobody awaits");
+    }
+    if count == 0 || count > ROUTE_CALLS_MAX || first - awaiting > ROUTE_CALLS_MAX {
+        return Some("has no calls, or too many");
+    }
+    first.checked_add(count).is_none().then_some("numbers calls past the last number")
+}

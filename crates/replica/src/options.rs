@@ -1,0 +1,111 @@
+//! What a replica is told when it starts.
+
+use std::time::Duration;
+
+use tinyraftplus_core::{Options, OptionsError, Seq};
+
+/// What a replica is told when it starts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReplicaOptions {
+    /// What the consensus is told.
+    pub raft: Options,
+    /// Whether there is a state machine: without one nothing is handed to it, and a read only waits.
+    pub state_machine: bool,
+    /// Refuses calls while there is no leader, instead of letting them wait for one. Default: they wait.
+    pub fail_fast: bool,
+    /// After how long an unanswered message about a call is sent again. Default 100 ms.
+    pub retry_interval: Duration,
+    /// How many calls may be under way. Default 65,536.
+    pub calls_max: usize,
+    /// How many bytes of payloads and queries may be under way. Default 64 MiB.
+    pub calls_bytes_max: u64,
+    /// How many bytes of payloads may be on their way to a leader unanswered. Default 8 MiB.
+    pub forward_bytes_max: u64,
+    /// The largest payload. Default 16 MiB.
+    pub entry_bytes_max: u64,
+    /// The largest batch, in bytes of payload. Default 16 MiB.
+    pub batch_bytes_max: u64,
+    /// How many entries the state machine gets at once. Default 4,096.
+    pub apply_entries_max: usize,
+    /// About how many bytes of payload the state machine gets at once. Default 1 MiB.
+    pub apply_bytes_max: u64,
+    /// How many bytes of the newest entries are kept in memory. What is not durable yet is kept in any case.
+    /// Default 32 MiB.
+    pub cache_bytes_max: u64,
+}
+
+impl ReplicaOptions {
+    /// The defaults, without a state machine.
+    pub const fn new(raft: Options) -> Self {
+        Self {
+            raft,
+            state_machine: false,
+            fail_fast: false,
+            retry_interval: Duration::from_millis(100),
+            calls_max: 65_536,
+            calls_bytes_max: 64 << 20,
+            forward_bytes_max: 8 << 20,
+            entry_bytes_max: 16 << 20,
+            batch_bytes_max: 16 << 20,
+            apply_entries_max: 4096,
+            apply_bytes_max: 1 << 20,
+            cache_bytes_max: 32 << 20,
+        }
+    }
+
+    /// Checks that the options fit each other.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.raft.check()?;
+        let limits = [
+            ("retry_interval", self.retry_interval.is_zero()),
+            ("calls_max", self.calls_max == 0),
+            ("calls_bytes_max", self.calls_bytes_max == 0),
+            ("forward_bytes_max", self.forward_bytes_max == 0),
+            ("entry_bytes_max", self.entry_bytes_max == 0),
+            ("batch_bytes_max", self.batch_bytes_max == 0),
+            ("apply_entries_max", self.apply_entries_max == 0),
+            ("apply_bytes_max", self.apply_bytes_max == 0),
+        ];
+        match limits.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(StartError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a replica can't start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Options of the consensus.
+    #[error(transparent)]
+    Raft(#[from] OptionsError),
+    /// A limit that would let nothing happen.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// The state machine has seen entries that the log does not have.
+    #[error(
+        "the state machine has applied everything before seq {applied}, but the log ends at {end}: they do not belong together, or the log lost entries; start with an empty state machine"
+    )]
+    AheadOfLog {
+        /// Where the state machine is.
+        applied: Seq,
+        /// Where the log ends.
+        end: Seq,
+    },
+    /// The state machine lacks entries that the log no longer has.
+    #[error(
+        "the state machine has applied everything before seq {applied}, but the log begins at {start}: the entries between are gone; restore a snapshot"
+    )]
+    BehindLog {
+        /// Where the state machine is.
+        applied: Seq,
+        /// Where the log begins.
+        start: Seq,
+    },
+}

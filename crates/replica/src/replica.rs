@@ -1,0 +1,387 @@
+//! The state of a replica, and one step of it.
+//!
+//! A step takes in everything that happened, then works until nothing is left to do: calls to the leader,
+//! entries to the state machine, answers to whoever waits. What each of these does is in `calls`, `routes`,
+//! `serving`, `reads`, `applying` and `sending`.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use bytes::Bytes;
+use tinyraftplus_core::{
+    self as core, Core, Input, NodeId, Output, Proposal, Refusal, Resolution, Restored, Role, Seq,
+    Term, Ticket, Time,
+};
+
+use crate::applying::{Applying, Owner, Tracked};
+use crate::cache::Cache;
+use crate::calls::{Calls, sum};
+use crate::reads::{Asker, Reads};
+use crate::sending::Loads;
+use crate::serving::{Book, Outbox, translate};
+use crate::{
+    Actions, Event, Happening, Message, Outcome, ReplicaOptions, StartError, Status, convert,
+};
+
+/// About how many bytes of payload one write gets; a batch over it is a write of its own.
+const PROPOSE_BYTES_MAX: u64 = 4 << 20;
+
+/// A node without everything that touches the world.
+///
+/// Invariants:
+///
+/// * Each call that was taken in gets exactly one outcome.
+/// * `applied <= ready <=` what the core has committed *and* knows to be durable here, unless the state machine
+///   was further on when it started.
+/// * Every number that was answered with "absent" for a term was never proposed in that term, and never is.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) options: ReplicaOptions,
+    pub(crate) incarnation: u64,
+    pub(crate) core: Core<Bytes>,
+    pub(crate) now: Time,
+    pub(crate) out: Actions,
+    pub(crate) is_stopped: bool,
+    /// Something came back that another round of this step can deal with.
+    pub(crate) is_restless: bool,
+    pub(crate) cache: Cache,
+    pub(crate) loads: Loads,
+    pub(crate) applying: Applying,
+    pub(crate) tracked: Tracked,
+    pub(crate) calls: Calls,
+    pub(crate) reads: Reads,
+    /// What is to be proposed in this step, in order.
+    pub(crate) proposals: Vec<(Owner, Vec<Bytes>)>,
+    /// What this node knows of the terms it led.
+    pub(crate) books: BTreeMap<Term, Book>,
+    pub(crate) outbox: Outbox,
+    pub(crate) read_tickets: BTreeMap<Ticket, Asker>,
+    proposal_tickets: BTreeMap<Ticket, Owner>,
+    next_ticket: u64,
+    told: Told,
+}
+
+/// What was reported last.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Told {
+    role: Role,
+    term: Term,
+    leader: Option<NodeId>,
+    followers: Vec<NodeId>,
+    committed: Seq,
+    applied: Seq,
+}
+
+impl Replica {
+    /// A node that starts, or restarts, with what its log remembers.
+    ///
+    /// `applied` is the position after the last entry that the state machine has seen, or anything up to the
+    /// log's start for one that has seen nothing. `incarnation` is a number that no earlier start of this
+    /// node had.
+    ///
+    /// # Errors
+    ///
+    /// If the options do not fit each other, or the state machine not the log.
+    pub fn new(
+        options: ReplicaOptions,
+        restored: Restored,
+        applied: Seq,
+        incarnation: u64,
+        now: Time,
+    ) -> Result<Self, StartError> {
+        options.check()?;
+        let core = Core::new(options.raft.clone(), restored, now)?;
+        let (start, end) = (core.terms().start(), core.terms().end());
+        let applied = if options.state_machine { applied } else { start };
+        if applied > end {
+            return Err(StartError::AheadOfLog { applied, end });
+        }
+        if applied < start && core.terms().entry_before(start).is_some() {
+            return Err(StartError::BehindLog { applied, start });
+        }
+        let applied = applied.max(start);
+        let told = Told {
+            role: core.role(),
+            term: core.term(),
+            leader: core.leader(),
+            followers: Vec::new(),
+            committed: core.committed().max(applied),
+            applied,
+        };
+        let mut replica = Self {
+            options,
+            incarnation,
+            core,
+            now,
+            out: Actions::default(),
+            is_stopped: false,
+            is_restless: false,
+            cache: Cache::new(end),
+            loads: Loads::default(),
+            applying: Applying::new(applied),
+            tracked: Tracked::new(),
+            calls: Calls::default(),
+            reads: Reads::default(),
+            proposals: Vec::new(),
+            books: BTreeMap::new(),
+            outbox: Outbox::new(),
+            read_tickets: BTreeMap::new(),
+            proposal_tickets: BTreeMap::new(),
+            next_ticket: 0,
+            told,
+        };
+        replica.load_head();
+        Ok(replica)
+    }
+
+    /// What happens now. Never fails, never blocks. Time that goes back is taken as standing still.
+    pub fn step(&mut self, now: Time, happening: Happening) -> Actions {
+        self.step_all(now, [happening])
+    }
+
+    /// Everything that piled up, as one step: the calls in it become one write and one message a peer.
+    pub fn step_all(
+        &mut self,
+        now: Time,
+        happenings: impl IntoIterator<Item = Happening>,
+    ) -> Actions {
+        self.now = self.now.max(now);
+        for happening in happenings {
+            self.take(happening);
+        }
+        if !self.is_stopped {
+            if self.core.wake_at() <= self.now {
+                self.drive(Input::Wake);
+            }
+            self.expire();
+            self.work();
+            self.resend();
+            self.flush_answers();
+            self.forget_staged();
+            self.cache.evict(self.options.cache_bytes_max, self.core.durable());
+            self.report();
+        }
+        mem::take(&mut self.out)
+    }
+
+    /// When to come again with [`Happening::Wake`], unless something else happens first.
+    pub fn wake_at(&self) -> Time {
+        if self.is_stopped {
+            return Time::NEVER;
+        }
+        let mine =
+            [self.calls.next_deadline(), self.resend_at(), self.ask_at(), self.applying.retry_at];
+        mine.into_iter().fold(self.core.wake_at(), Time::min)
+    }
+
+    /// A consistent snapshot.
+    pub fn status(&self) -> Status {
+        let core = &self.core;
+        let head = core.durable().before().and_then(|head| self.cache.get(head));
+        Status {
+            id: core.id(),
+            identity: core.identity(),
+            role: core.role(),
+            term: core.term(),
+            leader: core.leader(),
+            configuration: core.configuration().cloned(),
+            followers: self.followers(),
+            peers: core.peers(),
+            start: core.terms().start(),
+            end: core.terms().end(),
+            durable: core.durable(),
+            committed: core.committed().max(self.applying.applied),
+            applied: self.applying.applied,
+            head: head.cloned().map(convert::to_log),
+            calls: self.calls.len(),
+            calls_bytes: self.calls.bytes(),
+            cache_bytes: self.cache.bytes(),
+        }
+    }
+
+    /// The consensus, to look at.
+    pub const fn core(&self) -> &Core<Bytes> {
+        &self.core
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.core.role() == Role::Leader
+    }
+
+    pub(crate) const fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    fn take(&mut self, happening: Happening) {
+        match happening {
+            Happening::Calls(calls) => calls.into_iter().for_each(|call| self.called(call)),
+            Happening::Stop => self.stop(),
+            _ if self.is_stopped => {}
+            Happening::Wake => {}
+            Happening::Receive { from, message } => self.receive(from, message),
+            Happening::Persisted { job } => self.drive(Input::Persisted { job }),
+            Happening::PersistStalled { job } => self.drive(Input::PersistStalled { job }),
+            Happening::Loaded(reply) => self.loaded(reply),
+            Happening::Applied { results } => self.applied(results),
+            Happening::Answered { call, result } => self.answered(call, result),
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) {
+        if let Some(what) = message.malformed() {
+            self.out.events.push(Event::Malformed { from, what });
+            return;
+        }
+        let message = match message {
+            Message::Raft(message) => return self.drive(Input::Receive { from, message }),
+            message @ (Message::Forward(_)
+            | Message::Inquire(_)
+            | Message::Answers(_)
+            | Message::ReadIndex(_)
+            | Message::ReadIndexReply(_)) => message,
+        };
+        // Only members pass calls on; a member whose disk was lost may, as its numbers name its new log.
+        let is_member = self.core.configuration().is_some_and(|c| c.identity_of(from).is_some());
+        if !is_member || from == self.core.id() {
+            return;
+        }
+        match message {
+            Message::Forward(forward) => self.on_forward(from, forward),
+            Message::Inquire(inquire) => self.on_inquire(from, inquire),
+            Message::Answers(answers) => self.on_answers(from, answers),
+            Message::ReadIndex(index) => self.on_read_index(from, index),
+            Message::ReadIndexReply(reply) => self.on_read_index_reply(reply),
+            Message::Raft(_) => {}
+        }
+    }
+
+    /// Does what can be done now. Ends, because each round needs a call that came back, and a call comes back
+    /// only when the leader or its term changes.
+    fn work(&mut self) {
+        loop {
+            self.is_restless = false;
+            self.pump_queue();
+            self.propose();
+            self.pump_reads();
+            self.pump_apply();
+            self.settle();
+            self.serve_reads();
+            if !self.is_restless {
+                return;
+            }
+        }
+    }
+
+    /// Proposes what was collected, in writes of a reasonable size.
+    fn propose(&mut self) {
+        let mut proposals = Vec::new();
+        let mut bytes = 0;
+        for (owner, payloads) in mem::take(&mut self.proposals) {
+            let more = sum(&payloads);
+            if bytes > 0 && bytes + more > PROPOSE_BYTES_MAX {
+                self.drive(Input::Propose(mem::take(&mut proposals)));
+                bytes = 0;
+            }
+            bytes += more;
+            let ticket = self.ticket();
+            self.proposal_tickets.insert(ticket, owner);
+            proposals.push(Proposal { ticket, payloads });
+        }
+        if !proposals.is_empty() {
+            self.drive(Input::Propose(proposals));
+        }
+    }
+
+    /// Steps the core and does what it says.
+    pub(crate) fn drive(&mut self, input: Input<Bytes>) {
+        let Output { persist, send, load, apply, resolve, events } =
+            self.core.step(self.now, input);
+        if let Some(persist) = persist {
+            if let Some(end) = persist.trim {
+                self.cache.trim(end);
+            }
+            self.cache.append(&persist.append);
+            self.out.writes.push((persist.job, convert::write(persist)));
+        }
+        self.keep_books();
+        if let Some(span) = apply {
+            self.applying.ready = self.applying.ready.max(span.end);
+        }
+        for (ticket, resolution) in resolve {
+            self.resolved(ticket, resolution);
+        }
+        for transmit in send {
+            self.transmit(transmit);
+        }
+        for load in load {
+            self.load_batches(load);
+        }
+        let news = events.into_iter().filter(|event| *event != core::Event::Changed);
+        self.out.events.extend(news.map(Event::Raft));
+    }
+
+    fn resolved(&mut self, ticket: Ticket, resolution: Resolution) {
+        if let Some(asker) = self.read_tickets.remove(&ticket) {
+            return self.read_resolved(asker, resolution);
+        }
+        // What becomes of an accepted batch shows in the log itself: `settle` looks.
+        let Some(owner) = self.proposal_tickets.remove(&ticket) else {
+            return;
+        };
+        match (owner, resolution) {
+            (Owner::Call(order), Resolution::Accepted { first, last }) => {
+                self.call_accepted(order, first, last);
+            }
+            (Owner::Foreign(served), Resolution::Accepted { first, last }) => {
+                self.served_accepted(served, first, last);
+            }
+            (Owner::Call(order), Resolution::Refused(refusal)) => self.refused(order, refusal),
+            (Owner::Foreign(served), Resolution::Refused(refusal)) => {
+                self.served_refused(served, refusal);
+            }
+            (_, Resolution::Committed { .. } | Resolution::ReadAt { .. }) => {}
+        }
+    }
+
+    fn refused(&mut self, order: u64, refusal: Refusal) {
+        match translate(refusal) {
+            Some(why) => self.finish(order, Outcome::Refused(why)),
+            None => self.call_absent(order, self.core.term()),
+        }
+    }
+
+    /// If it leads: the peers that it has heard from within an election timeout.
+    fn followers(&self) -> Vec<NodeId> {
+        let timeout = self.options.raft.election_timeout;
+        let lately = |at: Time| self.now.since(at) <= timeout;
+        let peers = self.core.peers().into_iter();
+        peers.filter(|(_, peer)| peer.last_contact.is_some_and(lately)).map(|(id, _)| id).collect()
+    }
+
+    fn report(&mut self) {
+        let core = &self.core;
+        let applied = self.applying.applied;
+        let now = Told {
+            role: core.role(),
+            term: core.term(),
+            leader: core.leader(),
+            followers: self.followers(),
+            committed: core.committed().max(applied),
+            applied,
+        };
+        let before = mem::replace(&mut self.told, now.clone());
+        let Told { role, term, leader, followers, committed, applied } = now;
+        if (role, term, leader) != (before.role, before.term, before.leader)
+            || followers != before.followers
+        {
+            self.out.events.push(Event::Changed { role, term, leader, followers });
+        }
+        if committed > before.committed {
+            self.out.events.push(Event::Committed { end: committed });
+        }
+        if applied > before.applied {
+            self.out.events.push(Event::Applied { end: applied });
+        }
+    }
+}
