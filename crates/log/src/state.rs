@@ -54,7 +54,7 @@ impl State {
         Restored {
             identity: self.identity,
             hard_state: self.hard,
-            configuration: self.configuration.as_deref().cloned(),
+            configuration: self.configuration.clone(),
             terms: self.terms.clone(),
         }
     }

@@ -126,9 +126,14 @@ mod tests {
         let mut network = network(0, 0);
         network.split(7, |node| node < 2);
         network.cut(8, 0, 1);
-        let through = |network: &mut Network, from, to| !network.send(0, from, to).arrivals.is_empty();
+        let through =
+            |network: &mut Network, from, to| !network.send(0, from, to).arrivals.is_empty();
         assert!(!through(&mut network, 0, 2) && !through(&mut network, 3, 1));
-        assert!(through(&mut network, 2, 3) && through(&mut network, 1, 0) && !through(&mut network, 0, 1));
+        assert!(
+            through(&mut network, 2, 3)
+                && through(&mut network, 1, 0)
+                && !through(&mut network, 0, 1)
+        );
         network.mend(7);
         assert!(through(&mut network, 0, 2) && !through(&mut network, 0, 1));
         network.heal();

@@ -108,9 +108,13 @@ pub(crate) enum FaultKind {
     Stall,
     /// The node is stopped properly and started again.
     Restart,
+    /// The disk has no room for new space for a while.
+    FullDisk,
+    /// The disk is lost; the node comes back with an empty one.
+    Wipe,
 }
 
-const KINDS: [(FaultKind, usize); 14] = [
+const KINDS: [(FaultKind, usize); 16] = [
     (FaultKind::Split, 3),
     (FaultKind::OneWay, 2),
     (FaultKind::IsolateLeader, 3),
@@ -125,6 +129,8 @@ const KINDS: [(FaultKind, usize); 14] = [
     (FaultKind::SyncFails, 1),
     (FaultKind::Stall, 1),
     (FaultKind::Restart, 1),
+    (FaultKind::FullDisk, 1),
+    (FaultKind::Wipe, 1),
 ];
 
 /// What clients do.
@@ -227,6 +233,14 @@ impl Profile {
         options.forward_bytes_max = knobs.forward_bytes_max;
         options.calls_max = knobs.calls_max;
         options
+    }
+
+    /// How many nodes make a quorum.
+    pub(crate) fn quorum(&self) -> usize {
+        match self.rule {
+            QuorumRule::AtLeast(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            _ => self.node_count / 2 + 1,
+        }
     }
 
     /// How long a healed cluster may take until everything is as it should be, in nanoseconds.

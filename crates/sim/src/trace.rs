@@ -20,7 +20,13 @@ impl Trace {
     }
 
     /// Notes that this happened at that time on that node.
-    pub(crate) fn note(&mut self, now: u64, node: usize, what: u64, words: impl FnOnce() -> String) {
+    pub(crate) fn note(
+        &mut self,
+        now: u64,
+        node: usize,
+        what: u64,
+        words: impl FnOnce() -> String,
+    ) {
         self.fold(now);
         self.fold(node as u64);
         self.fold(what);
@@ -76,7 +82,12 @@ mod tests {
         };
         let first = run(&[(1, 0, 7), (2, 1, 8)]);
         assert_eq!(first, run(&[(1, 0, 7), (2, 1, 8)]));
-        for other in [[(2, 0, 7), (2, 1, 8)], [(1, 1, 7), (2, 1, 8)], [(1, 0, 9), (2, 1, 8)], [(2, 1, 8), (1, 0, 7)]] {
+        for other in [
+            [(2, 0, 7), (2, 1, 8)],
+            [(1, 1, 7), (2, 1, 8)],
+            [(1, 0, 9), (2, 1, 8)],
+            [(2, 1, 8), (1, 0, 7)],
+        ] {
             assert_ne!(first, run(&other));
         }
     }

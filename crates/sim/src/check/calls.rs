@@ -114,7 +114,8 @@ impl Calls {
             Asked::Append(_) => self.counts.appends += 1,
             Asked::Read { .. } => self.counts.reads += 1,
         }
-        self.open.entry(life).or_default().insert((deadline, self.next_number()));
+        let number = self.next_number();
+        self.open.entry(life).or_default().insert((deadline, number));
         let floor = self.reads.floor();
         self.records.push(Record { life, deadline, request, floor, at: None, ended: None });
     }
@@ -152,12 +153,31 @@ impl Calls {
             return Err(Violation::new(OUTCOME, what));
         };
         let record = self.record_mut(call);
-        require!(record.at.is_none(), "an append commits once", "call {call} is committed as {:?} and again at {seq}", record.at);
-        require!(record.ended != Some(Ended::Refused), OUTCOME, "call {call} was refused, and is committed at {seq}");
-        require!(seq >= record.floor, "later appends come later", "call {call} is committed at {seq}, and when it began everything before {} had been acknowledged", record.floor);
+        require!(
+            record.at.is_none(),
+            "an append commits once",
+            "call {call} is committed as {:?} and again at {seq}",
+            record.at
+        );
+        require!(
+            record.ended != Some(Ended::Refused),
+            OUTCOME,
+            "call {call} was refused, and is committed at {seq}"
+        );
+        require!(
+            seq >= record.floor,
+            "later appends come later",
+            "call {call} is committed at {seq}, and when it began everything before {} had been acknowledged",
+            record.floor
+        );
         let life = record.life;
         let newest = self.newest_of.insert(life, call);
-        require!(newest.is_none_or(|newest| newest < call), ORDER, "node {} called {call} before {newest:?}, and it is committed after it", life.node + 1);
+        require!(
+            newest.is_none_or(|newest| newest < call),
+            ORDER,
+            "node {} called {call} before {newest:?}, and it is committed after it",
+            life.node + 1
+        );
         Ok(call)
     }
 
@@ -165,7 +185,10 @@ impl Calls {
     fn go_on(&mut self, seq: Seq, entry: &Known, call: u64, place: usize) -> Verdict {
         let record = self.record_mut(call);
         let Asked::Append(payloads) = &record.request else {
-            return Err(Violation::new(OUTCOME, format!("call {call} was a read, and is committed")));
+            return Err(Violation::new(
+                OUTCOME,
+                format!("call {call} was a read, and is committed"),
+            ));
         };
         let ends = place + 1 == payloads.len();
         let same = payloads.get(place).is_some_and(|payload| *payload == entry.payload);
@@ -173,7 +196,8 @@ impl Calls {
             same && ends == entry.ends_batch,
             WHOLE,
             "{} is not entry {place} of {} of call {call}",
-            entry.id, payloads.len()
+            entry.id,
+            payloads.len()
         );
         record.at = Some((record.at.map_or(seq, |(first, _)| first), seq));
         self.batch = (!ends).then_some((call, place + 1));
@@ -185,7 +209,12 @@ impl Calls {
         let Some(record) = self.record(call) else {
             return Err(Violation::new(OUTCOME, format!("call {call} ended and was never made")));
         };
-        require!(record.ended.is_none(), "a call ends once", "call {call} ended as {:?} and then as {outcome:?}", record.ended);
+        require!(
+            record.ended.is_none(),
+            "a call ends once",
+            "call {call} ended as {:?} and then as {outcome:?}",
+            record.ended
+        );
         let append = match &record.request {
             Asked::Append(payloads) => Some(payloads.clone()),
             Asked::Read { .. } => None,
@@ -200,20 +229,28 @@ impl Calls {
             }
             (Outcome::Read { seq, result }, None) => {
                 self.counts.reads_answered += 1;
-                let local = matches!(self.record(call).map(|r| &r.request), Some(Asked::Read { local: true }));
+                let local = matches!(
+                    self.record(call).map(|r| &r.request),
+                    Some(Asked::Read { local: true })
+                );
                 self.reads.on_answer(call, floor, local, *seq, result)?;
                 Ended::Read
             }
             (Outcome::Refused(why), append) => {
                 self.counts.refused += u64::from(append.is_some());
-                require!(at.is_none(), OUTCOME, "call {call} is refused ({why}), and committed as {at:?}");
+                require!(
+                    at.is_none(),
+                    OUTCOME,
+                    "call {call} is refused ({why}), and committed as {at:?}"
+                );
                 Ended::Refused
             }
             (Outcome::Unknown(_), Some(_)) => {
                 self.counts.unknown += 1;
                 Ended::Unknown
             }
-            (Outcome::Committed { .. } | Outcome::Unknown(_), None) | (Outcome::Read { .. }, Some(_)) => {
+            (Outcome::Committed { .. } | Outcome::Unknown(_), None)
+            | (Outcome::Read { .. }, Some(_)) => {
                 let what = format!("call {call} ended as what it never was: {outcome:?}");
                 return Err(Violation::new(OUTCOME, what));
             }
@@ -225,17 +262,32 @@ impl Calls {
         Ok(ended)
     }
 
-    fn on_acknowledged(&mut self, call: u64, at: (Seq, Seq), payloads: &[Bytes], floor: Seq) -> Verdict {
+    fn on_acknowledged(
+        &mut self,
+        call: u64,
+        at: (Seq, Seq),
+        payloads: &[Bytes],
+        floor: Seq,
+    ) -> Verdict {
         const CHECK: &str = "acknowledged is committed";
         let (first, last) = at;
         if payloads.iter().all(Bytes::is_empty) && payloads.len() == 1 {
             let slot = self.empties.get_mut(&first).filter(|_| first == last && first >= floor);
             let mine = slot.is_some_and(|owner| owner.replace(call).is_none());
-            require!(mine, CHECK, "call {call} is said to be at {first}, where no empty payload of its own is committed");
+            require!(
+                mine,
+                CHECK,
+                "call {call} is said to be at {first}, where no empty payload of its own is committed"
+            );
         } else {
             let committed = self.record(call).and_then(|record| record.at);
-            let whole = last.since(first) + 1 == payloads.len() as u64 && !self.batch.is_some_and(|(open, _)| open == call);
-            require!(whole && committed == Some(at), CHECK, "call {call} is said to be committed as {at:?}, and {committed:?} is");
+            let whole = last.since(first) + 1 == payloads.len() as u64
+                && !self.batch.is_some_and(|(open, _)| open == call);
+            require!(
+                whole && committed == Some(at),
+                CHECK,
+                "call {call} is said to be committed as {at:?}, and {committed:?} is"
+            );
         }
         self.reads.on_acknowledged(last);
         Ok(())
@@ -243,12 +295,14 @@ impl Calls {
 
     /// A process has taken a step at that time: none of its calls may be open past its deadline.
     pub(crate) fn on_step(&self, life: Life, now: Time) -> Verdict {
-        let overdue = self.open.get(&life).and_then(BTreeSet::first).filter(|(deadline, _)| *deadline <= now);
+        let overdue =
+            self.open.get(&life).and_then(BTreeSet::first).filter(|(deadline, _)| *deadline <= now);
         require!(
             overdue.is_none(),
             "calls end in time",
             "call {} on node {} is open {:?} after its deadline",
-            overdue.map_or(0, |&(_, call)| call), life.node + 1,
+            overdue.map_or(0, |&(_, call)| call),
+            life.node + 1,
             overdue.map(|&(deadline, _)| now.since(deadline)).unwrap_or_default()
         );
         Ok(())
@@ -257,7 +311,12 @@ impl Calls {
     /// A process was told to stop: all of its calls must have ended.
     pub(crate) fn on_stopped(&self, life: Life) -> Verdict {
         let open = self.open.get(&life).map(BTreeSet::len).unwrap_or_default();
-        require!(open == 0, "every call ends", "node {} stopped and left {open} calls without an outcome", life.node + 1);
+        require!(
+            open == 0,
+            "every call ends",
+            "node {} stopped and left {open} calls without an outcome",
+            life.node + 1
+        );
         Ok(())
     }
 
@@ -280,7 +339,11 @@ impl Calls {
             empty && record.ended != Some(Ended::Refused)
         });
         let (most, count) = (may_be.count(), self.empties.len());
-        require!(count <= most, "an append commits once", "{count} single empty payloads are committed, and at most {most} were appended");
+        require!(
+            count <= most,
+            "an append commits once",
+            "{count} single empty payloads are committed, and at most {most} were appended"
+        );
         Ok(())
     }
 
@@ -302,7 +365,8 @@ impl Calls {
 pub(crate) fn payload(call: u64, place: usize, len: usize) -> Bytes {
     let header = call.to_le_bytes().into_iter().chain((place as u64).to_le_bytes());
     // Zeros and all but zeros: what a disk loses must not look like what it keeps, nor like nothing.
-    let filling = std::iter::repeat_n(if call.is_multiple_of(3) { 0 } else { 0xa5 }, len.saturating_sub(16));
+    let filling =
+        std::iter::repeat_n(if call.is_multiple_of(3) { 0 } else { 0xa5 }, len.saturating_sub(16));
     header.chain(filling).collect()
 }
 

@@ -4,7 +4,11 @@ use tinyraftplus_core::{EntryId, Seq};
 use tinyraftplus_log::EntryKind;
 use tinyraftplus_replica::Apply;
 
-use super::{NodeModel, Verdict, Violation, matching::{Known, Matching}, require};
+use super::{
+    NodeModel, Verdict, Violation,
+    matching::{Known, Matching},
+    require,
+};
 
 /// What the cluster has committed: the first node to say so decides, all others must agree.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ impl Committed {
         self.entries.get(place).copied()
     }
 
+    fn known<'a>(&self, seq: Seq, matching: &'a Matching) -> Option<&'a Known> {
+        self.entry(seq).and_then(|id| matching.get(id))
+    }
+
     /// A node says that this is committed. Returns the entry if nobody said so before.
     pub(crate) fn on_committed<'a>(
         &mut self,
@@ -42,7 +50,10 @@ impl Committed {
         matching: &'a Matching,
     ) -> Result<Option<&'a Known>, Violation> {
         let Some(id) = node.decided.entry(seq) else {
-            let what = format!("node {} says that seq {seq} is committed, which its log does not hold", at + 1);
+            let what = format!(
+                "node {} says that seq {seq} is committed, which its log does not hold",
+                at + 1
+            );
             return Err(Violation::new(CHECK, what));
         };
         if let Some(before) = self.entry(seq) {
@@ -70,13 +81,31 @@ impl Committed {
         const CHECK: &str = "applied is committed, durable and in order";
         let who = at + 1;
         let (start, end) = (apply.start, apply.end);
-        require!(start == node.applied, CHECK, "node {who} applies from {start} on, and had applied to {}", node.applied);
-        require!(end <= node.committed, CHECK, "node {who} applies to {end}, committed only to {}", node.committed);
-        require!(end <= node.durable.end(), CHECK, "node {who} applies to {end}, durable only to {}", node.durable.end());
+        // Positions without an entry of a user may be passed over.
+        let mut skipped =
+            (node.applied.get()..start.get()).filter_map(|seq| self.known(Seq::new(seq), matching));
+        let nothing = skipped.all(|known| known.kind != EntryKind::Payload);
+        require!(
+            start >= node.applied && nothing,
+            CHECK,
+            "node {who} applies from {start} on, and had applied to {}",
+            node.applied
+        );
+        require!(
+            end <= node.committed,
+            CHECK,
+            "node {who} applies to {end}, committed only to {}",
+            node.committed
+        );
+        require!(
+            end <= node.durable.end(),
+            CHECK,
+            "node {who} applies to {end}, durable only to {}",
+            node.durable.end()
+        );
         let mut given = apply.entries.iter();
         for seq in (start.get()..end.get()).map(Seq::new) {
-            let known = self.entry(seq).and_then(|id| matching.get(id));
-            let Some(known) = known else {
+            let Some(known) = self.known(seq, matching) else {
                 let what = format!("node {who} applies seq {seq}, which is not committed");
                 return Err(Violation::new(CHECK, what));
             };
@@ -87,7 +116,11 @@ impl Committed {
                 require!(same, CHECK, "node {who} applies something else than {}", known.id);
             }
         }
-        require!(given.next().is_none(), CHECK, "node {who} applies more entries than lie in {start}..{end}");
+        require!(
+            given.next().is_none(),
+            CHECK,
+            "node {who} applies more entries than lie in {start}..{end}"
+        );
         node.applied = end;
         Ok(())
     }

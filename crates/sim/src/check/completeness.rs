@@ -26,7 +26,12 @@ impl Completeness {
     ///
     /// A leader of a term that is over already, elected by votes that were long on their way, need not know
     /// what later terms committed.
-    pub(crate) fn on_leader(&mut self, at: usize, core: &Core<Bytes>, committed: &Committed) -> Verdict {
+    pub(crate) fn on_leader(
+        &mut self,
+        at: usize,
+        core: &Core<Bytes>,
+        committed: &Committed,
+    ) -> Verdict {
         let term = core.term();
         if self.looked_at.insert(term, at).is_some() {
             return Ok(());

@@ -16,7 +16,9 @@ pub(crate) fn agrees(at: usize, node: &NodeModel, core: &Core<Bytes>) -> Verdict
         empty || (terms.end(), terms.last()) == (model.end(), model.last()),
         CHECK,
         "node {} believes that its log ends with {:?}, and has written {:?}",
-        at + 1, terms.last(), model.last()
+        at + 1,
+        terms.last(),
+        model.last()
     );
     let (believed, durable) = (core.durable(), node.durable.end());
     require!(
@@ -72,7 +74,9 @@ pub(crate) fn on_start(
         found.same_entries(before) || found.same_entries(&after),
         CHECK,
         "node {who} comes back with a log up to {:?}; it had {:?}, and {:?} with the group that was being written",
-        found.last(), before.last(), after.last()
+        found.last(),
+        before.last(),
+        after.last()
     );
     let hard_state = found.hard_state;
     // Term and vote of a group that is cut may count: they are honoured only after they are durable again.
@@ -85,7 +89,12 @@ pub(crate) fn on_start(
         before.hard_state
     );
     let named = [&before.configuration, &after.configuration].contains(&&found.configuration);
-    require!(named, CHECK, "node {who} comes back with another configuration: {:?}", found.configuration);
+    require!(
+        named,
+        CHECK,
+        "node {who} comes back with another configuration: {:?}",
+        found.configuration
+    );
     let whole = flight.iter().any(|write| !write.append.is_empty() || write.trim.is_some());
     if whole && found.same_entries(&after) && !found.same_entries(before) {
         require!(

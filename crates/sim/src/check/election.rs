@@ -17,7 +17,13 @@ impl Election {
     /// That node leads that term.
     pub(crate) fn on_leader(&mut self, at: usize, term: Term) -> Verdict {
         let first = *self.leaders.entry(term).or_insert(at);
-        require!(first == at, "one leader a term", "nodes {} and {} both lead term {term}", first + 1, at + 1);
+        require!(
+            first == at,
+            "one leader a term",
+            "nodes {} and {} both lead term {term}",
+            first + 1,
+            at + 1
+        );
         Ok(())
     }
 

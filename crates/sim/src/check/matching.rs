@@ -50,9 +50,18 @@ impl Matching {
                 first.before == known.before,
                 CHECK,
                 "entry {} follows {:?} on node {} but {:?} elsewhere",
-                entry.id, known.before, at + 1, first.before
+                entry.id,
+                known.before,
+                at + 1,
+                first.before
             );
-            require!(*first == known, CHECK, "entry {} differs on node {} from elsewhere", entry.id, at + 1);
+            require!(
+                *first == known,
+                CHECK,
+                "entry {} differs on node {} from elsewhere",
+                entry.id,
+                at + 1
+            );
         }
         Ok(())
     }

@@ -135,7 +135,12 @@ impl Checks {
             self.completeness.on_leader(at, core, &self.committed)?;
         }
         let (before, end) = (node.committed, core.committed());
-        require!(end >= before, "committed never changes", "node {} took back its commits from {before} to {end}", at + 1);
+        require!(
+            end >= before,
+            "committed never changes",
+            "node {} took back its commits from {before} to {end}",
+            at + 1
+        );
         if end > before {
             for seq in (before.get()..end.get()).map(Seq::new) {
                 let new = self.committed.on_committed(at, node, seq, &self.matching)?;
@@ -190,5 +195,34 @@ impl Checks {
         let node = self.node(at);
         let empty = Model::new(node.durable.start());
         (node.decided, node.durable) = (empty.clone(), empty);
+    }
+
+    /// A node's log, read from its disk at the end, holds exactly what was committed.
+    pub(crate) fn verify(&self, at: usize, entries: &[LogEntry]) -> Verdict {
+        const CHECK: &str = "all logs become the same";
+        let (count, committed) = (entries.len() as u64, self.committed.count());
+        require!(
+            count == committed,
+            CHECK,
+            "node {} has {count} entries, and {committed} are committed",
+            at + 1
+        );
+        for entry in entries {
+            let same =
+                self.committed.entry(entry.id.seq) == Some(entry.id) && self.matching.is(entry);
+            require!(
+                same,
+                CHECK,
+                "node {} has something else at {} than what was committed",
+                at + 1,
+                entry.id
+            );
+        }
+        Ok(())
+    }
+
+    /// How many terms had a leader.
+    pub(crate) fn leaders(&self) -> u64 {
+        self.completeness.leaders()
     }
 }

@@ -69,26 +69,48 @@ impl Model {
             let now = self.hard_state;
             let kept = next.term > now.term
                 || next.term == now.term && (now.vote.is_none() || now.vote == next.vote);
-            require!(kept, "term and vote never go back", "node {node} had {now:?} and writes {next:?}");
+            require!(
+                kept,
+                "term and vote never go back",
+                "node {node} had {now:?} and writes {next:?}"
+            );
             self.hard_state = next;
         }
         if let Some(configuration) = &write.configuration {
             self.configuration = Some(Arc::clone(configuration));
         }
-        require!(write.reset.is_none(), CHECK, "node {node} resets its log, and nothing makes snapshots yet");
+        require!(
+            write.reset.is_none(),
+            CHECK,
+            "node {node} resets its log, and nothing makes snapshots yet"
+        );
         if let Some(end) = write.trim {
-            require!(end >= self.start, CHECK, "node {node} trims to {end}, before its start {}", self.start);
+            require!(
+                end >= self.start,
+                CHECK,
+                "node {node} trims to {end}, before its start {}",
+                self.start
+            );
             self.terms.truncate(usize::try_from(end.since(self.start)).unwrap_or(usize::MAX));
         }
         for entry in &write.append {
             let (id, end) = (entry.id, self.end());
             require!(id.seq == end, CHECK, "node {node} writes {id} where seq {end} comes next");
             let before = self.terms.last().copied().unwrap_or_default();
-            require!(id.term >= before, CHECK, "node {node} writes {id} after an entry of term {before}");
+            require!(
+                id.term >= before,
+                CHECK,
+                "node {node} writes {id} after an entry of term {before}"
+            );
             self.terms.push(id.term);
         }
         let whole = write.append.last().is_none_or(|last| last.ends_batch);
-        require!(whole, "batches are whole", "node {node} writes a part of a batch: {:?}", write.append.last().map(|last| last.id));
+        require!(
+            whole,
+            "batches are whole",
+            "node {node} writes a part of a batch: {:?}",
+            write.append.last().map(|last| last.id)
+        );
         Ok(())
     }
 }

@@ -29,7 +29,11 @@ impl Promises {
         match message.body {
             MessageBody::Vote { .. } => {
                 self.vote(who, node.identity, term, node.identity)?;
-                require!(!inside || covers(hard_state, term, Some(node.identity)), CHECK, "node {who} campaigns in term {term} with {hard_state:?} on disk");
+                require!(
+                    !inside || covers(hard_state, term, Some(node.identity)),
+                    CHECK,
+                    "node {who} campaigns in term {term} with {hard_state:?} on disk"
+                );
             }
             MessageBody::VoteReply { granted: true } => {
                 // Whom a vote is for is in its address; a receiver that lost its disk meanwhile is nobody.
@@ -37,7 +41,11 @@ impl Promises {
                     return Ok(());
                 };
                 self.vote(who, node.identity, term, candidate)?;
-                require!(!inside || covers(hard_state, term, Some(candidate)), CHECK, "node {who} votes in term {term} with {hard_state:?} on disk");
+                require!(
+                    !inside || covers(hard_state, term, Some(candidate)),
+                    CHECK,
+                    "node {who} votes in term {term} with {hard_state:?} on disk"
+                );
             }
             MessageBody::Accepted { matched, .. } => {
                 let end = node.durable.end();
@@ -48,7 +56,11 @@ impl Promises {
                 );
             }
             MessageBody::Append { .. } => {
-                require!(!inside || covers(hard_state, term, Some(node.identity)), CHECK, "node {who} leads term {term} with {hard_state:?} on disk");
+                require!(
+                    !inside || covers(hard_state, term, Some(node.identity)),
+                    CHECK,
+                    "node {who} leads term {term} with {hard_state:?} on disk"
+                );
             }
             MessageBody::VoteReply { granted: false }
             | MessageBody::Ask
