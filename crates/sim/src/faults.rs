@@ -116,6 +116,7 @@ impl World {
         self.network.heal();
         self.profile.network.heal();
         self.profile.disk.heal();
+        self.profile.machine.most = self.profile.machine.most.min(200_000);
         for at in 0..self.profile.node_count {
             let node = self.node(at);
             node.plans = crate::node::Plans::default();

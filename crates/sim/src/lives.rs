@@ -105,7 +105,8 @@ impl World {
     /// A process dies, if it still lives. If it was writing, some of that reaches the disk.
     pub(crate) fn die(&mut self, life: Life, death: Death) {
         let writing = self.alive(life).is_some_and(|process| !process.flight.is_empty());
-        let reached = self.chance.faults.below(6);
+        // Mostly between the write and its sync: that is where a group can be torn.
+        let reached = self.chance.faults.pick(&[0, 1, 1, 1, 2, 3, 6]);
         let node = self.node(life.node);
         let Some(mut process) = node.process.take_if(|process| process.life == life) else {
             return;

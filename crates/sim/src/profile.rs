@@ -205,7 +205,7 @@ impl Profile {
             replica,
             drift_ppm: rng.pick(&[0, 100, 10_000, 50_000]),
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
-            machine: Range::micros(1, rng.pick(&[10, 1_000, 50_000])),
+            machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),
         }
     }
@@ -321,10 +321,10 @@ impl ClientProfile {
     fn draw(rng: &mut Rng) -> Self {
         Self {
             count: rng.pick(&[1, 2, 3, 5]),
-            pause: Range::millis(1, rng.pick(&[100, 300, 1_000])),
+            pause: Range::millis(5, rng.pick(&[100, 300, 1_000])),
             burst: Range::new(1, rng.pick(&[1, 2, 8])),
-            deadline: Range::millis(20, rng.pick(&[300, 2_000, 8_000])),
-            payload: Range::new(16, rng.pick(&[32, 300, 5_000])),
+            deadline: Range::millis(50, rng.pick(&[300, 3_000, 10_000, 10_000])),
+            payload: Range::new(16, rng.pick(&[32, 300, 2_000, 20_000])),
             batch: Range::new(2, rng.pick(&[3, 20])),
             read: rng.pick(&[100, 300, 600]),
             read_local: rng.pick(&[0, 50]),
@@ -346,12 +346,12 @@ impl Knobs {
             retry: Duration::from_millis(rng.pick(&[20, 100, 400])),
             append_bytes_max: rng.pick(&[1, 200, 2_000, 1 << 20]),
             window_bytes: rng.pick(&[1, 1_000, 8 << 20]),
-            uncommitted_bytes_max: rng.pick(&[2_000, 64 << 20, 64 << 20]),
+            uncommitted_bytes_max: rng.pick(&[2_000, 64 << 20, 64 << 20, 64 << 20]),
             cache_bytes_max: rng.pick(&[0, 500, 10_000, 32 << 20]),
             apply_entries_max: rng.pick(&[1, 7, 4096]),
             apply_bytes_max: rng.pick(&[1, 500, 1 << 20]),
             forward_bytes_max: rng.pick(&[1, 1_000, 8 << 20]),
-            calls_max: rng.pick(&[8, 65_536, 65_536]),
+            calls_max: rng.pick(&[8, 65_536, 65_536, 65_536]),
             fail_fast: rng.chance(200),
         }
     }
