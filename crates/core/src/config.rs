@@ -113,14 +113,15 @@ pub struct Configuration {
 
 impl Configuration {
     /// A configuration of these members whose log begins at `first`; `None` if a name or an identity repeats,
-    /// or there are no members.
+    /// there are no members, the rule is not safe for that many, or `first` is past the last position.
     pub fn new(mut members: Vec<Member>, rule: QuorumRule, first: Seq) -> Option<Self> {
         members.sort_unstable();
         let mut identities: Vec<_> = members.iter().map(|member| member.identity).collect();
         identities.sort_unstable();
         let distinct =
             members.is_sorted_by(|a, b| a.id < b.id) && identities.is_sorted_by(|a, b| a < b);
-        (distinct && !members.is_empty()).then_some(Self { members, rule, first })
+        let decides = !members.is_empty() && rule.check(members.len()).is_ok();
+        (distinct && decides && first < Seq::MAX).then_some(Self { members, rule, first })
     }
 
     /// The members, sorted by name.

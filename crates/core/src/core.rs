@@ -115,6 +115,9 @@ pub struct Core<P> {
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
     pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
     term_at_start: Term,
+    /// How many questions about old entries were asked: a late answer must not pass for one of another term.
+    pub(crate) loads: u64,
+    pub(crate) full_reported: bool,
 }
 
 /// What a role needs to remember.
@@ -143,13 +146,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         options.check()?;
         restored.check(options.id)?;
         let Restored { identity, hard_state, configuration, mut terms } = restored;
-        if configuration.is_none() && terms.start() == terms.end() {
-            terms = Terms::empty(options.first_seq, Term::ZERO);
+        if terms.last().is_none() {
+            let first = configuration.as_ref().map_or(options.first_seq, |c| c.first());
+            terms = Terms::empty(first, Term::ZERO);
         }
         let mut core = Self {
             identity,
             now,
-            rng: Rng::new(options.seed),
+            rng: Rng::new(options.seed, identity),
             hard_state,
             jobs: Jobs::new(terms.end()),
             gate: 0,
@@ -166,6 +170,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             acknowledgements: VecDeque::new(),
             pending: BTreeMap::new(),
             term_at_start: hard_state.term,
+            loads: 0,
+            full_reported: false,
             configuration,
             terms,
             options,
@@ -337,11 +343,16 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// A newer term begins: whatever this node was in the old one, it no longer is (Raft section 5.1).
     fn adopt_term(&mut self, term: Term) {
-        self.hard_state = HardState { term, vote: None };
-        self.persist_hard_state();
-        // They speak for the old term; its leader has been replaced.
-        self.acknowledgements.clear();
+        self.begin_term(HardState { term, vote: None });
         self.step_down();
+    }
+
+    /// Moves to a newer term, and forgets the acknowledgements that still wait for the disk: sent now, they
+    /// would speak for the new term before it is durable, and confirm to its leader the rounds of another's.
+    pub(crate) fn begin_term(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+        self.persist_hard_state();
+        self.acknowledgements.clear();
     }
 
     /// Becomes a follower that knows no leader. The term and the vote stay: a vote belongs to its term, not
@@ -404,6 +415,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.out.persist.get_or_insert_with(|| Persist::new(jobs.begin()))
     }
 
+    /// The log, still empty, begins at `first`.
+    pub(crate) fn begin_log(&mut self, first: Seq) {
+        self.terms = Terms::empty(first, Term::ZERO);
+        self.jobs.begin_log(first);
+        (self.committed, self.applied) = (first, first);
+    }
+
     pub(crate) fn persist_hard_state(&mut self) {
         let hard_state = self.hard_state;
         let job = self.job();
@@ -431,7 +449,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn persist_stalled(&mut self, job: u64) {
-        if self.jobs.is_done(job) {
+        if self.jobs.is_done(job) || !self.jobs.is_begun(job) {
             return;
         }
         self.stalled = Some(job);

@@ -6,8 +6,9 @@
 
 use crate::core::Part;
 use crate::planted::{self, Bug};
-use crate::{Core, EntryId, Event, HardState, Identity, MessageBody, NodeId, Term};
+use crate::{Core, EntryId, Event, HardState, Identity, MessageBody, NodeId, Seq, Term};
 use alloc::collections::BTreeSet;
+use core::mem;
 
 /// A round of asking for votes.
 #[derive(Debug)]
@@ -29,6 +30,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         if self.stalled.is_some() {
             // A leader that can't write would be of no use.
+            return;
+        }
+        if self.terms.end() == Seq::MAX {
+            // A term begins with an entry of its own, and there is no room for one.
+            if !mem::replace(&mut self.full_reported, true) {
+                self.out.events.push(Event::LogFull);
+            }
             return;
         }
         if self.leader.take().is_some() || !matches!(self.part, Part::Candidate(_)) {
@@ -53,8 +61,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let Some(term) = self.hard_state.term.next() else {
             return;
         };
-        self.hard_state = HardState { term, vote: Some(self.identity) };
-        self.persist_hard_state();
+        self.begin_term(HardState { term, vote: Some(self.identity) });
         self.leader = None;
         self.reset_election_timer();
         self.part =

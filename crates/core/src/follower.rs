@@ -37,6 +37,12 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         self.follow(from);
+        if prev.is_none() && self.terms.entry_before(self.terms.start()).is_some() {
+            self.out
+                .events
+                .push(Event::Malformed { from, what: "begins where this log was compacted" });
+            return;
+        }
         if prev.is_some_and(|prev| !self.terms.has(prev)) {
             let hint = prev.and_then(|prev| self.terms.newest_within(prev.seq, prev.term));
             self.send_after(self.gate, from, MessageBody::Rejected { prev, hint, round });

@@ -129,6 +129,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         let job = self.job();
         job.configuration = Some(Arc::clone(&configuration));
         self.gate = job.job;
+        if self.terms.last().is_none() {
+            self.begin_log(configuration.first());
+        }
         self.configuration = Some(configuration);
         self.reset_election_timer();
         self.out.events.push(if self.is_member() { Event::Configured } else { Event::Wiped });

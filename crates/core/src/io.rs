@@ -183,8 +183,13 @@ pub struct Load {
     pub at_most: Seq,
     /// The range must not pass this; it is a batch's end.
     pub end: Seq,
-    /// About how many bytes of payload.
+    /// About how many bytes, counting [`Load::ENTRY_COST`] for each entry besides its payload.
     pub bytes_max: u64,
+}
+
+impl Load {
+    /// What an entry counts besides its payload, so that a million empty ones are not free.
+    pub const ENTRY_COST: u64 = 64;
 }
 
 /// The answer to a [`Load`].
@@ -197,7 +202,7 @@ pub struct Loaded {
     /// What was found: a first position, and the end of a batch after it. `None` if the log could not be
     /// read there.
     pub range: Option<(Seq, Seq)>,
-    /// How many bytes of payload the range has.
+    /// How many bytes the range has, counted as in [`Load::bytes_max`].
     pub bytes: u64,
 }
 
@@ -274,4 +279,7 @@ pub enum Event {
     },
     /// The leader gave up its role because its own disk has stalled.
     Yielded,
+    /// The log has no position left, so this node can't lead again: a term begins with an entry. What is in
+    /// the log stays readable.
+    LogFull,
 }

@@ -32,6 +32,11 @@ impl Jobs {
         Self { under_way: VecDeque::new(), begun: 0, done: 0, on_disk: end }
     }
 
+    /// The log, still empty, begins at `first`.
+    pub(crate) const fn begin_log(&mut self, first: Seq) {
+        self.on_disk = first;
+    }
+
     /// Begins the next job and returns its number.
     pub(crate) fn begin(&mut self) -> u64 {
         self.begun += 1;
@@ -50,6 +55,10 @@ impl Jobs {
 
     pub(crate) const fn is_done(&self, job: u64) -> bool {
         job <= self.done
+    }
+
+    pub(crate) const fn is_begun(&self, job: u64) -> bool {
+        job <= self.begun
     }
 
     /// Takes a confirmation of that job and all before it; false if it says nothing new.

@@ -1,9 +1,9 @@
 //! Leading: proposals, replication, commit (Raft sections 5.3 and 5.4).
 
 use crate::core::Part;
-use crate::marks::{ENTRY_COST, Marks};
+use crate::marks::Marks;
 use crate::planted::{self, Bug};
-use crate::progress::{PeerStatus, Progress, State};
+use crate::progress::{PeerStatus, Progress, Question, State};
 use crate::reads::Reads;
 use crate::{
     Core, Entry, EntryBody, EntryId, Event, Load, Loaded, MessageBody, NodeId, Proposal, Refusal,
@@ -21,7 +21,6 @@ pub(crate) struct Leader {
     marks: Marks,
     heartbeat_at: Time,
     quorum_at: Time,
-    loads: u64,
 }
 
 impl Leader {
@@ -65,7 +64,6 @@ impl<P: AsRef<[u8]>> Core<P> {
             marks: Marks::new(start),
             heartbeat_at: now + self.options.heartbeat_interval,
             quorum_at: now + self.options.election_timeout,
-            loads: 0,
         });
         self.out.events.push(Event::Changed);
         let id = EntryId { term: self.hard_state.term, seq: start };
@@ -78,7 +76,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         let start = self.terms.end();
-        let bytes = entries.iter().map(|entry| ENTRY_COST + entry.body.bytes()).sum();
+        let bytes = entries.iter().map(|entry| Load::ENTRY_COST + entry.body.bytes()).sum();
         self.terms.append(self.hard_state.term, entries.len() as u64);
         let end = self.terms.end();
         leader.marks.push(end, bytes);
@@ -141,13 +139,13 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     pub(crate) fn on_accepted(&mut self, from: NodeId, term: Term, matched: Seq, round: u64) {
         let (now, end) = (self.now, self.terms.end());
-        let Some(peer) = self.peer(from, term) else {
+        let Some((peer, newest)) = self.peer(from, term) else {
             return;
         };
-        if matched > end {
+        if matched > end || round > newest {
             self.out
                 .events
-                .push(Event::Malformed { from, what: "acknowledges entries that were never sent" });
+                .push(Event::Malformed { from, what: "acknowledges what was never sent" });
             return;
         }
         peer.contact = Some(now);
@@ -168,11 +166,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         let meet = hint.and_then(|hint| self.terms.newest_within(hint.seq, hint.term));
         let first = self.terms.start();
         let end = self.terms.end();
-        let Some(peer) = self.peer(from, term) else {
+        let Some((peer, newest)) = self.peer(from, term) else {
             return;
         };
-        let Some(prev) = prev else {
-            self.out.events.push(Event::Malformed { from, what: "rejects the start of the log" });
+        let Some(prev) = prev.filter(|_| round <= newest) else {
+            self.out.events.push(Event::Malformed { from, what: "rejects what was never sent" });
             return;
         };
         peer.contact = Some(now);
@@ -187,29 +185,31 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn loaded(&mut self, loaded: Loaded) {
         let Loaded { to, number, range, bytes } = loaded;
         let (now, log_end, first) = (self.now, self.terms.end(), self.terms.start());
-        let Some(peer) = self.peer(to, self.hard_state.term) else {
+        let Some((peer, _)) = self.peer(to, self.hard_state.term) else {
             return;
         };
-        if peer.load != Some(number) {
+        if peer.question != Question::Open(number) {
             return;
         }
-        peer.load = None;
         match range {
-            Some((start, end))
-                if first <= start && start <= peer.next && start < end && end <= log_end =>
-            {
+            // An acknowledgement overtook the answer: if there is more to send, it is asked for again.
+            Some((_, end)) if end <= peer.next => peer.question = Question::None,
+            Some((start, end)) if first <= start && start <= peer.next && end <= log_end => {
+                peer.question = Question::None;
                 peer.sent(start, end, bytes, now);
                 self.send_entries(to, start, end);
             }
-            // Unreadable now: asked again when the answer is overdue.
-            Some(_) | None => peer.load = Some(u64::MAX),
+            Some(_) | None => peer.unreadable(now),
         }
     }
 
-    /// The progress of a peer, if this node leads that term.
-    fn peer(&mut self, id: NodeId, term: Term) -> Option<&mut Progress> {
+    /// The progress of a peer, and the newest round, if this node leads that term.
+    fn peer(&mut self, id: NodeId, term: Term) -> Option<(&mut Progress, u64)> {
         match &mut self.part {
-            Part::Leader(leader) if term == self.hard_state.term => leader.peers.get_mut(&id),
+            Part::Leader(leader) if term == self.hard_state.term => {
+                let round = leader.round;
+                leader.peers.get_mut(&id).map(|peer| (peer, round))
+            }
             Part::Leader(_) | Part::Follower | Part::Candidate(_) => None,
         }
     }
@@ -270,21 +270,17 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn retry_overdue(&mut self) {
-        let limit = Time::from_nanos(self.now.as_nanos().saturating_sub(self.retry_after()));
-        let now = self.now;
+        let (now, patience) = (self.now, self.options.election_timeout / 2);
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         for peer in leader.peers.values_mut() {
             // To a peer that is silent altogether nothing is repeated but heartbeats.
-            if peer.overdue(limit) && peer.contact.is_some_and(|contact| contact > limit) {
+            let speaks = peer.contact.is_some_and(|contact| now.since(contact) < patience);
+            if speaks && peer.overdue(now, patience) {
                 peer.retry(now);
             }
         }
-    }
-
-    fn retry_after(&self) -> u64 {
-        u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX) / 2
     }
 
     /// Sends a peer what it lacks, as far as its window allows.
@@ -306,10 +302,10 @@ impl<P: AsRef<[u8]>> Core<P> {
                 peer.sent(start, end, bytes, now);
                 self.send_entries(to, start, end);
             } else {
-                leader.loads += 1;
-                peer.ask(leader.loads, now);
-                let end = if peer.next < leader.marks.start() { leader.marks.start() } else { end };
-                let load = Load { to, number: leader.loads, at_most: peer.next, end, bytes_max };
+                self.loads += 1;
+                peer.question = Question::Open(self.loads);
+                let end = if start < leader.marks.start() { leader.marks.start() } else { end };
+                let load = Load { to, number: self.loads, at_most: start, end, bytes_max };
                 self.out.load.push(load);
                 return;
             }

@@ -8,8 +8,6 @@ use alloc::collections::VecDeque;
 
 /// How many batches are remembered beyond those that are not committed yet.
 const SPARE_MAX: usize = 4096;
-/// What an entry counts besides its payload, so that a million empty ones are not free.
-pub(crate) const ENTRY_COST: u64 = 64;
 
 #[derive(Debug)]
 pub(crate) struct Marks {

@@ -17,7 +17,7 @@ pub struct Options {
     pub rule: QuorumRule,
     /// The first position of the log.
     pub first_seq: Seq,
-    /// Where the randomness of timeouts comes from. Nodes must have different ones.
+    /// Where the randomness of timeouts comes from, together with the identity of the log.
     pub seed: u64,
     /// How often a leader speaks. Default 100 ms.
     pub heartbeat_interval: Duration,
@@ -73,7 +73,8 @@ impl Options {
         if self.first_seq == Seq::MAX {
             return Err(OptionsError::NoRoom);
         }
-        if self.heartbeat_interval.is_zero() || self.election_timeout < self.heartbeat_interval * 2
+        if self.heartbeat_interval.is_zero()
+            || self.election_timeout < self.heartbeat_interval.saturating_mul(2)
         {
             return Err(OptionsError::Timeouts {
                 heartbeat: self.heartbeat_interval,

@@ -11,6 +11,7 @@
 
 use crate::{Seq, Time};
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 /// What this leader knows of a peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,12 +33,24 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// How far it has been told that entries are committed.
     pub(crate) committed_told: Seq,
-    /// The question about its entries that is open.
-    pub(crate) load: Option<u64>,
+    pub(crate) question: Question,
     in_flight: VecDeque<(Seq, u64)>,
     in_flight_bytes: u64,
     /// Since when an answer is awaited.
     awaited_since: Time,
+    /// How often in a row something was sent again without an answer.
+    retries: u32,
+}
+
+/// What was asked about the peer's entries, of whoever can read the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Question {
+    /// Nothing.
+    None,
+    /// This, and it will be answered.
+    Open(u64),
+    /// They could not be read. Asked again after a while.
+    Unreadable,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,10 +70,11 @@ impl Progress {
             contact: None,
             round: 0,
             committed_told: first,
-            load: None,
+            question: Question::None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             awaited_since: now,
+            retries: 0,
         }
     }
 
@@ -70,7 +84,7 @@ impl Progress {
             State::Probe { sent, .. } => !sent,
             State::Stream => self.in_flight_bytes < window,
         };
-        open && self.load.is_none()
+        open && self.question == Question::None
     }
 
     /// Notes an append of `start..end`.
@@ -87,22 +101,25 @@ impl Progress {
         self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes);
     }
 
-    /// Notes a question about its entries.
-    pub(crate) fn ask(&mut self, number: u64, now: Time) {
-        self.load = Some(number);
+    /// Its entries can't be read now.
+    pub(crate) fn unreadable(&mut self, now: Time) {
+        self.question = Question::Unreadable;
         self.awaited_since = now;
     }
 
     /// The peer holds everything before `matched`.
     pub(crate) fn accepted(&mut self, matched: Seq, now: Time) {
+        // Only what is past `meet` answers the probe. The answer to a heartbeat proves that the logs meet,
+        // but not that entries get through: a slow peer would be sent its whole window again at each retry.
         if let State::Probe { meet, .. } = self.state
-            && matched >= meet
+            && matched > meet
         {
             self.state = State::Stream;
         }
         if matched > self.matched {
             self.matched = matched;
             self.awaited_since = now;
+            self.retries = 0;
         }
         self.next = self.next.max(matched);
         while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= matched) {
@@ -123,19 +140,22 @@ impl Progress {
     pub(crate) fn probe(&mut self, next: Seq) {
         self.next = next.max(self.matched);
         self.state = State::Probe { meet: self.next, sent: false };
-        self.load = None;
+        self.question = Question::None;
         self.in_flight.clear();
         self.in_flight_bytes = 0;
     }
 
-    /// Whether an answer is overdue since before `limit`.
-    pub(crate) fn overdue(&self, limit: Time) -> bool {
-        (!self.in_flight.is_empty() || self.load.is_some()) && self.awaited_since < limit
+    /// Whether no answer came for that long, or for up to 16 times that when it was sent again before.
+    pub(crate) fn overdue(&self, now: Time, patience: Duration) -> bool {
+        let awaited = !self.in_flight.is_empty() || self.question == Question::Unreadable;
+        let patience = patience.saturating_mul(1 << self.retries.min(4));
+        awaited && now.since(self.awaited_since) > patience
     }
 
     /// Sends again what got no answer: from where the logs are known to meet, or the same probe.
     pub(crate) fn retry(&mut self, now: Time) {
         self.awaited_since = now;
+        self.retries = self.retries.saturating_add(1);
         match self.state {
             State::Probe { meet, .. } => self.probe(meet),
             State::Stream => self.probe(self.matched),

@@ -1,11 +1,18 @@
 //! Randomness from a given seed: `SplitMix64`. Only timeouts are drawn from it, so quality is no concern.
 
+use crate::Identity;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
+    /// The identity goes in too: nodes that were all given one seed would else time out together for ever.
+    pub(crate) fn new(seed: u64, identity: Identity) -> Self {
+        let bytes = seed.to_le_bytes().into_iter().chain(identity.get().to_le_bytes());
+        // FNV-1a.
+        Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
     }
 
     pub(crate) const fn next(&mut self) -> u64 {

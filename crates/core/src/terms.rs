@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn agrees_with_a_plain_list() {
         for seed in 0..200 {
-            let mut rng = crate::rng::Rng::new(seed);
+            let mut rng = crate::rng::Rng::new(seed, crate::Identity::new(1));
             let start = rng.below(5);
             let before = if start == 0 { 0 } else { rng.below(3) };
             let mut terms = Terms::empty(Seq::new(start), Term::new(before));

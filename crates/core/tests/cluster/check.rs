@@ -1,0 +1,185 @@
+//! What must hold at every step of every run, whatever is lost, late, repeated or restarted.
+
+use crate::harness::{Disk, Node};
+use std::collections::BTreeMap;
+use tinyraftplus_core::{
+    Entry, EntryId, HardState, Identity, Message, MessageBody, NodeId, Persist, Refusal,
+    Resolution, Role, Seq, Span, Term, Ticket,
+};
+
+/// Remembers what the whole cluster ever did, as no node can.
+#[derive(Default)]
+pub(crate) struct Checker {
+    leaders: BTreeMap<Term, Identity>,
+    /// Every entry that was ever in any log, and the one before it.
+    known: BTreeMap<EntryId, (Entry<String>, Option<EntryId>)>,
+    /// Everything that was ever committed.
+    pub(crate) chosen: BTreeMap<Seq, EntryId>,
+    votes: BTreeMap<(Term, Identity), Identity>,
+    /// What was committed when a read was asked for.
+    asked: BTreeMap<Ticket, Seq>,
+    hard_states: BTreeMap<Identity, HardState>,
+    committed: BTreeMap<NodeId, Seq>,
+    accepted: BTreeMap<Ticket, EntryId>,
+    pub(crate) reads: usize,
+}
+
+impl Checker {
+    /// The position after the last entry that anybody knows to be committed.
+    pub(crate) fn end(&self) -> Seq {
+        self.chosen.keys().next_back().map_or(Seq::ZERO, |seq| seq.after())
+    }
+
+    /// A disk that was made by hand.
+    pub(crate) fn preset(&mut self, disk: &Disk) {
+        let mut before = None;
+        for entry in &disk.entries {
+            self.learn(entry, before);
+            before = Some(entry.id);
+        }
+        self.hard_states.insert(disk.identity, disk.hard_state);
+    }
+
+    /// Log matching: an entry's id names its content and everything before it, for ever.
+    fn learn(&mut self, entry: &Entry<String>, before: Option<EntryId>) {
+        let known = self.known.entry(entry.id).or_insert_with(|| (entry.clone(), before));
+        assert_eq!(*known, (entry.clone(), before), "two entries are named {}", entry.id);
+    }
+
+    pub(crate) fn job(&mut self, view: &Disk, job: &Persist<String>) {
+        let end = job.trim.unwrap_or_else(|| view.end());
+        for seq in end.get()..view.end().get() {
+            let lost = view.entry(Seq::new(seq)).unwrap().id;
+            assert_ne!(self.chosen.get(&lost.seq), Some(&lost), "a committed entry is trimmed");
+        }
+        let mut before = end.before().and_then(|seq| view.entry(seq)).map(|entry| entry.id);
+        for entry in &job.append {
+            self.learn(entry, before);
+            before = Some(entry.id);
+        }
+    }
+
+    /// What is durable now: term and vote never go back.
+    pub(crate) fn durable(&mut self, disk: &Disk) {
+        let before = self.hard_states.insert(disk.identity, disk.hard_state).unwrap_or_default();
+        let HardState { term, vote } = disk.hard_state;
+        assert!(term >= before.term, "a durable term goes back");
+        assert!(
+            term > before.term || before.vote.is_none() || before.vote == vote,
+            "a durable vote changes within term {term}"
+        );
+    }
+
+    pub(crate) fn crashed(&mut self, id: NodeId) {
+        self.committed.remove(&id);
+    }
+
+    /// The contract of the output: what is sent is covered by what is durable.
+    pub(crate) fn sent(&mut self, from: NodeId, disk: &Disk, message: &Message<String>) {
+        assert_eq!(message.malformed(), None, "{from} sends {message:?}");
+        let durable = disk.hard_state;
+        let mut vote = |candidate: Identity| {
+            assert_eq!(durable.vote, Some(candidate), "{from} votes before the vote is durable");
+            let first = *self.votes.entry((message.term, disk.identity)).or_insert(candidate);
+            assert_eq!(first, candidate, "{from} votes twice in term {}", message.term);
+        };
+        match &message.body {
+            MessageBody::Ask
+            | MessageBody::PreVote { .. }
+            | MessageBody::PreVoteReply { granted: true } => return,
+            MessageBody::Answer { configuration, .. } => {
+                assert_eq!(*configuration, disk.configuration, "{from} tells before it is durable");
+                return;
+            }
+            MessageBody::Vote { .. } => vote(disk.identity),
+            MessageBody::VoteReply { granted: true } => vote(message.to.unwrap()),
+            MessageBody::Accepted { matched, .. } => {
+                assert!(*matched <= disk.end(), "{from} acknowledges before it is durable");
+            }
+            MessageBody::Append { prev, entries, .. } => {
+                let before = prev.and_then(|prev| self.known.get(&prev));
+                assert!(
+                    entries.is_empty() || before.is_none_or(|(entry, _)| entry.ends_batch),
+                    "{from} splits a batch"
+                );
+            }
+            MessageBody::VoteReply { granted: false }
+            | MessageBody::PreVoteReply { granted: false }
+            | MessageBody::Rejected { .. } => {}
+        }
+        assert_eq!(message.term, durable.term, "{from} speaks for a term that is not durable");
+    }
+
+    pub(crate) fn asked(&mut self, ticket: Ticket) {
+        let end = self.end();
+        self.asked.insert(ticket, end);
+    }
+
+    pub(crate) fn resolved(&mut self, ticket: Ticket, resolution: &Resolution) {
+        match *resolution {
+            Resolution::Accepted { last, .. } => {
+                self.accepted.insert(ticket, last);
+            }
+            Resolution::Committed { last, .. } => {
+                assert_eq!(self.accepted.get(&ticket), Some(&last), "{ticket:?} changed its place");
+                // `step` compares it with what else is committed.
+                self.commit(last);
+            }
+            Resolution::ReadAt { end } => {
+                self.reads += 1;
+                assert!(end >= self.asked[&ticket], "a stale read: {end} is too early");
+            }
+            Resolution::Refused(Refusal::Replaced) => {
+                let lost = self.accepted[&ticket];
+                assert_ne!(self.chosen.get(&lost.seq), Some(&lost), "a committed entry refused");
+            }
+            Resolution::Refused(_) => {
+                assert!(!self.accepted.contains_key(&ticket), "refused after it was accepted");
+            }
+        }
+    }
+
+    /// Committed never changes.
+    fn commit(&mut self, id: EntryId) {
+        let chosen = *self.chosen.entry(id.seq).or_insert(id);
+        assert_eq!(chosen, id, "two entries are committed at seq {}", id.seq);
+    }
+
+    /// The state machine sees what is committed and on this disk, whole batches, without a gap.
+    pub(crate) fn apply(node: &Node, span: &Span) {
+        assert_eq!(span.start, node.applied, "a gap in what is applied");
+        assert!(node.disk.read(span).is_some(), "applied before it is on this disk");
+        let last = node.disk.entry(span.end.before().unwrap()).unwrap();
+        assert!(last.ends_batch, "half a batch is applied");
+    }
+
+    /// After every step of a node.
+    pub(crate) fn step(&mut self, id: NodeId, node: &Node) {
+        let Some(core) = &node.core else {
+            return;
+        };
+        assert_eq!(core.terms().end(), node.view.end(), "core and log differ");
+        assert!(core.durable() <= node.disk.end(), "{id} takes for durable what is not");
+        let before = self.committed.insert(id, core.committed()).unwrap_or(node.disk.start);
+        assert!(before <= core.committed() && core.committed() <= node.view.end());
+        for seq in before.get()..core.committed().get() {
+            self.commit(node.view.entry(Seq::new(seq)).unwrap().id);
+        }
+        if core.committed() > node.disk.start {
+            let last = node.view.entry(core.committed().before().unwrap()).unwrap();
+            assert!(last.ends_batch, "{id} commits half a batch");
+        }
+        if core.role() == Role::Leader {
+            let first = *self.leaders.entry(core.term()).or_insert_with(|| core.identity());
+            assert_eq!(first, core.identity(), "two leaders in term {}", core.term());
+        }
+    }
+
+    /// Leader completeness: a leader's log has everything that older leaders committed.
+    pub(crate) fn leader_is_complete(&self, node: &Node) {
+        let core = node.core.as_ref().unwrap();
+        for (&seq, &id) in self.chosen.iter().filter(|(_, id)| id.term < core.term()) {
+            assert!(node.view.entry(seq).is_some_and(|e| e.id == id), "a leader lacks {id}");
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! Nodes with disks, letters between them, and a hand on every lever.
+//!
+//! A node's `disk` holds the jobs that were written, its `jobs` those that were not yet, and its `view` what
+//! the log shows, which is both: a log serves entries before they are durable. A crash loses `jobs` and
+//! everything else but the disk.
+
+use crate::check::Checker;
+use crate::show;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use tinyraftplus_core::{
+    Configuration, Core, Entry, EntryBody, EntryId, Event, HardState, Identity, Input, Load,
+    Loaded, Member, Message, MessageBody, NodeId, Options, Output, Persist, Proposal, QuorumRule,
+    Resolution, Restored, Role, Seq, Span, Term, Terms, Ticket, Time, Transmit,
+};
+
+/// A log as it is on a disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) identity: Identity,
+    pub(crate) hard_state: HardState,
+    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) start: Seq,
+    pub(crate) entries: Vec<Entry<String>>,
+}
+
+impl Disk {
+    pub(crate) fn empty(identity: Identity, start: Seq) -> Self {
+        let hard_state = HardState::default();
+        Self { identity, hard_state, configuration: None, start, entries: Vec::new() }
+    }
+
+    pub(crate) fn end(&self) -> Seq {
+        self.start.checked_add(self.entries.len() as u64).unwrap()
+    }
+
+    pub(crate) fn entry(&self, seq: Seq) -> Option<&Entry<String>> {
+        let at = seq.get().checked_sub(self.start.get())?;
+        self.entries.get(usize::try_from(at).unwrap())
+    }
+
+    /// Does one job, and checks that it makes sense for the log it is done to.
+    fn write(&mut self, job: &Persist<String>) {
+        if let Some(hard_state) = job.hard_state {
+            assert!(hard_state.term >= self.hard_state.term, "the term goes back");
+            self.hard_state = hard_state;
+        }
+        if let Some(configuration) = &job.configuration {
+            self.configuration = Some(Arc::clone(configuration));
+            if self.entries.is_empty() {
+                self.start = configuration.first();
+            }
+        }
+        if let Some(end) = job.trim {
+            assert!(self.start <= end && end < self.end(), "a trim outside of the log");
+            self.entries.truncate(usize::try_from(end.since(self.start)).unwrap());
+            assert!(self.entries.last().is_none_or(|e| e.ends_batch), "a trim splits a batch");
+        }
+        for entry in &job.append {
+            assert_eq!(entry.id.seq, self.end(), "an append leaves a gap");
+            self.entries.push(entry.clone());
+        }
+        assert!(self.entries.last().is_none_or(|e| e.ends_batch), "a job ends inside a batch");
+    }
+
+    fn terms(&self) -> Terms {
+        let mut terms = Terms::empty(self.start, Term::ZERO);
+        for entry in &self.entries {
+            terms.append(entry.id.term, 1);
+        }
+        terms
+    }
+
+    /// The entries of a span, if they are all there and have the right terms.
+    pub(crate) fn read(&self, span: &Span) -> Option<Vec<Entry<String>>> {
+        let seqs = (span.start.get()..span.end.get()).map(Seq::new);
+        seqs.map(|seq| {
+            let entry = self.entry(seq)?;
+            (span.term_of(seq) == Some(entry.id.term)).then(|| entry.clone())
+        })
+        .collect()
+    }
+
+    fn load(&self, load: &Load) -> Loaded {
+        let Load { to, number, at_most, end, bytes_max } = *load;
+        let mut start = at_most;
+        while start > self.start
+            && self.entry(start.before().unwrap()).is_some_and(|before| !before.ends_batch)
+        {
+            start = start.before().unwrap();
+        }
+        let (mut found, mut bytes, mut upto) = (None, 0, start);
+        while upto < end {
+            let Some(entry) = self.entry(upto) else { break };
+            bytes += Load::ENTRY_COST + size(&entry.body);
+            if bytes > bytes_max && found.is_some() {
+                break;
+            }
+            upto = upto.after();
+            if entry.ends_batch {
+                found = Some((upto, bytes));
+            }
+        }
+        let range = found.map(|(end, _)| (start, end));
+        Loaded { to, number, range, bytes: found.map_or(0, |(_, bytes)| bytes) }
+    }
+}
+
+fn size(body: &EntryBody<String>) -> u64 {
+    match body {
+        EntryBody::Noop => 0,
+        EntryBody::Payload(payload) => payload.len() as u64,
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) options: Options,
+    pub(crate) disk: Disk,
+    pub(crate) view: Disk,
+    /// `None` while it is down.
+    pub(crate) core: Option<Core<String>>,
+    pub(crate) jobs: VecDeque<Persist<String>>,
+    pub(crate) loads: VecDeque<Load>,
+    /// The end of what its state machine has seen since it started.
+    pub(crate) applied: Seq,
+}
+
+/// A message under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message<String>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) now: Time,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) flying: VecDeque<Letter>,
+    pub(crate) answers: Vec<(NodeId, Ticket, Resolution)>,
+    pub(crate) events: Vec<(NodeId, Event)>,
+    pub(crate) check: Checker,
+    /// What happened, in lines, if it is wanted.
+    pub(crate) transcript: Option<Vec<String>>,
+    /// Letters from the one to the other are lost.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Disks that finish nothing.
+    pub(crate) stuck: BTreeSet<NodeId>,
+    next_ticket: u64,
+}
+
+/// The name of a node.
+pub(crate) fn id(number: u64) -> NodeId {
+    NodeId::from(number)
+}
+
+/// The identity of the log that a node has after it was wiped that often.
+pub(crate) fn identity(node: NodeId, wiped: u128) -> Identity {
+    let number: u128 = node.as_str().parse().unwrap();
+    Identity::new(number << 96 | wiped)
+}
+
+/// An entry that is a batch of its own.
+pub(crate) fn entry(term: u64, seq: u64, payload: &str) -> Entry<String> {
+    Entry {
+        id: EntryId::new(Term::new(term), Seq::new(seq)),
+        ends_batch: true,
+        body: EntryBody::Payload(payload.to_owned()),
+    }
+}
+
+impl Cluster {
+    /// Nodes 1 to `count` on empty disks, not formed yet.
+    pub(crate) fn unformed(count: u64) -> Self {
+        Self::with_options(count, |_| {})
+    }
+
+    /// The same, with other options.
+    pub(crate) fn with_options(count: u64, adjust: impl Fn(&mut Options)) -> Self {
+        let ids: Vec<NodeId> = (1..=count).map(id).collect();
+        let mut cluster = Self {
+            now: Time::ZERO,
+            nodes: BTreeMap::new(),
+            flying: VecDeque::new(),
+            answers: Vec::new(),
+            events: Vec::new(),
+            check: Checker::default(),
+            transcript: None,
+            cut: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            next_ticket: 1,
+        };
+        for &id in &ids {
+            let seed = id.as_str().parse().unwrap();
+            let mut options = Options::new(id, ids.clone(), seed);
+            adjust(&mut options);
+            let disk = Disk::empty(identity(id, 0), options.first_seq);
+            let node = Node {
+                applied: options.first_seq,
+                view: disk.clone(),
+                disk,
+                options,
+                core: None,
+                jobs: VecDeque::new(),
+                loads: VecDeque::new(),
+            };
+            cluster.nodes.insert(id, node);
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    /// Nodes 1 to `count` that know each other, on empty logs, in term 0.
+    pub(crate) fn formed(count: u64) -> Self {
+        Self::formed_with(count, |_| {})
+    }
+
+    /// The same, with other options.
+    pub(crate) fn formed_with(count: u64, adjust: impl Fn(&mut Options)) -> Self {
+        let mut cluster = Self::with_options(count, adjust);
+        let configuration = Arc::new(cluster.founding());
+        for number in 1..=count {
+            cluster
+                .preset(id(number), |disk| disk.configuration = Some(Arc::clone(&configuration)));
+        }
+        cluster
+    }
+
+    /// The configuration that these nodes would found.
+    pub(crate) fn founding(&self) -> Configuration {
+        let members = self.nodes.iter();
+        let members =
+            members.map(|(&id, node)| Member { id, identity: node.disk.identity }).collect();
+        let options = self.nodes.values().next().map(|node| &node.options);
+        let (rule, first) =
+            options.map_or((QuorumRule::Majority, Seq::ZERO), |o| (o.rule, o.first_seq));
+        Configuration::new(members, rule, first).unwrap()
+    }
+
+    /// Restarts a node on a disk that was changed by hand.
+    pub(crate) fn preset(&mut self, id: NodeId, change: impl FnOnce(&mut Disk)) {
+        self.crash(id, 0);
+        let disk = &mut self.nodes.get_mut(&id).unwrap().disk;
+        change(disk);
+        let disk = disk.clone();
+        self.check.preset(&disk);
+        self.start(id);
+    }
+
+    /// Gives a node a log of these terms, each entry a batch of its own, and makes the last its term.
+    pub(crate) fn preset_log(&mut self, id: NodeId, terms: &[u64]) {
+        self.preset(id, |disk| {
+            disk.entries =
+                (0..).zip(terms).map(|(at, &t)| entry(t, disk.start.get() + at, "old")).collect();
+            disk.hard_state.term = Term::new(terms.last().copied().unwrap_or(0));
+        });
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[&id]
+    }
+
+    pub(crate) fn core(&self, id: NodeId) -> &Core<String> {
+        self.node(id).core.as_ref().unwrap_or_else(|| panic!("node {id} is down"))
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leads = |node: &Node| node.core.as_ref().is_some_and(|c| c.role() == Role::Leader);
+        let leaders = self.nodes.iter().filter(|(_, node)| leads(node));
+        leaders.max_by_key(|(_, node)| node.core.as_ref().map(Core::term)).map(|(&id, _)| id)
+    }
+
+    /// Starts a node that is down, from its disk.
+    pub(crate) fn start(&mut self, id: NodeId) {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).unwrap();
+        assert!(node.core.is_none(), "node {id} is up already");
+        let restored = Restored {
+            identity: node.disk.identity,
+            hard_state: node.disk.hard_state,
+            configuration: node.disk.configuration.clone(),
+            terms: node.disk.terms(),
+        };
+        node.view = node.disk.clone();
+        node.applied = node.disk.start;
+        node.core = Some(Core::new(node.options.clone(), restored, now).unwrap());
+    }
+
+    /// A node dies. Of its unfinished jobs the first `written` reached the disk, unconfirmed.
+    pub(crate) fn crash(&mut self, id: NodeId, written: usize) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.core = None;
+        for job in node.jobs.drain(..).take(written) {
+            node.disk.write(&job);
+        }
+        node.loads.clear();
+        let disk = node.disk.clone();
+        self.check.crashed(id);
+        self.check.durable(&disk);
+    }
+
+    pub(crate) fn restart(&mut self, id: NodeId) {
+        self.crash(id, 0);
+        self.start(id);
+    }
+
+    /// A node loses its disk, and starts on an empty one.
+    pub(crate) fn wipe(&mut self, id: NodeId) {
+        self.crash(id, 0);
+        let node = self.nodes.get_mut(&id).unwrap();
+        let next = Identity::new(node.disk.identity.get() + 1);
+        node.disk = Disk::empty(next, node.options.first_seq);
+        self.start(id);
+    }
+
+    /// Nothing passes from one to the other any more, or everything does again.
+    pub(crate) fn link(&mut self, from: NodeId, to: NodeId, up: bool) {
+        if up {
+            self.cut.remove(&(from, to));
+        } else {
+            self.cut.insert((from, to));
+        }
+    }
+
+    /// Only nodes of the same side reach each other; who is on none reaches nobody.
+    pub(crate) fn partition(&mut self, sides: &[&[u64]]) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let together = |a: NodeId, b: NodeId| {
+            let has = |side: &&[u64], x: NodeId| side.iter().any(|&n| id(n) == x);
+            sides.iter().any(|side| has(side, a) && has(side, b))
+        };
+        for &a in &ids {
+            for &b in &ids {
+                self.link(a, b, together(a, b));
+            }
+        }
+        let cut = &self.cut;
+        self.flying.retain(|letter| !cut.contains(&(letter.from, letter.to)));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Something happens to a node. Nothing does while it is down.
+    pub(crate) fn step(&mut self, id: NodeId, input: Input<String>) {
+        let now = self.now;
+        let Some(core) = self.nodes.get_mut(&id).and_then(|node| node.core.as_mut()) else {
+            return;
+        };
+        let output = core.step(now, input);
+        self.carry_out(id, output);
+        let node = &self.nodes[&id];
+        self.check.step(id, node);
+    }
+
+    fn carry_out(&mut self, id: NodeId, output: Output<String>) {
+        let Output { persist, send, load, apply, resolve, events } = output;
+        if let Some(lines) = &mut self.transcript {
+            lines.extend(events.iter().map(|e| show::event(id, &self.nodes[&id], e)));
+            lines.extend(
+                resolve
+                    .iter()
+                    .map(|(t, r)| format!("{id} ticket {}: {}", t.0, show::resolution(r))),
+            );
+            lines.extend(persist.iter().map(|job| format!("{id} persist {}", show::job(job))));
+        }
+        let node = self.nodes.get_mut(&id).unwrap();
+        if let Some(job) = persist {
+            self.check.job(&node.view, &job);
+            node.view.write(&job);
+            node.jobs.push_back(job);
+        }
+        for transmit in send {
+            let (to, message) = match transmit {
+                Transmit::Message { to, message } => (to, message),
+                Transmit::Entries { to, mut message, span } => {
+                    let MessageBody::Append { entries, .. } = &mut message.body else {
+                        panic!("only appends are filled");
+                    };
+                    *entries = node.view.read(&span).expect("the log holds what its leader sends");
+                    (to, message)
+                }
+            };
+            if let Some(lines) = &mut self.transcript {
+                lines.push(format!("{id} -> {to} {}", show::message(&message)));
+            }
+            self.check.sent(id, &node.disk, &message);
+            if !self.cut.contains(&(id, to)) {
+                self.flying.push_back(Letter { from: id, to, message });
+            }
+        }
+        for load in load {
+            if let Some(lines) = &mut self.transcript {
+                lines.push(format!("{id} load for {}: {}..{}", load.to, load.at_most, load.end));
+            }
+            node.loads.push_back(load);
+        }
+        if let Some(span) = apply {
+            if let Some(lines) = &mut self.transcript {
+                lines.push(format!("{id} apply {}..{}", span.start, span.end));
+            }
+            Checker::apply(node, &span);
+            node.applied = span.end;
+        }
+        for (ticket, resolution) in resolve {
+            self.check.resolved(ticket, &resolution);
+            self.answers.push((id, ticket, resolution));
+        }
+        self.events.extend(events.into_iter().map(|event| (id, event)));
+    }
+
+    /// The oldest unfinished job of a node reaches the disk. False if there is none.
+    pub(crate) fn persist(&mut self, id: NodeId) -> bool {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(job) = node.jobs.pop_front() else {
+            return false;
+        };
+        node.disk.write(&job);
+        let disk = node.disk.clone();
+        self.check.durable(&disk);
+        self.step(id, Input::Persisted { job: job.job });
+        true
+    }
+
+    /// The oldest open question about a node's log is answered. False if there is none.
+    pub(crate) fn load(&mut self, id: NodeId, readable: bool) -> bool {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(load) = node.loads.pop_front() else {
+            return false;
+        };
+        let found = node.view.load(&load);
+        let loaded = if readable { found } else { Loaded { range: None, bytes: 0, ..found } };
+        self.step(id, Input::Loaded(loaded));
+        true
+    }
+
+    /// That letter arrives, or is lost if its receiver is down.
+    pub(crate) fn deliver(&mut self, at: usize) {
+        let Letter { from, to, message } = self.flying.remove(at).unwrap();
+        self.step(to, Input::Receive { from, message });
+    }
+
+    /// Everything under way from the one to the other arrives; what that causes does not.
+    pub(crate) fn deliver_all(&mut self, from: NodeId, to: NodeId) {
+        let (chosen, rest) = std::mem::take(&mut self.flying)
+            .into_iter()
+            .partition(|letter| (letter.from, letter.to) == (from, to));
+        self.flying = rest;
+        let chosen: VecDeque<Letter> = chosen;
+        for Letter { from, to, message } in chosen {
+            self.step(to, Input::Receive { from, message });
+        }
+    }
+
+    /// A message that nobody sent, or that somebody sent long ago, arrives.
+    pub(crate) fn inject(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        term: u64,
+        body: MessageBody<String>,
+    ) {
+        let (of, at) = (self.node(from).disk.identity, self.node(to).disk.identity);
+        let message = Message { from: of, to: Some(at), term: Term::new(term), body };
+        self.step(to, Input::Receive { from, message });
+    }
+
+    /// What a node has sent, which then never arrives.
+    pub(crate) fn take_sent_by(&mut self, from: NodeId) -> VecDeque<Letter> {
+        let (chosen, rest) =
+            std::mem::take(&mut self.flying).into_iter().partition(|letter| letter.from == from);
+        self.flying = rest;
+        chosen
+    }
+
+    /// Time passes until a node wants to be woken, and it is.
+    pub(crate) fn wake(&mut self, id: NodeId) {
+        let at = self.core(id).wake_at();
+        assert!(at < Time::NEVER, "node {id} never wakes");
+        self.now = self.now.max(at);
+        self.step(id, Input::Wake);
+    }
+
+    /// Asks a node to append a batch; comes back with the ticket.
+    pub(crate) fn propose(&mut self, id: NodeId, payloads: &[&str]) -> Ticket {
+        let ticket = self.ticket();
+        let payloads = payloads.iter().map(|&p| p.to_owned()).collect();
+        self.step(id, Input::Propose(vec![Proposal { ticket, payloads }]));
+        ticket
+    }
+
+    pub(crate) fn read(&mut self, id: NodeId) -> Ticket {
+        let ticket = self.ticket();
+        self.check.asked(ticket);
+        self.step(id, Input::Read { ticket });
+        ticket
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket - 1)
+    }
+
+    /// The newest answer to a ticket.
+    pub(crate) fn answer(&self, ticket: Ticket) -> Option<Resolution> {
+        self.answers.iter().rev().find(|(_, t, _)| *t == ticket).map(|(_, _, answer)| *answer)
+    }
+
+    /// Everything that is under way arrives, in order, until nothing is. Time stands still.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+            let mut busy = false;
+            for id in ids {
+                busy |= (!self.stuck.contains(&id) && self.persist(id)) || self.load(id, true);
+            }
+            if !self.flying.is_empty() {
+                self.deliver(0);
+                busy = true;
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    /// The next deadline, then everything that follows from it. False if nobody waits for anything.
+    pub(crate) fn advance(&mut self) -> bool {
+        self.settle();
+        let deadlines = self.nodes.iter();
+        let next =
+            deadlines.filter_map(|(&id, node)| Some((node.core.as_ref()?.wake_at(), id))).min();
+        let Some((at, id)) = next.filter(|(at, _)| *at < Time::NEVER) else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        self.step(id, Input::Wake);
+        self.settle();
+        true
+    }
+
+    /// Lets time pass until something holds; whether it came to hold within that many deadlines.
+    pub(crate) fn until(&mut self, deadlines: usize, holds: impl Fn(&Self) -> bool) -> bool {
+        self.settle();
+        for _ in 0..deadlines {
+            if holds(self) {
+                return true;
+            }
+            if !self.advance() {
+                break;
+            }
+        }
+        holds(self)
+    }
+
+    /// Lets a node that leads already step down for lack of a quorum, and be elected again.
+    pub(crate) fn elect_by_campaign(&mut self, id: NodeId) {
+        self.now = self.now + self.node(id).options.election_timeout * 3;
+        self.wake(id);
+        assert_ne!(self.core(id).role(), Role::Leader);
+        self.flying.clear();
+        self.elect(id);
+    }
+
+    /// Makes that node the leader, with the votes of all that it reaches.
+    pub(crate) fn elect(&mut self, id: NodeId) {
+        for _ in 0..20 {
+            // Long enough that nobody believes in the old leader any more; others' deadlines are left alone.
+            self.now = self.now + self.node(id).options.election_timeout * 3;
+            self.wake(id);
+            self.settle();
+            if self.core(id).role() == Role::Leader {
+                return;
+            }
+        }
+        panic!("node {id} is not elected: {}", show::status(id, self.node(id)));
+    }
+}

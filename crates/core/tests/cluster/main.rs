@@ -1,0 +1,27 @@
+//! Clusters of cores, driven by hand: every message, write and deadline happens when a test says so.
+//!
+//! One binary, so that the harness is compiled once:
+//!
+//! * `harness`: nodes with disks, letters between them, and what is checked after every step;
+//! * `random`: seeded runs of everything that can go wrong, then healing and progress;
+//! * `scripts`: the golden scripts in `tests/scripts`;
+//! * the rest: the named scenarios, by the part of the protocol that they attack.
+
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod elections;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod reads;
+#[cfg(test)]
+mod replication;
+#[cfg(test)]
+mod scripts;
+#[cfg(test)]
+mod show;
+#[cfg(test)]
+mod strangers;

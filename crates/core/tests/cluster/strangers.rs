@@ -1,0 +1,166 @@
+//! Messages that no correct peer sends: nobody panics, whatever it is and whoever gets it.
+
+use crate::harness::{Cluster, id};
+use crate::random::Random;
+use std::sync::Arc;
+use tinyraftplus_core::{
+    Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Message,
+    MessageBody, NodeId, QuorumRule, Role, Seq, Term, Time,
+};
+
+/// Numbers near the edges, and near what the node has.
+fn number(random: &mut Random) -> u64 {
+    let edges = [0, 1, 2, 3, 5, 1 << 32, 1 << 53, 1 << 63, u64::MAX - 2, u64::MAX - 1, u64::MAX];
+    edges[random.index(edges.len())]
+}
+
+fn seq(random: &mut Random) -> Seq {
+    Seq::new(number(random))
+}
+
+fn entry_id(random: &mut Random) -> EntryId {
+    EntryId::new(Term::new(number(random)), seq(random))
+}
+
+fn maybe_id(random: &mut Random) -> Option<EntryId> {
+    (!random.once_in(4)).then(|| entry_id(random))
+}
+
+fn entries(random: &mut Random) -> Vec<Entry<String>> {
+    let mut at = entry_id(random);
+    let orderly = !random.once_in(3);
+    (0..random.below(4))
+        .map(|_| {
+            at = if orderly { EntryId::new(at.term, at.seq.after()) } else { entry_id(random) };
+            Entry { id: at, ends_batch: !random.once_in(3), body: EntryBody::Payload("?".into()) }
+        })
+        .collect()
+}
+
+fn identity(random: &mut Random, cluster: &Cluster) -> Identity {
+    let known: Vec<Identity> = cluster.nodes.values().map(|node| node.disk.identity).collect();
+    if random.once_in(5) { Identity::new(99) } else { known[random.index(known.len())] }
+}
+
+fn configuration(random: &mut Random, cluster: &Cluster) -> Option<Arc<Configuration>> {
+    let count = random.below(4);
+    let members = (0..count)
+        .map(|n| Member { id: id(n + random.below(2)), identity: identity(random, cluster) })
+        .collect();
+    let rule = QuorumRule::AtLeast(u32::try_from(random.below(4)).unwrap());
+    let rule = if random.once_in(2) { QuorumRule::Majority } else { rule };
+    Configuration::new(members, rule, seq(random)).map(Arc::new)
+}
+
+fn message(random: &mut Random, cluster: &Cluster, from: NodeId, node: NodeId) -> Message<String> {
+    let granted = random.once_in(2);
+    let body = match random.below(9) {
+        0 => MessageBody::Ask,
+        1 => MessageBody::Answer {
+            configuration: configuration(random, cluster),
+            founding: number(random),
+        },
+        2 => MessageBody::PreVote { last: maybe_id(random) },
+        3 => MessageBody::PreVoteReply { granted },
+        4 => MessageBody::Vote { last: maybe_id(random) },
+        5 => MessageBody::VoteReply { granted },
+        6 => MessageBody::Append {
+            prev: maybe_id(random),
+            entries: entries(random),
+            committed: seq(random),
+            round: number(random),
+        },
+        7 => MessageBody::Accepted { matched: seq(random), round: number(random) },
+        _ => MessageBody::Rejected {
+            prev: maybe_id(random),
+            hint: maybe_id(random),
+            round: number(random),
+        },
+    };
+    // Mostly terms that get past the first door.
+    let term = if random.once_in(3) { number(random) } else { random.below(4) };
+    let true_one = |id| cluster.nodes.get(&id).map(|node| node.disk.identity);
+    let to = if random.once_in(8) { Some(identity(random, cluster)) } else { true_one(node) };
+    let stranger = identity(random, cluster);
+    let from = if random.once_in(8) { stranger } else { true_one(from).unwrap_or(stranger) };
+    Message { from, to: to.filter(|_| !random.once_in(8)), term: Term::new(term), body }
+}
+
+/// A node in the given role, with a log and work under way.
+fn stage(role: Role, random: &mut Random) -> (Cluster, NodeId) {
+    let first = [0, 1 << 53, u64::MAX - 5][random.index(3)];
+    let adjust = |options: &mut tinyraftplus_core::Options| options.first_seq = Seq::new(first);
+    let mut cluster = if role == Role::Learner {
+        Cluster::with_options(3, adjust)
+    } else {
+        Cluster::formed_with(3, adjust)
+    };
+    let node = id(1);
+    match role {
+        Role::Learner => {
+            if random.once_in(2) {
+                cluster.wake(node);
+            }
+        }
+        Role::Leader => {
+            cluster.elect(node);
+            cluster.propose(node, &["a"]);
+            cluster.read(node);
+        }
+        Role::Follower => {
+            cluster.elect(id(2));
+            cluster.propose(id(2), &["a"]);
+            cluster.deliver_all(id(2), node);
+        }
+        Role::Candidate => {
+            cluster.wake(node);
+            if random.once_in(2) {
+                cluster.settle();
+            }
+        }
+    }
+    (cluster, node)
+}
+
+/// Random absurd messages at a node in every role, with its disk and its clock going on. Nothing is checked
+/// but that it goes on: who can send such messages holds the cluster's key. Fails if any of the checks in
+/// `malformed_entries` is removed, or that of `prev` in `on_append`.
+#[test]
+fn malformed_message() {
+    for seed in 0..2000 {
+        let mut random = Random(seed);
+        let roles = [Role::Learner, Role::Follower, Role::Candidate, Role::Leader];
+        let role = roles[random.index(4)];
+        let (cluster, node) = stage(role, &mut random);
+        let mut now = cluster.now;
+        let mut core = {
+            // From here on no checks: they are for correct peers.
+            let mut cluster = cluster.nodes;
+            let entry = cluster.get_mut(&node).unwrap();
+            entry.core.take().unwrap()
+        };
+        let (cluster, _) = stage(Role::Learner, &mut random);
+        let mut jobs = 0;
+        for _ in 0..40 {
+            let from = id(random.below(5));
+            let message = message(&mut random, &cluster, from, node);
+            let input = match random.below(12) {
+                0 => Input::Wake,
+                1 => Input::Persisted { job: jobs },
+                2 => Input::PersistStalled { job: number(&mut random) },
+                3 => Input::Loaded(Loaded {
+                    to: from,
+                    number: random.below(4),
+                    range: Some((seq(&mut random), seq(&mut random))),
+                    bytes: number(&mut random),
+                }),
+                _ => Input::Receive { from, message },
+            };
+            now = if random.once_in(30) { Time::from_nanos(number(&mut random)) } else { now };
+            let output = core.step(now, input);
+            jobs = output.persist.map_or(jobs, |job| job.job);
+            let (applied, end) = (core.committed(), core.terms().end());
+            assert!(applied <= end && core.durable() <= end);
+        }
+    }
+}
