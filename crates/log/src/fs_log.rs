@@ -87,6 +87,10 @@ impl<D: Disk> FsLog<D> {
     /// # Errors
     ///
     /// [`LogError::Locked`] if it is open elsewhere, [`LogError::Corrupt`] if acknowledged bytes are damaged.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a log's options are used once, and go with the call"
+    )]
     pub fn open_on(
         disk: &D,
         name: &str,
@@ -306,7 +310,7 @@ impl<D: Disk> Log for FsLog<D> {
         let Range { start, end } = Log::bounds(self);
         LogStats {
             entries: end.since(start),
-            bytes: self.space.bytes(),
+            bytes: self.space.bytes,
             end,
             syncs: self.syncs,
             index_bytes: look(&self.shared).index.bytes(),
@@ -349,9 +353,10 @@ impl<D: Disk> Drop for FsLog<D> {
 
 /// Whatever fails while a log is opened, nothing that anybody was told of is in doubt.
 fn without_effect(error: LogError) -> LogError {
-    match error {
-        LogError::WriteFailed { op, path, source } => LogError::Io { op, path, source },
-        error => error,
+    if let LogError::WriteFailed { op, path, source } = error {
+        LogError::Io { op, path, source }
+    } else {
+        error
     }
 }
 

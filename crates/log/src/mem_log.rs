@@ -28,7 +28,7 @@ pub struct MemLog {
 #[derive(Debug)]
 struct Entries {
     start: Seq,
-    entries: VecDeque<LogEntry>,
+    list: VecDeque<LogEntry>,
     bytes: u64,
     closed: bool,
 }
@@ -39,7 +39,8 @@ impl MemLog {
     /// # Errors
     ///
     /// If the options do not fit each other, or the system has no randomness.
-    pub fn new(options: &LogOptions) -> Result<Self, LogError> {
+    #[expect(clippy::needless_pass_by_value, reason = "as for the other kinds of log")]
+    pub fn new(options: LogOptions) -> Result<Self, LogError> {
         options.check()?;
         let identity = crate::open::new_identity(options.seed).map_err(|source| LogError::Io {
             op: "draw an identity for",
@@ -49,11 +50,11 @@ impl MemLog {
         let start = options.first_seq;
         Ok(Self {
             state: State::new(identity, HardState::default(), start, Term::ZERO),
-            limits: Limits::of(options),
+            limits: Limits::of(&options),
             writes: 0,
             shared: Arc::new(RwLock::new(Entries {
                 start,
-                entries: VecDeque::new(),
+                list: VecDeque::new(),
                 bytes: 0,
                 closed: false,
             })),
@@ -75,17 +76,17 @@ fn look(shared: &RwLock<Entries>) -> RwLockReadGuard<'_, Entries> {
 
 impl Entries {
     fn bounds(&self) -> Range<Seq> {
-        self.start..self.start.checked_add(u64_of(self.entries.len())).unwrap_or(Seq::MAX)
+        self.start..self.start.checked_add(u64_of(self.list.len())).unwrap_or(Seq::MAX)
     }
 
     fn trim(&mut self, end: Seq) {
         let keep = usize_of(end.since(self.start));
         self.bytes -= self
-            .entries
-            .range(keep.min(self.entries.len())..)
+            .list
+            .range(keep.min(self.list.len())..)
             .map(|entry| u64_of(entry.payload.len()))
             .sum::<u64>();
-        self.entries.truncate(keep);
+        self.list.truncate(keep);
     }
 }
 
@@ -111,14 +112,14 @@ impl Log for MemLog {
         for (write, change) in group.iter().zip(changes) {
             if let Some(reset) = change.reset {
                 (entries.start, entries.bytes) = (reset.start, 0);
-                entries.entries.clear();
+                entries.list.clear();
             }
             if let Some(end) = change.trim {
                 entries.trim(end);
             }
             entries.bytes +=
                 write.append.iter().map(|entry| u64_of(entry.payload.len())).sum::<u64>();
-            entries.entries.extend(write.append.iter().cloned());
+            entries.list.extend(write.append.iter().cloned());
         }
         drop(entries);
         self.state = state;
@@ -145,7 +146,7 @@ impl Log for MemLog {
     fn stats(&self) -> LogStats {
         let entries = self.look();
         LogStats {
-            entries: u64_of(entries.entries.len()),
+            entries: u64_of(entries.list.len()),
             bytes: entries.bytes,
             end: entries.bounds().end,
             syncs: self.writes,
@@ -175,7 +176,7 @@ impl LogRead for MemReader {
         check_range(&entries.bounds(), start, end)?;
         let mut collect = Collect::new(bytes_max);
         for entry in entries
-            .entries
+            .list
             .range(usize_of(start.since(entries.start))..usize_of(end.since(entries.start)))
         {
             if !collect.take(entry.clone()) {

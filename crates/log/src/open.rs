@@ -24,7 +24,7 @@ use crate::{
     format::{FORMAT, SECTOR_BYTES, Segment, SegmentCopy, Tail, flags},
     num::{round_up, u64_of, usize_of},
     recover::{Scan, Tear, Void},
-    space::Space,
+    space::{Space, is_full},
     state::State,
 };
 
@@ -59,23 +59,20 @@ pub(crate) fn open<D: Disk>(
 ) -> Result<Opened, LogError> {
     let target = Target { file, path };
     let mut recovery = Recovery::default();
-    let (segment, header_damaged) = match target.segment()? {
-        Some(found) => found,
-        None => {
-            recovery.created = true;
-            (target.create(options)?, false)
-        }
+    let (segment, header_damaged) = if let Some(found) = target.segment()? {
+        found
+    } else {
+        recovery.created = true;
+        (target.new_segment(options)?, false)
     };
     let mut scan = Scan::new(file, path, &segment)?;
     let tear = scan.run()?;
     recovery.copies_repaired = u64_of(scan.repairs.len()) + u64::from(header_damaged);
-    let space = Space::new(
-        file.len().map_err(|error| target.failed("measure", error))?,
-        options.space_bytes,
-        options.reserve_bytes,
-    );
+    // Measured once the header is there.
+    let space = Space::new(0, options.space_bytes, options.reserve_bytes);
     let mut settle = Settle { target, segment, scan, space };
     settle.rewrite(header_damaged)?;
+    settle.space.bytes = file.len().map_err(|error| settle.target.failed("measure", error))?;
     disk.sync_dir().map_err(|source| LogError::Io {
         op: "sync the directory of",
         path: path.to_owned(),
@@ -136,8 +133,9 @@ impl<F: DiskFile> Target<'_, F> {
         Ok(zero)
     }
 
-    fn create(&self, options: &LogOptions) -> Result<Segment, LogError> {
-        let segment = Segment {
+    /// The header of a new log; it is written with everything else that nothing proves durable.
+    fn new_segment(&self, options: &LogOptions) -> Result<Segment, LogError> {
+        Ok(Segment {
             identity: new_identity(options.seed)
                 .map_err(|error| self.failed("draw an identity for", error))?,
             number: 0,
@@ -147,9 +145,7 @@ impl<F: DiskFile> Target<'_, F> {
             hard: HardState::default(),
             start: options.first_seq,
             before: tinyraftplus_core::Term::ZERO,
-        };
-        self.write("create", 0, &segment.encode())?;
-        Ok(segment)
+        })
     }
 
     fn write(&self, op: &'static str, at: u64, bytes: &[u8]) -> Result<(), LogError> {
@@ -162,11 +158,10 @@ impl<F: DiskFile> Target<'_, F> {
 
     fn failed(&self, op: &'static str, source: io::Error) -> LogError {
         let path = self.path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                LogError::NoSpace { path, source }
-            }
-            _ => LogError::Io { op, path, source },
+        if is_full(&source) {
+            LogError::NoSpace { path, source }
+        } else {
+            LogError::Io { op, path, source }
         }
     }
 }
@@ -197,7 +192,7 @@ impl<F: DiskFile> Settle<'_, F> {
             self.target.write("repair", *at, bytes)?;
         }
         if header_damaged || self.scan.unproven.is_none() {
-            self.target.write("write again", 0, &self.segment.encode())?;
+            self.target.write("write", 0, &self.segment.encode())?;
         }
         let (mut at, end) = self.scan.unproven.unwrap_or_default();
         while at < end {

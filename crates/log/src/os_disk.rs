@@ -48,7 +48,7 @@ impl OsDisk {
             sync_path(
                 path.parent()
                     .filter(|parent| !parent.as_os_str().is_empty())
-                    .unwrap_or(Path::new(".")),
+                    .unwrap_or_else(|| Path::new(".")),
             )?;
         }
         Ok(Self { dir })

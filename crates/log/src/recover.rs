@@ -16,7 +16,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use tinyraftplus_core::{HardState, Seq};
+use tinyraftplus_core::{HardState, Seq, Term};
 
 use crate::{
     DiskFile, LogError,
@@ -208,8 +208,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         loop {
             let (frame, sum) = match self.slot(at)? {
                 Slot::Frame(frame, sum) => (frame, sum),
-                other => {
-                    match if first.is_none() { self.from_copy(at, prev, cut)? } else { None } {
+                other @ (Slot::Blank | Slot::Bad(_)) => {
+                    match if first.is_none() { self.uncopy(at, prev, cut)? } else { None } {
                         Some((frame, sum)) => {
                             whole.repairs.push((at, frame.encode(self.tag).0.to_vec()));
                             (frame, sum)
@@ -256,12 +256,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     }
 
     /// The frame without a body that should be at `at`, if its copy is there.
-    fn from_copy(
-        &mut self,
-        at: u64,
-        prev: u64,
-        cut: bool,
-    ) -> Result<Option<(Frame, u64)>, LogError> {
+    fn uncopy(&mut self, at: u64, prev: u64, cut: bool) -> Result<Option<(Frame, u64)>, LogError> {
         let next = at + SLOT_BYTES;
         let copy_at = if next / SECTOR_BYTES == at / SECTOR_BYTES {
             next.next_multiple_of(SECTOR_BYTES)
@@ -436,6 +431,9 @@ fn apply(state: &mut State, effect: &Effect) -> Result<(), &'static str> {
         state.configuration = Some(Arc::clone(configuration));
     }
     if let Some(reset) = effect.reset {
+        if reset.start == Seq::ZERO && reset.before != Term::ZERO {
+            return Err("a reset names an entry before the first position");
+        }
         state.terms = tinyraftplus_core::Terms::empty(reset.start, reset.before);
     }
     if let Some(end) = effect.trim {

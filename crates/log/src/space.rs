@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Space {
     /// Up to here the file is durably there.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Made at a time.
     step: u64,
     /// Held back for what a full disk must not stop.
@@ -25,10 +25,6 @@ pub(crate) struct Space {
 impl Space {
     pub(crate) const fn new(bytes: u64, step: u64, reserve: u64) -> Self {
         Self { bytes, step, reserve }
-    }
-
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Makes space up to `end`, and the reserve beyond it. What is `urgent` may use up the reserve.
@@ -72,10 +68,17 @@ impl Space {
 /// A full disk is refused before anything was written; anything else leaves us in doubt.
 fn refused(path: &Path, source: io::Error) -> LogError {
     let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            LogError::NoSpace { path, source }
-        }
-        _ => LogError::WriteFailed { op: "extend", path, source },
+    if is_full(&source) {
+        LogError::NoSpace { path, source }
+    } else {
+        LogError::WriteFailed { op: "extend", path, source }
     }
+}
+
+/// Whether a write was refused because there is no room for it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }

@@ -76,6 +76,10 @@ impl State {
             change.configuration = true;
         }
         if let Some(Reset { start, before }) = write.reset {
+            if start == Seq::ZERO && before != Term::ZERO {
+                // There is no entry before the first position.
+                return Err(LogError::WrongTerm { newest: Term::ZERO, got: before });
+            }
             self.terms = Terms::empty(start, before);
         }
         if let Some(end) = write.trim {

@@ -1,5 +1,7 @@
 //! What every log must do, whatever it is made of.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -287,7 +289,7 @@ fn full_at_the_last_position(log: &mut Dyn) {
 #[test]
 fn mem_log_conforms() {
     conforms(|options| {
-        Box::new(move |check| check(&mut Dyn(Box::new(MemLog::new(&options).unwrap()))))
+        Box::new(move |check| check(&mut Dyn(Box::new(MemLog::new(options).unwrap()))))
     });
 }
 
