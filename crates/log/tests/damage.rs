@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use common::{
@@ -206,10 +207,14 @@ fn damaged_hard_state() {
             }
         }
         let both = disk.fork();
-        copies.iter().for_each(|&copy| flip(&both, copy));
+        for &copy in &copies {
+            flip(&both, copy);
+        }
         assert!(matches!(try_open(&both), Err(LogError::Corrupt { .. })));
         let both = disk.fork();
-        copies.iter().for_each(|&copy| blank(&both, copy));
+        for &copy in &copies {
+            blank(&both, copy);
+        }
         match try_open(&both) {
             Err(LogError::Corrupt { .. }) => assert!(marked),
             // Both sectors read as never written, and nothing proves otherwise: `docs/format.md` lists it.
@@ -229,7 +234,7 @@ fn lost_write() {
         let damaged = disk.fork();
         damaged
             .edit(FILE, |bytes| {
-                bytes[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(0)
+                bytes[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(0);
             })
             .unwrap();
         let error =
@@ -364,7 +369,7 @@ fn foreign_bytes() {
             let field = usize::try_from(4 + rng.below(29) * 4).unwrap();
             let value = if rng.below(2) == 0 { rng.next() } else { rng.below(20) };
             forge(&damaged, position, |header| {
-                header[field..field + 4].copy_from_slice(&value.to_le_bytes()[..4])
+                header[field..field + 4].copy_from_slice(&value.to_le_bytes()[..4]);
             });
         } else {
             let start = rng.below(bytes - 600);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use std::{error::Error, fmt::Write as _, fs, io, path::Path};
@@ -54,9 +55,9 @@ impl Script {
     ) -> Result<Write, Box<dyn Error>> {
         let log = self.log()?;
         let term = number(args, "term")?;
-        let term = term.unwrap_or(log.hard_state().term.get());
+        let term = term.unwrap_or_else(|| log.hard_state().term.get());
         let at = number(args, "at")?;
-        let mut seq = at.unwrap_or(log.end().get());
+        let mut seq = at.unwrap_or_else(|| log.end().get());
         let mut entries = Vec::new();
         while let Some(arg) = args.next_pos() {
             let payload = match arg.split_once('-') {

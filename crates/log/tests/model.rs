@@ -1,7 +1,8 @@
 //! Random writes and crashes, against a plain list.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use std::io;
@@ -22,7 +23,7 @@ fn random_write(rng: &mut SimRng, model: &Model) -> Write {
         let vote = if free {
             Some(u128::from(rng.below(3))).filter(|&n| n > 0)
         } else {
-            model.hard.vote.map(|vote| vote.get())
+            model.hard.vote.map(tinyraftplus_core::Identity::get)
         };
         write.hard_state = Some(hard(term, vote));
     }
@@ -87,7 +88,7 @@ fn agrees_with_a_plain_list_through_crashes() {
             let what = format!("seed {seed} step {step}");
             let mut group = Vec::new();
             let mut next = model.clone();
-            for _ in 0..rng.below(3) + 1 {
+            for _ in 0..=rng.below(3) {
                 let write = random_write(&mut rng, &next);
                 next.apply(&write);
                 group.push(write);
@@ -124,9 +125,9 @@ fn agrees_with_a_plain_list_through_crashes() {
             drop(log);
             crashes += 1;
             if rng.below(3) == 0 {
-                disk.kill()
+                disk.kill();
             } else {
-                disk.power_loss(&mut rng)
+                disk.power_loss(&mut rng);
             }
             // Sometimes recovery itself crashes.
             while rng.below(3) == 0 {

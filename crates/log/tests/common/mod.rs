@@ -1,7 +1,5 @@
 //! What the tests of the log share.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,12 +11,12 @@ use tinyraftplus_log::{
     sim_disk::{SimDisk, SimRng},
 };
 
-pub const NAME: &str = "x";
-pub const FILE: &str = "x.log";
+pub(crate) const NAME: &str = "x";
+pub(crate) const FILE: &str = "x.log";
 /// Where the first frame lies.
-pub const FIRST: u64 = 4096;
+pub(crate) const FIRST: u64 = 4096;
 
-pub fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     let mut options = LogOptions::default();
     options.space_bytes = 16 << 10;
     options.reserve_bytes = 4096;
@@ -28,15 +26,15 @@ pub fn options() -> LogOptions {
     options
 }
 
-pub fn open(disk: &SimDisk) -> (FsLog<SimDisk>, Recovery) {
+pub(crate) fn open(disk: &SimDisk) -> (FsLog<SimDisk>, Recovery) {
     try_open(disk).unwrap()
 }
 
-pub fn try_open(disk: &SimDisk) -> Result<(FsLog<SimDisk>, Recovery), LogError> {
+pub(crate) fn try_open(disk: &SimDisk) -> Result<(FsLog<SimDisk>, Recovery), LogError> {
     FsLog::open_on(disk, NAME, options())
 }
 
-pub fn entry(seq: u64, term: u64, payload: impl Into<Bytes>) -> LogEntry {
+pub(crate) fn entry(seq: u64, term: u64, payload: impl Into<Bytes>) -> LogEntry {
     LogEntry {
         id: EntryId::new(Term::new(term), Seq::new(seq)),
         kind: EntryKind::Payload,
@@ -45,61 +43,61 @@ pub fn entry(seq: u64, term: u64, payload: impl Into<Bytes>) -> LogEntry {
     }
 }
 
-pub fn hard(term: u64, vote: Option<u128>) -> HardState {
+pub(crate) fn hard(term: u64, vote: Option<u128>) -> HardState {
     HardState { term: Term::new(term), vote: vote.map(Identity::new) }
 }
 
-pub fn append(entries: Vec<LogEntry>) -> Write {
+pub(crate) fn append(entries: Vec<LogEntry>) -> Write {
     Write { append: entries, ..Write::default() }
 }
 
-pub fn vote(term: u64, vote: u128) -> Write {
+pub(crate) fn vote(term: u64, vote: u128) -> Write {
     Write { hard_state: Some(hard(term, Some(vote))), ..Write::default() }
 }
 
-pub fn trim(end: u64) -> Write {
+pub(crate) fn trim(end: u64) -> Write {
     Write { trim: Some(Seq::new(end)), ..Write::default() }
 }
 
-pub fn reset(start: u64, before: u64) -> Write {
+pub(crate) fn reset(start: u64, before: u64) -> Write {
     Write {
         reset: Some(Reset { start: Seq::new(start), before: Term::new(before) }),
         ..Write::default()
     }
 }
 
-pub fn configuration(members: u64) -> Arc<Configuration> {
+pub(crate) fn configuration(members: u64) -> Arc<Configuration> {
     let members = (1..=members)
         .map(|n| Member { id: NodeId::from(n), identity: Identity::new(u128::from(n) + 70) });
     Arc::new(Configuration::new(members.collect(), QuorumRule::Majority, Seq::ZERO).unwrap())
 }
 
 /// Bytes without a zero among them.
-pub fn noise(seed: u64, bytes: usize) -> Bytes {
+pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
     let mut rng = SimRng::new(seed);
     (0..bytes).map(|_| u8::try_from(rng.below(255) + 1).unwrap()).collect::<Vec<u8>>().into()
 }
 
 /// A dumb log.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Model {
-    pub hard: HardState,
-    pub configuration: Option<Configuration>,
-    pub start: u64,
-    pub before: u64,
-    pub entries: Vec<LogEntry>,
+pub(crate) struct Model {
+    pub(crate) hard: HardState,
+    pub(crate) configuration: Option<Configuration>,
+    pub(crate) start: u64,
+    pub(crate) before: u64,
+    pub(crate) entries: Vec<LogEntry>,
 }
 
 impl Model {
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.entries.len() as u64
     }
 
-    pub fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         self.entries.last().map_or(self.before, |entry| entry.id.term.get())
     }
 
-    pub fn apply(&mut self, write: &Write) {
+    pub(crate) fn apply(&mut self, write: &Write) {
         self.hard = write.hard_state.unwrap_or(self.hard);
         if let Some(configuration) = &write.configuration {
             self.configuration = Some((**configuration).clone());
@@ -114,14 +112,16 @@ impl Model {
         self.entries.extend(write.append.iter().cloned());
     }
 
-    pub fn after(&self, group: &[Write]) -> Self {
+    pub(crate) fn after(&self, group: &[Write]) -> Self {
         let mut next = self.clone();
-        group.iter().for_each(|write| next.apply(write));
+        for write in group {
+            next.apply(write);
+        }
         next
     }
 
     /// What a log holds, read back in full.
-    pub fn of(log: &impl Log) -> Self {
+    pub(crate) fn of(log: &impl Log) -> Self {
         let restored = log.restored();
         let start = restored.terms.start();
         let before = start.before().and_then(|seq| restored.terms.term_of(seq)).unwrap_or_default();
@@ -141,7 +141,7 @@ impl Model {
 }
 
 /// How a power loss ends for everything in doubt: all ways if they are few, else some at random.
-pub fn outcomes(disk: &SimDisk, many: u64, seed: u64) -> Vec<SimDisk> {
+pub(crate) fn outcomes(disk: &SimDisk, many: u64, seed: u64) -> Vec<SimDisk> {
     let doubts = disk.doubts();
     let total = doubts
         .iter()
@@ -172,6 +172,6 @@ pub fn outcomes(disk: &SimDisk, many: u64, seed: u64) -> Vec<SimDisk> {
 }
 
 /// How many combinations a power loss has now.
-pub fn combinations(disk: &SimDisk) -> u64 {
+pub(crate) fn combinations(disk: &SimDisk) -> u64 {
     disk.doubts().iter().fold(1, |total, (_, choices)| total.saturating_mul(*choices))
 }
