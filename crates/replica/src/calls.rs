@@ -22,6 +22,9 @@ use crate::applying::Owner;
 use crate::routes::RouteOut;
 use crate::{Call, CallId, Outcome, Refused, Replica, Request, Unknown};
 
+/// What an entry takes besides its payload, roughly: empty ones must not be free.
+const ENTRY_COST: u64 = 32;
+
 /// All calls under way, in the order they were made.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -120,7 +123,9 @@ impl Replica {
             return;
         }
         let (bytes, refused) = match &request {
-            Request::Append { payloads } => (sum(payloads), self.unfit(payloads)),
+            Request::Append { payloads } => {
+                (sum(payloads) + ENTRY_COST * payloads.len() as u64, self.unfit(payloads))
+            }
             Request::Read { query } | Request::ReadLocal { query } => {
                 let bytes = query.len() as u64;
                 (bytes, too_large("a query", bytes, self.options.entry_bytes_max))
@@ -161,6 +166,10 @@ impl Replica {
         let Some(largest) = largest else {
             return Some(Refused::Empty);
         };
+        let (count, limit) = (payloads.len(), self.options.batch_entries_max);
+        if count > limit {
+            return Some(Refused::TooMany { count, limit });
+        }
         too_large("an entry", largest as u64, self.options.entry_bytes_max)
             .or_else(|| too_large("a batch", sum(payloads), self.options.batch_bytes_max))
     }

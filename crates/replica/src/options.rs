@@ -18,7 +18,7 @@ pub struct ReplicaOptions {
     pub retry_interval: Duration,
     /// How many calls may be under way. Default 65,536.
     pub calls_max: usize,
-    /// How many bytes of payloads and queries may be under way. Default 64 MiB.
+    /// How many bytes of payloads and queries may be under way, each entry counted as 32 more. Default 64 MiB.
     pub calls_bytes_max: u64,
     /// How many bytes of payloads may be on their way to a leader unanswered. Default 8 MiB.
     pub forward_bytes_max: u64,
@@ -26,6 +26,8 @@ pub struct ReplicaOptions {
     pub entry_bytes_max: u64,
     /// The largest batch, in bytes of payload. Default 16 MiB.
     pub batch_bytes_max: u64,
+    /// The most entries of a batch. Default 1,048,576.
+    pub batch_entries_max: usize,
     /// How many entries the state machine gets at once. Default 4,096.
     pub apply_entries_max: usize,
     /// About how many bytes of payload the state machine gets at once. Default 1 MiB.
@@ -48,6 +50,7 @@ impl ReplicaOptions {
             forward_bytes_max: 8 << 20,
             entry_bytes_max: 16 << 20,
             batch_bytes_max: 16 << 20,
+            batch_entries_max: 1 << 20,
             apply_entries_max: 4096,
             apply_bytes_max: 1 << 20,
             cache_bytes_max: 32 << 20,
@@ -68,6 +71,7 @@ impl ReplicaOptions {
             ("forward_bytes_max", self.forward_bytes_max == 0),
             ("entry_bytes_max", self.entry_bytes_max == 0),
             ("batch_bytes_max", self.batch_bytes_max == 0),
+            ("batch_entries_max", self.batch_entries_max == 0),
             ("apply_entries_max", self.apply_entries_max == 0),
             ("apply_bytes_max", self.apply_bytes_max == 0),
         ];

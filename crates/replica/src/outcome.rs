@@ -73,6 +73,14 @@ pub enum Refused {
         /// The limit.
         limit: u64,
     },
+    /// A batch has too many entries.
+    #[error("a batch of {count} entries is over the limit of {limit}; make it smaller")]
+    TooMany {
+        /// How many it has.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The log has no position left.
     #[error("the log has no position left")]
     LogFull,

@@ -1,0 +1,252 @@
+//! What goes to peers and to the state machine, whatever the cache still has.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, Fate, bytes, id, seq};
+use tinyraftplus_core::{
+    HardState, Identity, MessageBody, NodeId, Options, Restored, Role, Seq, Term, Terms, Time,
+};
+use tinyraftplus_replica::{
+    Happening, Message, Outcome, Replica, ReplicaOptions, Request, StartError,
+};
+
+fn no_cache(options: &mut ReplicaOptions) {
+    options.cache_bytes_max = 0;
+}
+
+/// A message that carries users' or leaders' entries.
+fn carries_entries(message: &Message) -> bool {
+    matches!(message, Message::Raft(m)
+        if matches!(&m.body, MessageBody::Append { entries, .. } if !entries.is_empty()))
+}
+
+/// `send_after_trim`: a message waits for its entries to be read; meanwhile its sender loses its leadership,
+/// and its log is trimmed and filled by another term. The message must not leave with the other's entries.
+/// Fails if `fill` does not compare terms.
+#[test]
+fn send_after_trim() {
+    let mut cluster = Cluster::new(3, no_cache);
+    let old = cluster.leader();
+    let term = cluster.term(old);
+    // Its entries reach nobody, its heartbeats do: so it reads them again from its disk to send them again.
+    cluster.filter =
+        Box::new(
+            move |from, _, message| {
+                if from == old && carries_entries(message) { Fate::Drop } else { Fate::Deliver }
+            },
+        );
+    cluster.node(old).holds_loads = true;
+    for payload in ["a", "b", "c"] {
+        cluster.append(old, payload);
+    }
+    cluster.until(|c| !c.nodes[&old].loads.is_empty());
+    cluster.isolate(old);
+    cluster.until(|c| {
+        c.nodes.iter().any(|(&n, node)| {
+            n != old && node.replica.as_ref().is_some_and(|r| r.core().role() == Role::Leader)
+        })
+    });
+    let new = cluster
+        .nodes
+        .keys()
+        .copied()
+        .find(|&n| n != old && cluster.replica(n).core().role() == Role::Leader);
+    // As many as make the two logs of one length, so that no position is missing in the end.
+    for payload in ["x", "y"] {
+        let call = cluster.append(new.unwrap(), payload);
+        cluster.committed(call);
+    }
+    // Nothing the old leader asks for is answered yet, but it takes what the new one sends.
+    cluster.heal();
+    cluster.until(|c| {
+        let entries = &c.nodes[&old].disk.entries;
+        entries.len() == 4 && entries.iter().skip(1).all(|entry| entry.id.term > term)
+    });
+    let sent = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = std::rc::Rc::clone(&sent);
+    cluster.filter = Box::new(move |from, _, message| {
+        seen.set(seen.get() + u32::from(from == old && carries_entries(message)));
+        Fate::Deliver
+    });
+    assert!(!cluster.nodes[&old].loads.is_empty(), "the read is under way still");
+    assert!(cluster.term(old) > term && cluster.replica(old).core().role() == Role::Follower);
+    cluster.node(old).holds_loads = false;
+    cluster.until(|c| c.nodes[&old].loads.is_empty());
+    assert_eq!(sent.get(), 0, "a message left with entries of another term");
+}
+
+/// `state_machine_ahead_of_log`: the followers commit without the leader's disk. The leader must not apply
+/// what its own log would not have after a crash. (`common` checks each apply against the disk.) Fails if the
+/// core hands out what is committed without looking at what is durable.
+#[test]
+fn state_machine_ahead_of_log() {
+    let mut cluster = Cluster::new(3, |_| {});
+    let leader = cluster.leader();
+    let call = cluster.append(leader, "before");
+    cluster.committed(call);
+    cluster.node(leader).holds_disk = true;
+    let call = cluster.append(leader, "x");
+    cluster.until(|c| c.replica(leader).status().committed == seq(3));
+    cluster.pass(Duration::from_millis(300));
+    assert_eq!(cluster.nodes[&leader].machine.len(), 1);
+    assert_eq!(cluster.replica(leader).status().applied, seq(2));
+    cluster.node(leader).holds_disk = false;
+    assert_eq!(cluster.committed(call), seq(2));
+}
+
+/// `state_machine_ahead_of_log`, at a start: a state machine that has seen more than the log holds is not
+/// taken. Fails if `new` does not compare them.
+#[test]
+fn a_state_machine_that_does_not_fit_the_log_is_refused() {
+    let mut terms = Terms::empty(seq(10), Term::new(1));
+    terms.append(Term::new(1), 5);
+    let restored = |terms: &Terms| {
+        let mut restored = Restored::empty(Identity::new(1));
+        restored.hard_state = HardState { term: Term::new(1), vote: None };
+        restored.configuration = tinyraftplus_core::Configuration::new(
+            vec![tinyraftplus_core::Member { id: id(1), identity: Identity::new(1) }],
+            tinyraftplus_core::QuorumRule::Majority,
+            seq(0),
+        )
+        .map(std::sync::Arc::new);
+        restored.terms = terms.clone();
+        restored
+    };
+    let mut options = ReplicaOptions::new(Options::new(id(1), vec![id(1)], 1));
+    options.state_machine = true;
+    let start = |applied| {
+        Replica::new(options.clone(), restored(&terms), seq(applied), 1, Time::ZERO).map(|_| ())
+    };
+    assert_eq!(start(16), Err(StartError::AheadOfLog { applied: seq(16), end: seq(15) }));
+    assert_eq!(start(9), Err(StartError::BehindLog { applied: seq(9), start: seq(10) }));
+    assert_eq!(start(10), Ok(()));
+    assert_eq!(start(15), Ok(()));
+}
+
+/// A read on a follower waits until the follower has applied what it must see. Fails if `serve_reads` does not
+/// look at the position.
+#[test]
+fn a_read_on_a_slow_follower_is_not_stale() {
+    let mut cluster = Cluster::new(3, |_| {});
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    cluster.node(follower).holds_machine = true;
+    for payload in ["a", "b", "c"] {
+        let call = cluster.append(leader, payload);
+        cluster.committed(call);
+    }
+    let read = cluster.read(follower);
+    cluster.pass(Duration::from_secs(1));
+    assert!(!cluster.outcomes.contains_key(&read), "it has applied nothing yet");
+    cluster.node(follower).holds_machine = false;
+    assert_eq!(cluster.outcome(read), Outcome::Read { seq: Some(seq(3)), result: bytes("3") });
+    let local = cluster.call(follower, Request::ReadLocal { query: bytes("") });
+    assert_eq!(cluster.outcome(local), Outcome::Read { seq: Some(seq(3)), result: bytes("3") });
+}
+
+/// A leader that was cut off while another one committed must not answer reads; once it is back, its reads
+/// are answered by the new leader. (`deposed_leader_read`, seen from the calls.)
+#[test]
+fn a_read_at_a_deposed_leader_is_not_stale() {
+    let mut cluster = Cluster::new(3, |_| {});
+    let old = cluster.leader();
+    cluster.isolate(old);
+    let read = cluster.read(old);
+    let others: Vec<NodeId> = cluster.nodes.keys().copied().filter(|&n| n != old).collect();
+    let call = cluster.append(others[0], "x");
+    cluster.until(|c| {
+        c.nodes[&others[0]]
+            .replica
+            .as_ref()
+            .is_some_and(|r| r.core().leader().is_some_and(|leader| leader != old))
+    });
+    let new = cluster.append(others[0], "y");
+    cluster.committed(new);
+    assert!(!cluster.outcomes.contains_key(&read));
+    cluster.heal();
+    match cluster.outcome(read) {
+        Outcome::Read { seq: Some(seen), .. } => assert!(seen >= seq(2), "saw only {seen}"),
+        other => panic!("{other:?}"),
+    }
+    cluster.outcome(call);
+}
+
+/// Without a cache everything is read from the log: entries for a peer that was away, batches whole, and all
+/// of them again for a state machine that starts empty.
+#[test]
+fn what_the_cache_lost_is_read_from_the_log() {
+    let mut cluster = Cluster::new(3, |options| {
+        options.cache_bytes_max = 0;
+        options.apply_bytes_max = 40;
+        options.apply_entries_max = 7;
+        options.raft.append_bytes_max = 64;
+    });
+    let (leader, away) = (cluster.leader(), cluster.follower());
+    cluster.isolate(away);
+    let mut want = Vec::new();
+    for number in 0..40_u64 {
+        let payloads: Vec<_> =
+            (0..=number % 5).map(|at| bytes(&format!("{number}.{at}"))).collect();
+        want.extend(payloads.clone());
+        let call = cluster.call(leader, Request::Append { payloads });
+        cluster.committed(call);
+    }
+    // Another leader knows nothing of old batches: it has to look where they begin.
+    cluster.kill(leader);
+    cluster.heal();
+    let new = cluster.leader();
+    assert_ne!(new, away);
+    cluster.until(|c| c.nodes[&away].machine.len() == want.len());
+    cluster.start(leader);
+    cluster.until(|c| c.nodes[&leader].machine.len() == want.len());
+    for node in cluster.nodes.values() {
+        assert_eq!(node.disk.payloads(), want);
+        let applied: Vec<_> = node.machine.iter().map(|(_, payload)| payload.clone()).collect();
+        assert_eq!(applied, want);
+        assert!(node.machine.is_sorted_by(|(a, _), (b, _)| a < b), "each entry once");
+    }
+    let status = cluster.replica(new).status();
+    assert!(status.cache_bytes < 1000, "{} bytes are cached", status.cache_bytes);
+    assert_eq!(status.head.map(|head| head.id.seq), status.end.before());
+}
+
+/// A lone leader shows its state machine the whole log after a restart. (`single_leader_no_reapply`.)
+#[test]
+fn a_lone_leader_applies_its_log_again() {
+    let mut cluster = Cluster::new(1, |_| {});
+    for payload in ["a", "", "c"] {
+        let call = cluster.append(id(1), payload);
+        cluster.committed(call);
+    }
+    cluster.kill(id(1));
+    cluster.start(id(1));
+    let read = cluster.read(id(1));
+    assert_eq!(cluster.outcome(read), Outcome::Read { seq: Some(seq(4)), result: bytes("3") });
+    let payloads: Vec<_> = cluster.node(id(1)).machine.drain(..).collect();
+    assert_eq!(payloads, [(seq(1), bytes("a")), (seq(2), bytes("")), (seq(3), bytes("c"))]);
+}
+
+/// A log that can't be read holds up the state machine and nothing else, and is asked again.
+#[test]
+fn a_failed_read_is_tried_again() {
+    let mut cluster = Cluster::new(1, |_| {});
+    let call = cluster.append(id(1), "a");
+    cluster.committed(call);
+    cluster.kill(id(1));
+    cluster.start(id(1));
+    cluster.node(id(1)).holds_loads = true;
+    cluster.until(|c| c.nodes[&id(1)].loads.len() == 2);
+    let node = cluster.node(id(1));
+    let requests: Vec<_> = node.loads.drain(..).collect();
+    for request in requests {
+        let entries = Err(tinyraftplus_log::LogError::Closed);
+        let reply = tinyraftplus_replica::LoadReply { request, entries };
+        cluster.step(id(1), Happening::Loaded(reply));
+    }
+    cluster.node(id(1)).holds_loads = false;
+    cluster.until(|c| c.nodes[&id(1)].machine.len() == 1);
+    let told = &cluster.nodes[&id(1)].events;
+    assert!(told.iter().any(|e| matches!(e, tinyraftplus_replica::Event::LoadFailed { .. })));
+    assert_eq!(cluster.replica(id(1)).status().durable, Seq::new(3));
+}
