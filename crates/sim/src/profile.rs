@@ -67,6 +67,8 @@ pub(crate) struct DiskProfile {
 /// How often something breaks, and what.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultProfile {
+    /// How long nothing breaks at first: to form, a cluster needs all of its members.
+    pub(crate) grace: u64,
     /// From one fault to the next.
     pub(crate) interval: Range,
     /// How long a partition, a clogged link, a pause or a full disk lasts.
@@ -291,8 +293,11 @@ impl DiskProfile {
         }
     }
 
-    pub(crate) const fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.stall = 0;
+        (self.sync.most, self.load.most) =
+            (self.sync.most.min(2_000_000), self.load.most.min(200_000));
+        self.sync.least = self.sync.least.min(self.sync.most);
     }
 }
 
@@ -307,8 +312,9 @@ impl FaultProfile {
         if calm {
             kinds.clear();
         }
-        let pace = rng.pick(&[100, 400, 2_000]);
+        let pace = rng.pick(&[200, 600, 2_000]);
         Self {
+            grace: rng.pick(&[0, 1_500, 1_500, 3_000]) * 1_000_000,
             interval: Range::millis(pace / 4, pace * 2),
             lasting: Range::millis(50, rng.pick(&[500, 3_000])),
             down: Range::millis(1, rng.pick(&[100, 3_000])),
@@ -321,7 +327,7 @@ impl ClientProfile {
     fn draw(rng: &mut Rng) -> Self {
         Self {
             count: rng.pick(&[1, 2, 3, 5]),
-            pause: Range::millis(5, rng.pick(&[100, 300, 1_000])),
+            pause: Range::millis(20, rng.pick(&[100, 300, 1_000])),
             burst: Range::new(1, rng.pick(&[1, 2, 8])),
             deadline: Range::millis(50, rng.pick(&[300, 3_000, 10_000, 10_000])),
             payload: Range::new(16, rng.pick(&[32, 300, 2_000, 20_000])),

@@ -141,7 +141,7 @@ impl World {
         }
         if !self.profile.faults.kinds.is_empty() {
             let first = self.chance.faults.within(self.profile.faults.interval);
-            self.after(first, What::Fault);
+            self.after(self.profile.faults.grace + first, What::Fault);
         }
     }
 

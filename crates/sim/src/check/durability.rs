@@ -38,7 +38,9 @@ pub(crate) fn on_quorum(
     seq: Seq,
     id: EntryId,
 ) -> Verdict {
-    let copies = nodes.iter().filter(|node| node.durable.has(id)).count();
+    let held =
+        |node: &&NodeModel| node.durable.has(id) || node.lost.iter().any(|model| model.has(id));
+    let copies = nodes.iter().filter(held).count();
     let needed = match rule {
         QuorumRule::AtLeast(count) => usize::try_from(count).unwrap_or(usize::MAX),
         _ => nodes.len() / 2 + 1,

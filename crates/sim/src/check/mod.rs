@@ -81,6 +81,8 @@ pub(crate) struct NodeModel {
     pub(crate) decided: Model,
     /// The log as it is on disk.
     pub(crate) durable: Model,
+    /// What was on the disks that it lost: it was there when it was acknowledged.
+    pub(crate) lost: Vec<Model>,
     /// Up to where it has said that entries are committed, since it started.
     pub(crate) committed: Seq,
     /// Up to where its state machine has been given entries, since it started.
@@ -93,6 +95,7 @@ impl Checks {
             identity: Identity::new(0),
             decided: Model::new(start),
             durable: Model::new(start),
+            lost: Vec::new(),
             committed: start,
             applied: start,
         };
@@ -194,7 +197,8 @@ impl Checks {
     pub(crate) fn on_wiped(&mut self, at: usize) {
         let node = self.node(at);
         let empty = Model::new(node.durable.start());
-        (node.decided, node.durable) = (empty.clone(), empty);
+        node.decided = empty.clone();
+        node.lost.push(std::mem::replace(&mut node.durable, empty));
     }
 
     /// A node's log, read from its disk at the end, holds exactly what was committed.
