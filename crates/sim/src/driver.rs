@@ -4,11 +4,11 @@
 use std::mem;
 
 use tinyraftplus_core::Role;
-use tinyraftplus_log::{Log, LogError};
+use tinyraftplus_log::{Log, LogError, Write};
 use tinyraftplus_replica::{Actions, Happening, LoadRequest};
 
 use crate::check::{Verdict, Violation, calls::Life};
-use crate::node::{Death, Task};
+use crate::node::Task;
 use crate::profile::node_id;
 use crate::trace::{digest, digest_bytes};
 use crate::words;
@@ -159,94 +159,77 @@ impl World {
 
     /// The disk comes to what it was asked.
     pub(crate) fn written(&mut self, life: Life) -> Verdict {
-        let fails = mem::take(&mut self.node(life.node).plans.sync_fails);
-        let Some(process) = self.alive(life) else {
+        let node = self.node(life.node);
+        let Some(process) = node.process.as_mut().filter(|process| process.life == life) else {
             return Ok(());
         };
+        if mem::take(&mut node.plans.sync_fails) {
+            process.sync_fails = true;
+            node.disk.fail_sync(0, std::io::ErrorKind::Other);
+        }
         let flight = mem::take(&mut process.flight);
         let group: Vec<_> = flight.iter().map(|(_, write)| write.clone()).collect();
         let last = flight.last().map_or(0, |&(job, _)| job);
-        if fails {
-            self.node(life.node).disk.fail_sync(0, std::io::ErrorKind::Other);
-        }
-        let Some(process) = self.alive(life) else {
-            return Ok(());
-        };
-        let result = process.log.write(&group);
-        match result {
+        match process.log.write(&group) {
             Ok(()) => {
-                self.counts.writes += group.len() as u64;
-                for write in &group {
-                    self.checks.on_durable(life.node, write)?;
-                }
-                self.note(life.node, digest(&[34, last]), || format!("write {last} is durable"));
-                self.hand(life, Happening::Persisted { job: last });
+                self.durable(life, last, &group)?;
                 self.mark(life)?;
                 self.write(life);
                 Ok(())
             }
-            Err(LogError::NoSpace { .. }) => {
-                self.counts.full += 1;
-                self.note(life.node, digest(&[35, last]), || {
-                    format!("write {last} is refused: no space")
-                });
+            Err(error) => {
                 if let Some(process) = self.alive(life) {
                     process.flight = flight;
                 }
-                self.after(FULL_RETRY, What::WriteAgain(life));
-                Ok(())
+                self.not_written(life, &error)
             }
-            Err(error) if fails => {
-                self.counts.sync_failures += 1;
-                self.note(life.node, digest(&[36, last]), || {
-                    format!("write {last} failed: {error}")
-                });
-                let node = self.node(life.node);
-                node.unfinished = group;
-                self.stop(life)?;
-                let death =
-                    if self.chance.faults.chance(500) { Death::Killed } else { Death::PowerLost };
-                self.die(life, death);
-                Ok(())
-            }
-            Err(error) => Err(Violation::new(
-                "a log takes what a replica writes",
-                format!("node {} can't write: {error}", life.node + 1),
-            )),
         }
+    }
+
+    fn durable(&mut self, life: Life, last: u64, group: &[Write]) -> Verdict {
+        self.counts.writes += group.len() as u64;
+        for write in group {
+            self.checks.on_durable(life.node, write)?;
+        }
+        self.note(life.node, digest(&[34, last]), || format!("write {last} is durable"));
+        self.hand(life, Happening::Persisted { job: last });
+        Ok(())
+    }
+
+    /// The log did not take what is under way.
+    fn not_written(&mut self, life: Life, error: &LogError) -> Verdict {
+        if matches!(error, LogError::NoSpace { .. }) {
+            self.counts.full += 1;
+            self.note(life.node, 35, || "the disk is full".to_owned());
+            self.after(FULL_RETRY, What::WriteAgain(life));
+            return Ok(());
+        }
+        if !self.alive(life).is_some_and(|process| process.sync_fails) {
+            let what = format!("node {} can't write: {error}", life.node + 1);
+            return Err(Violation::new("a log takes what a replica writes", what));
+        }
+        // A failed sync is final: the process stops, and finds out what is on its disk as after a crash.
+        self.counts.sync_failures += 1;
+        self.note(life.node, 36, || format!("a write failed: {error}"));
+        self.stop(life)?;
+        let death = self.death();
+        self.die(life, death);
+        Ok(())
     }
 
     /// A full disk refused a group: it goes again, each write for itself, as far as there is room.
     pub(crate) fn write_again(&mut self, life: Life) -> Verdict {
-        let Some(process) = self.alive(life) else {
-            return Ok(());
-        };
-        let mut flight: std::collections::VecDeque<_> = mem::take(&mut process.flight).into();
-        while let Some((job, write)) = flight.front().cloned() {
-            let Some(process) = self.alive(life) else {
+        while let Some(process) = self.alive(life) {
+            let Some((job, write)) = process.flight.first().cloned() else {
+                self.write(life);
                 return Ok(());
             };
             match process.log.write(std::slice::from_ref(&write)) {
                 Ok(()) => {
-                    self.counts.writes += 1;
-                    self.checks.on_durable(life.node, &write)?;
-                    self.note(life.node, digest(&[34, job]), || format!("write {job} is durable"));
-                    self.hand(life, Happening::Persisted { job });
-                    flight.pop_front();
+                    process.flight.remove(0);
+                    self.durable(life, job, &[write])?;
                 }
-                Err(LogError::NoSpace { .. }) => break,
-                Err(error) => {
-                    let what = format!("node {} can't write: {error}", life.node + 1);
-                    return Err(Violation::new("a log takes what a replica writes", what));
-                }
-            }
-        }
-        if let Some(process) = self.alive(life) {
-            process.flight = flight.into();
-            if process.flight.is_empty() {
-                self.write(life);
-            } else {
-                self.after(FULL_RETRY, What::WriteAgain(life));
+                Err(error) => return self.not_written(life, &error),
             }
         }
         Ok(())
@@ -260,10 +243,7 @@ impl World {
         };
         match process.log.mark() {
             Ok(()) | Err(LogError::NoSpace { .. }) => Ok(()),
-            Err(error) => {
-                let what = format!("node {} can't mark: {error}", life.node + 1);
-                Err(Violation::new("a log takes what a replica writes", what))
-            }
+            Err(error) => self.not_written(life, &error),
         }
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Process {
     pub(crate) wake: Option<u64>,
     /// What is to be written next, as one group.
     pub(crate) queue: VecDeque<(u64, Write)>,
+    /// Its disk fails the next sync.
+    pub(crate) sync_fails: bool,
     /// The group that is being written.
     pub(crate) flight: Vec<(u64, Write)>,
     pub(crate) machine: Machine,

@@ -194,7 +194,7 @@ impl Profile {
         };
         let calm = rng.chance(50);
         let replica = Knobs::draw(rng);
-        Self {
+        let mut profile = Self {
             node_count,
             rule,
             first_seq,
@@ -209,7 +209,40 @@ impl Profile {
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
             machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),
+        };
+        if !calm && node_count > 2 && rng.chance(250) {
+            profile.churn(rng);
         }
+        profile
+    }
+
+    /// Leaders that seldom last: the worlds of the Raft paper's figure 8, where an entry changes hands between
+    /// leaders before it is committed.
+    fn churn(&mut self, rng: &mut Rng) {
+        use FaultKind::{
+            Blackout, CrashInWrite, CrashLeader, DeafLeader, IsolateLeader, PowerLoss, Split,
+        };
+        let kinds = [
+            Split,
+            IsolateLeader,
+            DeafLeader,
+            CrashLeader,
+            CrashLeader,
+            CrashInWrite,
+            PowerLoss,
+            Blackout,
+        ];
+        self.faults.kinds = kinds.into_iter().filter(|_| rng.chance(600)).collect();
+        self.faults.kinds.push(CrashLeader);
+        let term = crate::rng::nanos(self.replica.election);
+        self.faults.interval = Range::new(term / 4, term * 3);
+        self.faults.lasting = Range::new(term / 4, term * 3);
+        self.faults.down = Range::new(term / 10, term);
+        self.clients.pause = Range::millis(5, 50);
+        self.network.drop = self.network.drop.min(50);
+        // Entry by entry: what one leader began, the next one ends.
+        self.replica.append_bytes_max = rng.pick(&[1, 1, 1 << 20]);
+        self.replica.window_bytes = rng.pick(&[1, 1, 8 << 20]);
     }
 
     /// What the node at that place is told.
@@ -239,9 +272,10 @@ impl Profile {
 
     /// How many nodes make a quorum.
     pub(crate) fn quorum(&self) -> usize {
-        match self.rule {
-            QuorumRule::AtLeast(count) => usize::try_from(count).unwrap_or(usize::MAX),
-            _ => self.node_count / 2 + 1,
+        if let QuorumRule::AtLeast(count) = self.rule {
+            usize::try_from(count).unwrap_or(usize::MAX)
+        } else {
+            self.node_count / 2 + 1
         }
     }
 

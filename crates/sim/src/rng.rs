@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// A generator of numbers (SplitMix64: Steele, Lea and Flood 2014).
+/// A generator of numbers (`SplitMix64`: Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 

@@ -48,12 +48,11 @@ pub fn run(seed: u64, settings: Settings) -> Run {
     SIMULATES.set(true);
     let verdict = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     SIMULATES.set(false);
-    let failure = match verdict {
-        Ok(verdict) => verdict.err(),
-        Err(_) => {
-            let what = PANIC.take().unwrap_or_else(|| "no message".to_owned());
-            Some(Violation::new("nothing panics", what))
-        }
+    let failure = if let Ok(verdict) = verdict {
+        verdict.err()
+    } else {
+        let what = PANIC.take().unwrap_or_else(|| "no message".to_owned());
+        Some(Violation::new("nothing panics", what))
     };
     Run {
         seed,

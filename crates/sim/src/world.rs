@@ -80,8 +80,6 @@ pub(crate) enum What {
     Start(usize),
     /// A process dies, if it still lives.
     Die(Life, Death),
-    /// A node goes on after a pause.
-    Resume(usize),
     /// Something breaks.
     Fault,
     /// A partition ends.
@@ -110,7 +108,7 @@ impl World {
             queue: BTreeMap::new(),
             next_event: 0,
             network: Network::new(profile.network.clone(), rng.fork(), count),
-            checks: Checks::new(count, profile.rule, profile.first_seq, inside),
+            checks: Checks::new(count, profile.quorum(), profile.first_seq, inside),
             trace: Trace::new(in_words),
             counts: Counts::default(),
             phase: Phase::Safety,
@@ -195,7 +193,6 @@ impl World {
             What::Worked(life) => self.worked(life),
             What::Start(at) => return self.start(at),
             What::Die(life, death) => self.die(life, death),
-            What::Resume(at) => self.resume(at),
             What::Fault => return self.fault(),
             What::Mend(partition) => {
                 self.note(EVERYWHERE, digest(&[20, partition]), || {

@@ -282,7 +282,7 @@ impl Calls {
         } else {
             let committed = self.record(call).and_then(|record| record.at);
             let whole = last.since(first) + 1 == payloads.len() as u64
-                && !self.batch.is_some_and(|(open, _)| open == call);
+                && self.batch.is_none_or(|(open, _)| open != call);
             require!(
                 whole && committed == Some(at),
                 CHECK,

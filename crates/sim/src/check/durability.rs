@@ -2,7 +2,7 @@
 //! committed is on the disks of a quorum.
 
 use bytes::Bytes;
-use tinyraftplus_core::{Core, EntryId, QuorumRule, Restored, Seq};
+use tinyraftplus_core::{Core, EntryId, Restored, Seq};
 use tinyraftplus_log::{LogEntry, Write};
 
 use super::{NodeModel, Verdict, matching::Matching, model::Model, require};
@@ -33,7 +33,7 @@ pub(crate) fn agrees(at: usize, node: &NodeModel, core: &Core<Bytes>) -> Verdict
 /// An entry that is committed lies on the disks of so many nodes that the quorum rule is met.
 pub(crate) fn on_quorum(
     nodes: &[NodeModel],
-    rule: QuorumRule,
+    quorum: usize,
     inside: bool,
     seq: Seq,
     id: EntryId,
@@ -41,14 +41,10 @@ pub(crate) fn on_quorum(
     let held =
         |node: &&NodeModel| node.durable.has(id) || node.lost.iter().any(|model| model.has(id));
     let copies = nodes.iter().filter(held).count();
-    let needed = match rule {
-        QuorumRule::AtLeast(count) => usize::try_from(count).unwrap_or(usize::MAX),
-        _ => nodes.len() / 2 + 1,
-    };
     require!(
-        !inside || copies >= needed,
+        !inside || copies >= quorum,
         "committed is durable on a quorum",
-        "seq {seq} was committed as {id} with {copies} of {} disks holding it; {needed} are needed",
+        "seq {seq} was committed as {id} with {copies} of {} disks holding it; {quorum} are needed",
         nodes.len()
     );
     Ok(())

@@ -29,6 +29,18 @@ pub(crate) struct Known {
 
 const CHECK: &str = "log matching";
 
+#[cfg(test)]
+impl Known {
+    pub(crate) const fn new(
+        id: EntryId,
+        kind: EntryKind,
+        payload: Bytes,
+        ends_batch: bool,
+    ) -> Self {
+        Self { id, kind, payload, ends_batch, before: None }
+    }
+}
+
 impl Matching {
     /// A node decides to write this to a log that is as `model` says.
     pub(crate) fn on_write(&mut self, at: usize, model: &Model, write: &Write) -> Verdict {

@@ -8,6 +8,8 @@ pub(crate) mod committed;
 pub(crate) mod completeness;
 pub(crate) mod durability;
 pub(crate) mod election;
+#[cfg(test)]
+mod histories;
 pub(crate) mod matching;
 pub(crate) mod model;
 pub(crate) mod promises;
@@ -15,7 +17,7 @@ pub(crate) mod reads;
 
 use std::fmt;
 
-use tinyraftplus_core::{Identity, QuorumRule, Role, Seq};
+use tinyraftplus_core::{Identity, Role, Seq};
 use tinyraftplus_log::{LogEntry, Write};
 use tinyraftplus_replica::{Apply, Message, Replica};
 
@@ -68,7 +70,7 @@ pub(crate) struct Checks {
     election: Election,
     completeness: Completeness,
     promises: Promises,
-    rule: QuorumRule,
+    quorum: usize,
     /// Whether nodes may be looked at while they run. Without, only disks, clients and leaders' words count.
     inside: bool,
 }
@@ -90,7 +92,7 @@ pub(crate) struct NodeModel {
 }
 
 impl Checks {
-    pub(crate) fn new(node_count: usize, rule: QuorumRule, start: Seq, inside: bool) -> Self {
+    pub(crate) fn new(node_count: usize, quorum: usize, start: Seq, inside: bool) -> Self {
         let node = || NodeModel {
             identity: Identity::new(0),
             decided: Model::new(start),
@@ -107,7 +109,7 @@ impl Checks {
             election: Election::default(),
             completeness: Completeness::default(),
             promises: Promises::default(),
-            rule,
+            quorum,
             inside,
         }
     }
@@ -144,17 +146,28 @@ impl Checks {
             "node {} took back its commits from {before} to {end}",
             at + 1
         );
+        let mut first_seen = None;
         if end > before {
             for seq in (before.get()..end.get()).map(Seq::new) {
                 let new = self.committed.on_committed(at, node, seq, &self.matching)?;
                 if let Some(entry) = new {
+                    first_seen = Some(entry.id);
                     self.completeness.on_committed(core.term(), seq);
-                    durability::on_quorum(&self.nodes, self.rule, self.inside, seq, entry.id)?;
+                    durability::on_quorum(&self.nodes, self.quorum, self.inside, seq, entry.id)?;
                     self.calls.on_committed(seq, entry)?;
                 }
             }
             self.node(at).committed = end;
         }
+        require!(
+            !self.inside
+                || core.role() != Role::Leader
+                || first_seen.is_none_or(|id| id.term == core.term()),
+            "a leader commits by an entry of its own term",
+            "node {} commits up to {first_seen:?} in term {}",
+            at + 1,
+            core.term()
+        );
         Ok(())
     }
 
