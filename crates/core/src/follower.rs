@@ -25,8 +25,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         round: u64,
     ) {
         if term < self.hard_state.term {
-            // Tells a leader of the past that its time is over.
-            self.send_after(self.gate, from, MessageBody::Rejected { prev, hint: None, round });
+            // Tells a leader of the past that its time is over, and nothing else: it may lead the present
+            // term when this arrives, and would take the old append's round for one of its own.
+            let over = MessageBody::Rejected { prev: None, hint: None, round: 0 };
+            self.send_after(self.gate, from, over);
             return;
         }
         if matches!(self.part, Part::Leader(_)) || self.leader.is_some_and(|leader| leader != from)

@@ -162,6 +162,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         round: u64,
     ) {
         let now = self.now;
+        let Some(prev) = prev else {
+            // An append of an older term was refused, and this node leads again.
+            return;
+        };
         // The newest entry that both may have; the batch that holds it begins the next try.
         let meet = hint.and_then(|hint| self.terms.newest_within(hint.seq, hint.term));
         let first = self.terms.start();
@@ -169,10 +173,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         let Some((peer, newest)) = self.peer(from, term) else {
             return;
         };
-        let Some(prev) = prev.filter(|_| round <= newest) else {
+        if round > newest {
             self.out.events.push(Event::Malformed { from, what: "rejects what was never sent" });
             return;
-        };
+        }
         peer.contact = Some(now);
         peer.round = peer.round.max(round);
         if peer.rejection_counts(prev.seq.after()) {

@@ -67,9 +67,9 @@ pub enum MessageBody<P> {
         /// The newest round seen.
         round: u64,
     },
-    /// The answer to [`MessageBody::Append`] when `prev` is not in the log.
+    /// The answer to [`MessageBody::Append`] when `prev` is not in the log, or when its term is over.
     Rejected {
-        /// The `prev` of the append.
+        /// The `prev` of the append; `None` if its term is over.
         prev: Option<EntryId>,
         /// The newest entry that may be in both logs: at or before `prev`, of its term or an older one.
         hint: Option<EntryId>,

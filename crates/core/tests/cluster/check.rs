@@ -15,6 +15,8 @@ pub(crate) struct Checker {
     known: BTreeMap<EntryId, (Entry<String>, Option<EntryId>)>,
     /// Everything that was ever committed.
     pub(crate) chosen: BTreeMap<Seq, EntryId>,
+    /// In which term each of these was committed: later than its own, if an old leader left it.
+    chosen_in: BTreeMap<Seq, Term>,
     votes: BTreeMap<(Term, Identity), Identity>,
     /// What was committed when a read was asked for.
     asked: BTreeMap<Ticket, Seq>,
@@ -115,7 +117,7 @@ impl Checker {
         self.asked.insert(ticket, end);
     }
 
-    pub(crate) fn resolved(&mut self, ticket: Ticket, resolution: &Resolution) {
+    pub(crate) fn resolved(&mut self, ticket: Ticket, resolution: &Resolution, term: Term) {
         match *resolution {
             Resolution::Accepted { last, .. } => {
                 self.accepted.insert(ticket, last);
@@ -123,7 +125,7 @@ impl Checker {
             Resolution::Committed { last, .. } => {
                 assert_eq!(self.accepted.get(&ticket), Some(&last), "{ticket:?} changed its place");
                 // `step` compares it with what else is committed.
-                self.commit(last);
+                self.commit(last, term);
             }
             Resolution::ReadAt { end } => {
                 self.reads += 1;
@@ -140,7 +142,8 @@ impl Checker {
     }
 
     /// Committed never changes.
-    fn commit(&mut self, id: EntryId) {
+    fn commit(&mut self, id: EntryId, term: Term) {
+        self.chosen_in.entry(id.seq).or_insert(term);
         let chosen = *self.chosen.entry(id.seq).or_insert(id);
         assert_eq!(chosen, id, "two entries are committed at seq {}", id.seq);
     }
@@ -163,7 +166,7 @@ impl Checker {
         let before = self.committed.insert(id, core.committed()).unwrap_or(node.disk.start);
         assert!(before <= core.committed() && core.committed() <= node.view.end());
         for seq in before.get()..core.committed().get() {
-            self.commit(node.view.entry(Seq::new(seq)).unwrap().id);
+            self.commit(node.view.entry(Seq::new(seq)).unwrap().id, core.term());
         }
         if core.committed() > node.disk.start {
             let last = node.view.entry(core.committed().before().unwrap()).unwrap();
@@ -175,10 +178,11 @@ impl Checker {
         }
     }
 
-    /// Leader completeness: a leader's log has everything that older leaders committed.
+    /// Leader completeness: a leader's log has everything that was committed in older terms.
     pub(crate) fn leader_is_complete(&self, node: &Node) {
         let core = node.core.as_ref().unwrap();
-        for (&seq, &id) in self.chosen.iter().filter(|(_, id)| id.term < core.term()) {
+        let older = |seq: &Seq| self.chosen_in[seq] < core.term();
+        for (&seq, &id) in self.chosen.iter().filter(|(seq, _)| older(seq)) {
             assert!(node.view.entry(seq).is_some_and(|e| e.id == id), "a leader lacks {id}");
         }
     }

@@ -403,24 +403,31 @@ impl Cluster {
             Checker::apply(node, &span);
             node.applied = span.end;
         }
+        let term = node.core.as_ref().map_or(Term::ZERO, Core::term);
         for (ticket, resolution) in resolve {
-            self.check.resolved(ticket, &resolution);
+            self.check.resolved(ticket, &resolution, term);
             self.answers.push((id, ticket, resolution));
         }
         self.events.extend(events.into_iter().map(|event| (id, event)));
     }
 
-    /// The oldest unfinished job of a node reaches the disk. False if there is none.
+    /// The oldest unfinished job of a node reaches the disk, and is confirmed. False if there is none.
     pub(crate) fn persist(&mut self, id: NodeId) -> bool {
+        let job = self.write(id);
+        if let Some(job) = job {
+            self.step(id, Input::Persisted { job });
+        }
+        job.is_some()
+    }
+
+    /// The oldest unfinished job of a node reaches the disk, and is not confirmed yet.
+    pub(crate) fn write(&mut self, id: NodeId) -> Option<u64> {
         let node = self.nodes.get_mut(&id).unwrap();
-        let Some(job) = node.jobs.pop_front() else {
-            return false;
-        };
+        let job = node.jobs.pop_front()?;
         node.disk.write(&job);
         let disk = node.disk.clone();
         self.check.durable(&disk);
-        self.step(id, Input::Persisted { job: job.job });
-        true
+        Some(job.job)
     }
 
     /// The oldest open question about a node's log is answered. False if there is none.

@@ -36,6 +36,8 @@ struct Run {
     loss: u64,
     deaths: u64,
     cuts: u64,
+    /// Gets no time: nothing reaches it, no deadline of its own passes. Clients that ask it are still heard.
+    asleep: Option<NodeId>,
 }
 
 impl Run {
@@ -55,7 +57,7 @@ impl Run {
         let loss = 3 + random.below(50);
         let deaths = 10 + random.below(300);
         let cuts = 10 + random.below(300);
-        Self { cluster, random, loss, deaths, cuts }
+        Self { cluster, random, loss, deaths, cuts, asleep: None }
     }
 
     fn any(&mut self) -> NodeId {
@@ -66,16 +68,19 @@ impl Run {
         let node = self.any();
         match self.random.below(100) {
             0..45 => self.letter(),
-            45..65 => {
+            45..65 if self.asleep != Some(node) => {
                 self.cluster.persist(node);
             }
-            65..75 => {
+            65..75 if self.asleep != Some(node) => {
                 self.cluster.load(node, !self.random.once_in(10));
             }
             75..85 => self.time(),
             85..92 => self.client(node),
             92..96 if self.random.once_in(self.deaths / 10) => self.death(node),
             96..98 if self.random.once_in(self.cuts / 10) => self.cut(),
+            98 if self.random.once_in(3) => {
+                self.asleep = if self.asleep.is_some() { None } else { self.cluster.leader() };
+            }
             _ => {}
         }
         if let Some(leader) = self.cluster.leader() {
@@ -90,7 +95,10 @@ impl Run {
         }
         // Mostly in order, so that something gets done; sometimes any.
         let at = if self.random.once_in(4) { self.random.index(count) } else { 0 };
-        if self.random.once_in(self.loss) {
+        if self.asleep == Some(self.cluster.flying[at].to) {
+            let letter = self.cluster.flying.remove(at).unwrap();
+            self.cluster.flying.push_back(letter);
+        } else if self.random.once_in(self.loss) {
             let letter = self.cluster.flying.remove(at).unwrap();
             if self.random.once_in(2) {
                 self.cluster.flying.extend([letter.clone(), letter]);
@@ -102,7 +110,8 @@ impl Run {
 
     fn time(&mut self) {
         let wakes = self.cluster.nodes.iter();
-        let next = wakes.filter_map(|(&id, n)| Some((n.core.as_ref()?.wake_at(), id))).min();
+        let awake = wakes.filter(|(id, _)| self.asleep != Some(**id));
+        let next = awake.filter_map(|(&id, n)| Some((n.core.as_ref()?.wake_at(), id))).min();
         let Some((at, node)) = next.filter(|(at, _)| *at < Time::NEVER) else {
             return;
         };
@@ -122,7 +131,9 @@ impl Run {
         };
         let leaders: Vec<NodeId> =
             self.cluster.nodes.iter().filter(|(_, n)| believer(n)).map(|(&id, _)| id).collect();
-        let node = if leaders.is_empty() || self.random.once_in(10) {
+        let node = if let Some(asleep) = self.asleep.filter(|_| self.random.once_in(4)) {
+            asleep
+        } else if leaders.is_empty() || self.random.once_in(10) {
             any
         } else {
             leaders[self.random.index(leaders.len())]
@@ -156,6 +167,14 @@ impl Run {
             let (from, to) = (self.any(), self.any());
             let up = self.random.once_in(3);
             self.cluster.link(from, to, up);
+            if self.random.once_in(2) {
+                // All of its links, in both directions: a leader that goes on believing in itself.
+                let node = self.cluster.leader().unwrap_or(from);
+                for other in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+                    self.cluster.link(node, other, up);
+                    self.cluster.link(other, node, up);
+                }
+            }
         }
     }
 

@@ -80,6 +80,39 @@ fn readindex_reused_context() {
     assert_eq!(cluster.answer(read), None, "nobody has confirmed it");
 }
 
+/// A late append of node 1's term 1, with a high round, reaches node 2 in term 2, which node 1 leads again. The
+/// refusal that comes back is no answer to the reads of term 2. Fails if it carries the append's round.
+#[test]
+fn readindex_reused_context_in_a_refusal() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    for _ in 0..3 {
+        cluster.read(id(1));
+        cluster.settle();
+    }
+    let late =
+        MessageBody::Append { prev: None, entries: Vec::new(), committed: Seq::ZERO, round: 3 };
+    cluster.partition(&[]);
+    cluster.now = cluster.now + cluster.node(id(1)).options.election_timeout * 3;
+    cluster.wake(id(1));
+    cluster.heal();
+    cluster.elect(id(1));
+    assert_eq!(cluster.core(id(1)).term().get(), 2);
+    cluster.inject(id(1), id(2), 1, late);
+    let refusal = cluster.flying.pop_back().unwrap();
+    assert!(matches!(refusal.message.body, MessageBody::Rejected { .. }));
+    // Two rounds of term 2 are answered; the third, which begins now, is not.
+    for round in 1..=2 {
+        cluster.read(id(1));
+        cluster.inject(id(3), id(1), 2, MessageBody::Accepted { matched: Seq::ZERO, round });
+    }
+    let read = cluster.read(id(1));
+    cluster.flying.clear();
+    cluster.flying.push_back(refusal);
+    cluster.deliver(0);
+    assert_eq!(cluster.answer(read), None, "nobody has confirmed it");
+}
+
 /// An answer to an older round confirms no newer one, and nobody answers a round that was not asked for.
 /// Fails if `on_accepted` believes any round.
 #[test]
