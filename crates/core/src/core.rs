@@ -483,3 +483,46 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Member, QuorumRule};
+
+    fn start(id: u64, restored: Restored) -> Result<Core<&'static str>, OptionsError> {
+        let members = [1, 2, 3].map(NodeId::from).to_vec();
+        Core::new(Options::new(NodeId::from(id), members, 1), restored, Time::ZERO)
+    }
+
+    fn configured(identity: u128) -> Restored {
+        let member = |n: u64| Member { id: n.into(), identity: Identity::new(n.into()) };
+        let members = [1, 2, 3].map(member).to_vec();
+        let configuration = Configuration::new(members, QuorumRule::Majority, Seq::ZERO);
+        Restored {
+            configuration: configuration.map(Arc::new),
+            ..Restored::empty(Identity::new(identity))
+        }
+    }
+
+    /// Started on the directory of node 2, node 1 would vote and acknowledge under two names.
+    #[test]
+    fn the_log_of_another_member_is_refused() {
+        assert!(start(1, configured(1)).is_ok());
+        let refused = start(1, configured(2)).map(|_| ());
+        let expected = OptionsError::LogOfAnother { id: NodeId::from(1), owner: NodeId::from(2) };
+        assert_eq!(refused, Err(expected));
+        assert_eq!(start(1, configured(9)).map(|core| core.role()), Ok(Role::Learner));
+    }
+
+    /// An entry and its term come in one write, so a log that has one without the other has lost votes too.
+    #[test]
+    fn a_term_behind_the_log_is_refused() {
+        let mut restored = configured(1);
+        restored.terms.append(Term::new(7), 2);
+        let last = EntryId::new(Term::new(7), Seq::new(1));
+        let refused = start(1, restored.clone()).map(|_| ());
+        assert_eq!(refused, Err(OptionsError::TermBehindLog { last, term: Term::ZERO }));
+        restored.hard_state.term = Term::new(7);
+        assert!(start(1, restored).is_ok());
+    }
+}

@@ -146,12 +146,9 @@ pub trait LogExt: Log {
             Bound::Excluded(&end) => end,
             Bound::Unbounded => bounds.end,
         };
-        Entries {
-            reader: self.reader(),
-            next,
-            end: end.min(bounds.end),
-            read: Vec::new().into_iter(),
-        }
+        let reader = self.reader();
+        let drops = reader.drops();
+        Entries { reader, drops, next, end: end.min(bounds.end), read: Vec::new().into_iter() }
     }
 }
 
@@ -160,6 +157,8 @@ impl<L: Log + ?Sized> LogExt for L {}
 /// Iterates over entries of a log, reading ahead a little.
 pub struct Entries {
     reader: Arc<dyn LogRead>,
+    /// The log's count of drops when this was made.
+    drops: u64,
     next: Seq,
     end: Seq,
     read: std::vec::IntoIter<LogEntry>,
@@ -170,8 +169,12 @@ impl Entries {
         if self.next >= self.end {
             return Ok(None);
         }
-        // Up to the end, so that a trim below it is noticed.
         let entries = self.reader.read(self.next, self.end, READ_AHEAD_BYTES)?;
+        // Asked after reading: what was read may have come after a trim.
+        let kept = self.reader.kept_since(self.drops);
+        if kept < self.end {
+            return Err(LogError::Trimmed { end: kept, got: self.next.max(kept) });
+        }
         self.next = entries.last().map_or(self.end, |last| last.id.seq.after());
         self.read = entries.into_iter();
         Ok(self.read.next())

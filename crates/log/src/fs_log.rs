@@ -14,6 +14,7 @@ use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
 use crate::{
     Disk, DiskFile, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, Write,
+    drops::Drops,
     encode::{Effect, GroupEncoder, Place},
     format::{ENTRY_OVERHEAD_MAX, Tail, flags},
     num::u64_of,
@@ -127,7 +128,12 @@ impl<D: Disk> FsLog<D> {
             space,
             syncs: 0,
             buffer: Vec::new(),
-            shared: Arc::new(RwLock::new(Shared { bounds, index, drops: 0, closed: false })),
+            shared: Arc::new(RwLock::new(Shared {
+                bounds,
+                index,
+                drops: Drops::default(),
+                closed: false,
+            })),
         };
         Ok((log, recovery))
     }
@@ -231,7 +237,9 @@ impl<D: Disk> FsLog<D> {
         let mut shared = change(&self.shared);
         for effect in effects {
             shared.index.apply(effect);
-            shared.drops += u64::from(effect.reset.is_some() || effect.trim.is_some());
+            if let Some(end) = effect.reset.map(|_| Seq::ZERO).or(effect.trim) {
+                shared.drops.note(end);
+            }
         }
         shared.bounds = self.state.terms.start()..self.state.terms.end();
     }
@@ -304,6 +312,10 @@ impl<D: Disk> Log for FsLog<D> {
 
     fn last(&self) -> Option<EntryId> {
         self.state.terms.last()
+    }
+
+    fn group_bytes_max(&self) -> u64 {
+        self.group_bytes_max
     }
 
     fn stats(&self) -> LogStats {

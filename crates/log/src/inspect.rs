@@ -8,8 +8,8 @@ use tinyraftplus_core::{HardState, Seq};
 use crate::{
     Disk, DiskFile, LogError,
     format::{
-        BodyReader, Frame, Record, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot, checksum,
-        flags,
+        BodyReader, FORMAT, Frame, Record, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot,
+        checksum, flags,
     },
     fs_log::{check_name, file_name},
     num::{u64_of, usize_of},
@@ -55,10 +55,12 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
     let mut header = vec![0; usize_of(2 * SECTOR_BYTES)];
     file.read_at(0, &mut header).map_err(|error| failed("read", error))?;
     let (first, second) = header.split_at(usize_of(SECTOR_BYTES));
-    let ((SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment))) =
-        (Segment::decode(first), Segment::decode(second))
-    else {
-        return Err(LogError::NotALog(path));
+    let segment = match (Segment::decode(first), Segment::decode(second)) {
+        (SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment)) => segment,
+        (SegmentCopy::Newer(found), _) | (_, SegmentCopy::Newer(found)) => {
+            return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
+        }
+        _ => return Err(LogError::NotALog(path)),
     };
     let mut frames = Vec::new();
     let end = file.len().map_err(|error| failed("measure", error))?;
@@ -72,6 +74,7 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
                     frames.push(frame);
                 }
             }
+            true
         })
         .map_err(|error| failed("read", error))?;
     let mut bodies = Window::new(&file, AHEAD_BYTES);

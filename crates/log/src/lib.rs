@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod disk;
+mod drops;
 mod encode;
 mod error;
 mod ext;

@@ -102,6 +102,12 @@ pub trait Log: Send + 'static {
     /// The newest entry, or the one before the start if its term is known.
     fn last(&self) -> Option<EntryId>;
 
+    /// How many bytes one group may take: its payloads and configurations, up to 32 bytes more for each entry,
+    /// and 1 KiB more for each write. A larger group is refused; split it between writes.
+    fn group_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
     /// What it has done and holds.
     fn stats(&self) -> LogStats;
 
@@ -136,4 +142,10 @@ pub trait LogRead: Send + Sync {
 
     /// The positions that can be read now, half-open.
     fn bounds(&self) -> Range<Seq>;
+
+    /// How often entries were dropped, by a trim or a reset.
+    fn drops(&self) -> u64;
+
+    /// Entries before this are still those that were there when [`LogRead::drops`] was `drops`.
+    fn kept_since(&self, drops: u64) -> Seq;
 }

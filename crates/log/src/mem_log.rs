@@ -10,6 +10,7 @@ use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq, Term};
 
 use crate::{
     Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Write,
+    drops::Drops,
     num::{u64_of, usize_of},
     read::{Collect, check_range},
     state::{Limits, State},
@@ -29,6 +30,7 @@ pub struct MemLog {
 struct Entries {
     start: Seq,
     list: VecDeque<LogEntry>,
+    drops: Drops,
     bytes: u64,
     closed: bool,
 }
@@ -55,6 +57,7 @@ impl MemLog {
             shared: Arc::new(RwLock::new(Entries {
                 start,
                 list: VecDeque::new(),
+                drops: Drops::default(),
                 bytes: 0,
                 closed: false,
             })),
@@ -113,9 +116,11 @@ impl Log for MemLog {
             if let Some(reset) = change.reset {
                 (entries.start, entries.bytes) = (reset.start, 0);
                 entries.list.clear();
+                entries.drops.note(Seq::ZERO);
             }
             if let Some(end) = change.trim {
                 entries.trim(end);
+                entries.drops.note(end);
             }
             entries.bytes +=
                 write.append.iter().map(|entry| u64_of(entry.payload.len())).sum::<u64>();
@@ -188,5 +193,13 @@ impl LogRead for MemReader {
 
     fn bounds(&self) -> Range<Seq> {
         look(&self.shared).bounds()
+    }
+
+    fn drops(&self) -> u64 {
+        look(&self.shared).drops.count()
+    }
+
+    fn kept_since(&self, drops: u64) -> Seq {
+        look(&self.shared).drops.kept_since(drops)
     }
 }

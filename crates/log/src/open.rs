@@ -128,7 +128,10 @@ impl<F: DiskFile> Target<'_, F> {
         let mut zero = true;
         let bytes = self.file.len().map_err(|error| self.failed("measure", error))?;
         crate::window::Window::new(self.file, usize_of(PIECE_BYTES))
-            .pieces(0, bytes, |_, piece| zero &= piece.iter().all(|&byte| byte == 0))
+            .pieces(0, bytes, |_, piece| {
+                zero = piece.iter().all(|&byte| byte == 0);
+                zero
+            })
             .map_err(|error| self.failed("read", error))?;
         Ok(zero)
     }

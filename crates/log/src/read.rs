@@ -15,6 +15,7 @@ use tinyraftplus_core::Seq;
 
 use crate::{
     DiskFile, LogEntry, LogError, LogRead,
+    drops::Drops,
     format::{BodyReader, FRAME_HEADER_BYTES, Frame, Record, Slot, checksum, flags},
     index::Index,
     num::{u64_of, usize_of},
@@ -29,8 +30,7 @@ const AHEAD_BYTES: usize = 16 << 10;
 pub(crate) struct Shared {
     pub(crate) bounds: Range<Seq>,
     pub(crate) index: Index,
-    /// How often entries were dropped.
-    pub(crate) drops: u64,
+    pub(crate) drops: Drops,
     pub(crate) closed: bool,
 }
 
@@ -98,7 +98,7 @@ impl<F: DiskFile> LogRead for FileReader<F> {
                 return Ok(Vec::new());
             }
             check_range(&shared.bounds, start, end)?;
-            shared.drops
+            shared.drops.count()
         };
         let mut collect = Collect::new(bytes_max);
         let mut window = Window::new(&*self.file, AHEAD_BYTES);
@@ -107,7 +107,7 @@ impl<F: DiskFile> LogRead for FileReader<F> {
             let found = {
                 let shared = look(&self.shared);
                 // Dropped meanwhile: what follows may be other entries than those that were asked for.
-                if shared.drops == drops { shared.index.find(next) } else { None }
+                if shared.drops.count() == drops { shared.index.find(next) } else { None }
             };
             let Some((extent, until)) = found else { break };
             let end = until.unwrap_or(end).min(end);
@@ -126,6 +126,14 @@ impl<F: DiskFile> LogRead for FileReader<F> {
 
     fn bounds(&self) -> Range<Seq> {
         look(&self.shared).bounds.clone()
+    }
+
+    fn drops(&self) -> u64 {
+        look(&self.shared).drops.count()
+    }
+
+    fn kept_since(&self, drops: u64) -> Seq {
+        look(&self.shared).drops.kept_since(drops)
     }
 }
 

@@ -354,6 +354,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                     };
                 }
             }
+            // A log that was cut often must not be looked through as often.
+            beyond.cut.is_none()
         };
         self.window.pieces(begin, end, look).map_err(|error| failed(self.path, error))?;
         self.opening_seen = opening;

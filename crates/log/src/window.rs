@@ -43,18 +43,20 @@ impl<'a, F: DiskFile> Window<'a, F> {
         (at.checked_add(count)? <= self.buffer.len()).then_some(at)
     }
 
-    /// Calls `on` with every piece of the file from `start` to `end`, and where it lies; pieces are
-    /// [`Window::ahead`] long, the last may be shorter.
+    /// Calls `on` with every piece of the file from `start` to `end`, and where it lies, as long as it says to
+    /// go on.
     pub(crate) fn pieces(
         &mut self,
         start: u64,
         end: u64,
-        mut on: impl FnMut(u64, &[u8]),
+        mut on: impl FnMut(u64, &[u8]) -> bool,
     ) -> io::Result<()> {
         let mut position = start;
         while position < end {
             let count = (end - position).min(u64_of(self.ahead));
-            on(position, self.bytes(position, count)?);
+            if !on(position, self.bytes(position, count)?) {
+                break;
+            }
             position += count;
         }
         Ok(())

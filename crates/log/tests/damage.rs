@@ -119,7 +119,7 @@ fn bit_flip_under_an_open_log() {
     assert_eq!(log.iter(..).map(Result::unwrap).count(), 2);
 }
 
-/// The length of entry 50 of 100. Fails if a length is believed before the header's checksum holds.
+/// The length of entry 50 of 100. Fails like `bit_flip_middle`.
 #[test]
 fn bit_flip_length() {
     let disk = SimDisk::new();
@@ -243,8 +243,8 @@ fn lost_write() {
     }
 }
 
-/// Valid frames at each other's place, or of another log at the same place. Fails if a frame does not say
-/// which log it belongs to, where, and what comes before.
+/// Valid frames at each other's place, or of another log at the same place. Fails if a frame neither says
+/// which log it belongs to nor what comes before it: either is enough.
 #[test]
 fn swapped_frames() {
     let make = |seed| {
@@ -285,7 +285,8 @@ fn swapped_frames() {
     }
 }
 
-/// Valid frames lie after the end: old ones of this log, and another log's. Fails like `swapped_frames`.
+/// Valid frames lie after the end: old ones of this log, and another log's. Fails if a frame says neither
+/// where it lies nor what comes before it.
 #[test]
 fn recycled_bytes() {
     let (disk, model) = mixed();

@@ -1,1 +1,39 @@
-//! Placeholder.
+//! Transports: how messages get from one node to another.
+//!
+//! A [`Transport`] never fails and never blocks. What it can't deliver it drops, and the protocol sends again;
+//! so there is nothing a node could do wrong with it. [`InProcess`] joins the nodes of one process.
+#![forbid(unsafe_code)]
+
+mod in_process;
+
+use std::sync::Arc;
+
+pub use crate::in_process::{Endpoint, InProcess};
+pub use tinyraftplus_core::NodeId;
+pub use tinyraftplus_replica::Message;
+
+/// Carries messages away from a node.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends, or drops: never fails, never blocks.
+    fn send(&self, to: NodeId, message: Message);
+
+    /// The node opens: what arrives for it goes to this inbox from now on.
+    ///
+    /// A transport that is sent to by other means (the program calls the node itself) has nothing to do here.
+    fn attach(&self, _inbox: Arc<dyn Inbox>) {}
+
+    /// The node closes: nothing is to be sent or delivered any more.
+    fn detach(&self) {}
+}
+
+/// Takes messages for a node.
+pub trait Inbox: Send + Sync + 'static {
+    /// Whether there was room. Never blocks.
+    fn deliver(&self, from: NodeId, message: Message) -> bool;
+}
+
+impl<F: Fn(NodeId, Message) + Send + Sync + 'static> Transport for F {
+    fn send(&self, to: NodeId, message: Message) {
+        self(to, message);
+    }
+}

@@ -1,4 +1,6 @@
 //! What calls are told, whatever happens to messages, leaders and processes.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 
 mod common;
 

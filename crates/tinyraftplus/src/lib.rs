@@ -1,1 +1,47 @@
-//! Placeholder.
+//! A replicated, durable log to embed.
+//!
+//! ```
+//! use tinyraftplus::{MemLog, RaftNode};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+//! # runtime.block_on(async {
+//! // A cluster of one, in memory. For three nodes, name three members and give each a transport.
+//! let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+//! let appended = node.append("hello").await?;
+//! assert_eq!(appended.seq.get(), 1); // 0 is the leader's own first entry
+//! node.close().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! [`RaftNode`] is the handle of a node; [`NodeBuilder`] has its options. What is built on the log implements
+//! [`StateMachine`]. Every error says with `effect()` whether anything happened.
+//!
+//! This crate is plumbing: one task that steps the replica, and threads for what may block. Decisions are made
+//! in `tinyraftplus-replica`, consensus in `tinyraftplus-core`.
+#![forbid(unsafe_code)]
+
+mod builder;
+mod driver;
+mod error;
+mod event;
+mod node;
+mod state_machine;
+mod status;
+mod threads;
+
+pub use crate::builder::{IntoNodeId, NodeBuilder};
+pub use crate::error::{AppendError, EntriesError, OpenError, ReadError, StopReason};
+pub use crate::event::{Event, Events, Next, Warning};
+pub use crate::node::{Appended, AppendedBatch, Entry, LocalRead, RaftNode, Read};
+pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
+pub use crate::status::{Head, Status};
+pub use bytes::Bytes;
+pub use tinyraftplus_core::{
+    EntryId, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Seq, Term,
+};
+pub use tinyraftplus_log::{
+    EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery,
+};
+pub use tinyraftplus_net::{InProcess, Inbox, Transport};
+pub use tinyraftplus_replica::{Effect, Message, Refused, ReplicaOptions, StartError, Unknown};

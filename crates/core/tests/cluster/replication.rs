@@ -371,20 +371,6 @@ fn full_log_is_refused() {
     assert!(cluster.events.contains(&(id(1), Event::LogFull)));
 }
 
-/// A log whose newest entry has a later term than the term on disk was not written by us. It still starts,
-/// votes for nobody in that term, and can be led from. Fails (it panics) if `Core::new` believes the term.
-#[test]
-fn term_behind_the_log() {
-    let mut cluster = Cluster::formed(3);
-    for node in 1..=3 {
-        cluster.preset_log(id(node), &[1, 7]);
-        cluster.preset(id(node), |disk| disk.hard_state.term = Term::new(2));
-    }
-    assert_eq!(cluster.core(id(1)).term(), Term::new(7));
-    cluster.elect(id(1));
-    assert_eq!(cluster.core(id(1)).term(), Term::new(8));
-}
-
 /// An entry with an empty payload is an entry like any other.
 #[test]
 fn empty_payload_is_not_a_noop() {

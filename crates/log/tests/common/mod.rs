@@ -132,7 +132,7 @@ impl Model {
         assert_eq!(restored.terms.end().get(), start.get() + entries.len() as u64);
         Self {
             hard: restored.hard_state,
-            configuration: restored.configuration,
+            configuration: restored.configuration.as_deref().cloned(),
             start: start.get(),
             before: before.get(),
             entries,

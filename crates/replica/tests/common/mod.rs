@@ -103,7 +103,7 @@ impl Disk {
         let identity = Identity::new(self.identity);
         let mut restored = Restored::empty(identity);
         restored.hard_state = self.hard_state;
-        restored.configuration = self.configuration.clone();
+        restored.configuration.clone_from(&self.configuration);
         restored.terms = terms;
         restored
     }
@@ -131,6 +131,15 @@ impl LogRead for Disk {
 
     fn bounds(&self) -> Range<Seq> {
         Seq::ZERO..self.end()
+    }
+
+    // Only iterators ask, and a replica has none.
+    fn drops(&self) -> u64 {
+        0
+    }
+
+    fn kept_since(&self, _drops: u64) -> Seq {
+        self.end()
     }
 }
 

@@ -1,0 +1,367 @@
+//! Describing and opening a node.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use tinyraftplus_core::{NodeId, NodeIdError, Options, QuorumRule, Seq};
+use tinyraftplus_log::{FsLog, Log, LogError, LogOptions};
+use tinyraftplus_net::{Inbox, Transport};
+use tinyraftplus_replica::{Message, Replica, ReplicaOptions};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::driver::{Clock, Driver, Incoming, Outgoing};
+use crate::node::{NodeInbox, Shared};
+use crate::threads::{self, MakeMachine, OpenLog};
+use crate::{OpenError, RaftNode, StateMachine, Status};
+
+/// How many calls may wait for the driver; then their callers wait.
+const CALLS_MAX: usize = 4096;
+/// How many messages may wait for the driver; more are dropped.
+const MESSAGES_MAX: usize = 4096;
+/// How many reports of threads may wait for the driver; then the threads wait.
+const REPORTS_MAX: usize = 1024;
+/// How many events a listener may be behind before it misses some.
+const EVENTS_MAX: usize = 1024;
+
+/// Something that names a node: a number, a text, or a [`NodeId`]. `1` and `"1"` are the same node.
+pub trait IntoNodeId {
+    /// The name.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be one: the text, and why.
+    fn into_node_id(self) -> Result<NodeId, (String, NodeIdError)>;
+}
+
+impl IntoNodeId for NodeId {
+    fn into_node_id(self) -> Result<NodeId, (String, NodeIdError)> {
+        Ok(self)
+    }
+}
+
+/// Names made from what they print as.
+macro_rules! printed_names {
+    ($($type:ty),*) => {$(
+        impl IntoNodeId for $type {
+            fn into_node_id(self) -> Result<NodeId, (String, NodeIdError)> {
+                let name = self.to_string();
+                NodeId::new(&name).map_err(|error| (name, error))
+            }
+        }
+    )*};
+}
+
+printed_names!(u8, u16, u32, u64, usize, i32, i64, String, &str);
+
+/// Describes a node, to open it.
+///
+/// | option | default |
+/// | --- | --- |
+/// | `rule` | a majority |
+/// | `first_seq` | 0 |
+/// | `heartbeat_interval` | 100 ms |
+/// | `election_timeout` | 500 ms, and up to `election_jitter` more |
+/// | `election_jitter` | 500 ms |
+/// | `append_timeout`, `read_timeout` | 10 s, for the whole call |
+/// | `close_timeout` | 5 s, for a disk that hangs |
+/// | `stall_timeout` | 2 s, then a leader whose disk hangs gives up its role |
+/// | `fail_fast` | off: without a leader calls wait for one |
+pub struct NodeBuilder {
+    id: NodeId,
+    options: ReplicaOptions,
+    problem: Option<OpenError>,
+    log: Option<OpenWith>,
+    transport: Option<Arc<dyn Transport>>,
+    machine: Option<MakeMachine>,
+    append_timeout: Duration,
+    read_timeout: Duration,
+    close_timeout: Duration,
+    stall_timeout: Duration,
+}
+
+/// Opens a log, given the options that the node decides.
+type OpenWith = Box<dyn FnOnce(LogOptions) -> Result<Box<dyn Log>, LogError> + Send>;
+
+impl NodeBuilder {
+    pub(crate) fn new<M: IntoNodeId>(
+        id: impl IntoNodeId,
+        members: impl IntoIterator<Item = M>,
+    ) -> Self {
+        let mut problem = None;
+        let mut name = |name: Result<NodeId, (String, NodeIdError)>| match name {
+            Ok(id) => id,
+            Err((name, source)) => {
+                problem.get_or_insert(OpenError::Name { name, source });
+                NodeId::from(0)
+            }
+        };
+        let id = name(id.into_node_id());
+        let members = members.into_iter().map(|member| name(member.into_node_id())).collect();
+        Self {
+            id,
+            options: ReplicaOptions::new(Options::new(id, members, 0)),
+            problem,
+            log: None,
+            transport: None,
+            machine: None,
+            append_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            stall_timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// Keeps the log in files of this directory, created if missing. Several nodes may share one.
+    #[must_use]
+    pub fn log_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        let (dir, name) = (dir.into(), format!("node-{}", self.id));
+        self.log = Some(Box::new(move |options| {
+            let (log, _) = FsLog::open(dir, &name, options)?;
+            Ok(Box::new(log))
+        }));
+        self
+    }
+
+    /// Keeps the log wherever this function says: it is called once, on the thread that owns the log.
+    #[must_use]
+    pub fn log<L: Log>(
+        mut self,
+        open: impl FnOnce() -> Result<L, LogError> + Send + 'static,
+    ) -> Self {
+        self.log = Some(Box::new(|_| Ok(Box::new(open()?))));
+        self
+    }
+
+    /// How messages get to the other members.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// What is built on the log: the function is called once, on the thread that owns the state machine.
+    #[must_use]
+    #[doc(alias = "apply")]
+    pub fn state_machine<M: StateMachine>(
+        mut self,
+        make: impl FnOnce() -> M + Send + 'static,
+    ) -> Self {
+        self.machine = Some(Box::new(|| Box::new(make())));
+        self
+    }
+
+    /// So many nodes elect a leader and commit an entry. More than half.
+    #[must_use]
+    pub fn quorum(self, count: u32) -> Self {
+        self.rule(QuorumRule::AtLeast(count))
+    }
+
+    /// Which nodes elect a leader and commit an entry.
+    #[must_use]
+    pub const fn rule(mut self, rule: QuorumRule) -> Self {
+        self.options.raft.rule = rule;
+        self
+    }
+
+    /// The first position of the log.
+    #[must_use]
+    pub const fn first_seq(mut self, seq: Seq) -> Self {
+        self.options.raft.first_seq = seq;
+        self
+    }
+
+    /// How often a leader speaks.
+    #[must_use]
+    #[doc(alias = "heartbeatTimeout")]
+    pub const fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.options.raft.heartbeat_interval = interval;
+        self
+    }
+
+    /// How long a follower waits for its leader before it campaigns.
+    #[must_use]
+    pub const fn election_timeout(mut self, timeout: Duration) -> Self {
+        self.options.raft.election_timeout = timeout;
+        self
+    }
+
+    /// How much longer it waits at most, drawn at random.
+    #[must_use]
+    #[doc(alias = "randomTimeout")]
+    pub const fn election_jitter(mut self, jitter: Duration) -> Self {
+        self.options.raft.election_jitter = jitter;
+        self
+    }
+
+    /// How long an append may take, from the call to its answer.
+    #[must_use]
+    pub const fn append_timeout(mut self, timeout: Duration) -> Self {
+        self.append_timeout = timeout;
+        self
+    }
+
+    /// How long a read may take, from the call to its answer.
+    #[must_use]
+    pub const fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = timeout;
+        self
+    }
+
+    /// How long closing waits for a disk that hangs.
+    #[must_use]
+    pub const fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// How long a write may take before a leader gives up its role.
+    #[must_use]
+    pub const fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// Refuses calls while there is no leader, instead of letting them wait.
+    #[must_use]
+    pub const fn fail_fast(mut self, is_on: bool) -> Self {
+        self.options.fail_fast = is_on;
+        self
+    }
+
+    /// Changes limits that have no method of their own.
+    #[must_use]
+    pub fn options(mut self, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    fn check(&mut self) -> Result<(), OpenError> {
+        if let Some(problem) = self.problem.take() {
+            return Err(problem);
+        }
+        self.options.check()?;
+        let times = [
+            ("append_timeout", self.append_timeout),
+            ("read_timeout", self.read_timeout),
+            ("close_timeout", self.close_timeout),
+            ("stall_timeout", self.stall_timeout),
+        ];
+        if let Some((name, _)) = times.into_iter().find(|(_, time)| time.is_zero()) {
+            return Err(OpenError::ZeroTime(name));
+        }
+        if self.transport.is_none() && self.options.raft.members.len() > 1 {
+            return Err(OpenError::NoTransport);
+        }
+        Ok(())
+    }
+
+    /// The options of a log that fit those of the node.
+    fn log_options(&self) -> LogOptions {
+        let mut options = LogOptions::default();
+        options.first_seq = self.options.raft.first_seq;
+        options.batch_bytes_max = options.batch_bytes_max.max(self.options.batch_bytes_max);
+        options.entry_bytes_max = options.entry_bytes_max.max(self.options.entry_bytes_max);
+        options
+    }
+
+    /// Opens the log, makes the state machine and starts the node. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit or can't be opened. Nothing runs then.
+    pub async fn open(mut self) -> Result<RaftNode, OpenError> {
+        self.check()?;
+        let random = || getrandom::u64().map_err(|error| OpenError::Random(error.to_string()));
+        let (seed, incarnation) = (random()?, random()?);
+        self.options.raft.seed = seed;
+        self.options.state_machine = self.machine.is_some();
+
+        let name = format!("raft-{}", self.id);
+        let killed = Arc::new(AtomicBool::new(false));
+        let (reports, reported) = mpsc::channel(REPORTS_MAX);
+        let log_options = self.log_options();
+        let open_with = self.log.take().ok_or(OpenError::NoLog)?;
+        let open: OpenLog = Box::new(move || open_with(log_options));
+        let (opened_sender, opened) = oneshot::channel();
+        let writer =
+            threads::start_writer(&name, open, opened_sender, reports.clone(), Arc::clone(&killed))
+                .map_err(OpenError::Thread)?;
+        let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
+        let reader = threads::start_reader(&name, Arc::clone(&opened.reader), reports.clone())
+            .map_err(OpenError::Thread)?;
+        let (mut machine, mut applied) = (None, Seq::ZERO);
+        if let Some(make) = self.machine.take() {
+            let (made_sender, made) = oneshot::channel();
+            let running = threads::start_machine(&name, make, made_sender, reports)
+                .map_err(OpenError::Thread)?;
+            applied = made.await.map_err(|_| OpenError::Panicked("the state machine"))?;
+            machine = Some(running);
+        }
+
+        let clock = Clock::start();
+        let replica =
+            Replica::new(self.options.clone(), opened.restored, applied, incarnation, clock.now())?;
+        let (calls_sender, calls) = mpsc::channel(CALLS_MAX);
+        let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let (stop_sender, stop) = mpsc::channel(1);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (status, status_seen) = watch::channel(first_status(&self.options, &replica));
+        let (done, done_seen) = watch::channel(false);
+        let inbox = Arc::new(NodeInbox { messages: messages_sender, dropped: AtomicU64::new(0) });
+        let transport = self.transport.unwrap_or_else(|| Arc::new(|_: NodeId, _: Message| {}));
+        transport.attach(Arc::clone(&inbox) as Arc<dyn Inbox>);
+        let shared = Shared {
+            calls: calls_sender,
+            inbox,
+            stop: stop_sender,
+            killed,
+            status: status_seen,
+            events: events.downgrade(),
+            done: done_seen,
+            reader: opened.reader,
+            clock,
+            append_timeout: self.append_timeout,
+            read_timeout: self.read_timeout,
+        };
+        let driver = Driver {
+            replica,
+            clock,
+            incoming: Incoming { calls, messages, reports: reported, stop },
+            outgoing: Outgoing { transport, writer, reader, machine, status, events, done },
+            waiting: BTreeMap::new(),
+            next_call: 0,
+            writes: VecDeque::new(),
+            syncs: 0,
+            stall_limit: self.stall_timeout,
+            stalled: 0,
+            close_timeout: self.close_timeout,
+        };
+        tokio::spawn(driver.run());
+        Ok(RaftNode { shared: Arc::new(shared) })
+    }
+}
+
+fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
+    let now = replica.status();
+    Status {
+        id: now.id,
+        open: true,
+        stopped: None,
+        role: now.role,
+        leader: None,
+        term: now.term,
+        members: options.raft.members.clone(),
+        followers: Vec::new(),
+        durable: now.durable,
+        committed: now.committed,
+        applied: now.applied,
+        committed_term: None,
+        head: None,
+        peers: Vec::new(),
+        calls: 0,
+        syncs: 0,
+    }
+}

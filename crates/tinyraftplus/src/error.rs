@@ -1,0 +1,164 @@
+//! What can go wrong, whether anything happened, and what to do.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tinyraftplus_core::{NodeIdError, Seq};
+use tinyraftplus_log::LogError;
+use tinyraftplus_replica::{Effect, Refused, StartError, Unknown};
+
+/// Why a node could not be opened. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// An option, or what the log or the state machine holds.
+    #[error(transparent)]
+    Start(Box<StartError>),
+    /// A node's name.
+    #[error("{name:?} can't name a node")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: NodeIdError,
+    },
+    /// The builder was given no log.
+    #[error("a node needs a log: call `log_dir` or `log` on the builder")]
+    NoLog,
+    /// There are other members and no way to reach them.
+    #[error("a node with peers needs a transport: call `transport` on the builder")]
+    NoTransport,
+    /// The log can't be opened.
+    #[error("can't open the log")]
+    Log(#[from] LogError),
+    /// A timeout that leaves no time.
+    #[error("{0} must not be zero")]
+    ZeroTime(&'static str),
+    /// A thread can't be started.
+    #[error("can't start a thread")]
+    Thread(#[source] io::Error),
+    /// The operating system has no random numbers.
+    #[error("can't draw a random number: {0}")]
+    Random(String),
+    /// The function that makes the log or the state machine panicked.
+    #[error("the function that makes {0} panicked")]
+    Panicked(&'static str),
+}
+
+impl From<StartError> for OpenError {
+    fn from(error: StartError) -> Self {
+        Self::Start(Box::new(error))
+    }
+}
+
+/// Why a node no longer runs. Cheap to clone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// It was closed, or its last handle was dropped. Open it again whenever you like.
+    Closed,
+    /// It was killed on purpose. Open it again whenever you like.
+    Killed,
+    /// Its log failed: nobody knows what is on the disk. Open it again, to find out; if that fails, replace the
+    /// disk and start the node with an empty directory.
+    Log(Arc<LogError>),
+    /// Its state machine failed. Mend it, then open the node again.
+    StateMachine(Arc<str>),
+    /// A task or thread of the node ended unexpectedly, which is a defect: please report it.
+    Died(&'static str),
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the node was closed"),
+            Self::Killed => f.write_str("the node was killed"),
+            Self::Log(error) => write!(f, "the node stopped because its log failed: {error}"),
+            Self::StateMachine(what) => {
+                write!(f, "the node stopped because its state machine failed: {what}")
+            }
+            Self::Died(what) => write!(f, "the node stopped because its {what} ended unexpectedly"),
+        }
+    }
+}
+
+impl std::error::Error for StopReason {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Log(error) => Some(error.as_ref()),
+            Self::Closed | Self::Killed | Self::StateMachine(_) | Self::Died(_) => None,
+        }
+    }
+}
+
+/// Why an append did not succeed. Look at [`AppendError::effect`] before trying again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Nothing happened, and never will.
+    #[error("not appended: {0}")]
+    Refused(#[source] Refused),
+    /// The entries may be committed or not.
+    #[error("nobody knows whether it is appended: {0}")]
+    Unknown(#[source] Unknown),
+    /// The node no longer runs.
+    #[error("{}: {reason}", if *effect == Effect::None { "not appended" } else { "nobody knows whether it is appended" })]
+    Stopped {
+        /// Whether anything happened.
+        effect: Effect,
+        /// Why it no longer runs.
+        #[source]
+        reason: StopReason,
+    },
+}
+
+impl AppendError {
+    /// Whether anything happened: after [`Effect::None`] it is safe to append again.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::Refused(_) => Effect::None,
+            Self::Unknown(_) => Effect::Possible,
+            Self::Stopped { effect, .. } => *effect,
+        }
+    }
+}
+
+/// Why a read did not succeed. Reads have no effect, so it is always safe to try again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It was not answered.
+    #[error("not read: {0}")]
+    Refused(#[source] Refused),
+    /// The node no longer runs.
+    #[error("not read: {0}")]
+    Stopped(#[source] StopReason),
+}
+
+impl ReadError {
+    /// Whether anything happened: never.
+    pub const fn effect(&self) -> Effect {
+        Effect::None
+    }
+}
+
+/// Why entries could not be read from the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntriesError {
+    /// They are not committed here yet, or never were.
+    #[error("seq {seq} is not committed on this node, whose committed entries end at {end}")]
+    NotCommitted {
+        /// The first one that is not.
+        seq: Seq,
+        /// Where the committed entries end.
+        end: Seq,
+    },
+    /// The log could not read them.
+    #[error("can't read the log")]
+    Log(#[from] LogError),
+    /// The node no longer runs.
+    #[error("{0}")]
+    Stopped(#[source] StopReason),
+}

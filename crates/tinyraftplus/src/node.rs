@@ -1,0 +1,397 @@
+//! The handle of a node.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tinyraftplus_core::{NodeId, Seq, Term};
+use tinyraftplus_log::{EntryKind, LogRead};
+use tinyraftplus_net::Inbox;
+use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::driver::{Asked, Clock};
+use crate::{
+    AppendError, EntriesError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status,
+    StopReason,
+};
+
+/// A node of the cluster. Clones are handles of the same node; when the last one is dropped, the node stops.
+#[derive(Clone)]
+pub struct RaftNode {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) calls: mpsc::Sender<Asked>,
+    pub(crate) inbox: Arc<NodeInbox>,
+    pub(crate) stop: mpsc::Sender<StopReason>,
+    pub(crate) killed: Arc<AtomicBool>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) events: broadcast::WeakSender<Event>,
+    pub(crate) done: watch::Receiver<bool>,
+    pub(crate) reader: Arc<dyn LogRead>,
+    pub(crate) clock: Clock,
+    pub(crate) append_timeout: Duration,
+    pub(crate) read_timeout: Duration,
+}
+
+/// One appended entry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Appended {
+    /// Its position.
+    pub seq: Seq,
+    /// The state machine's answer; empty without one.
+    pub result: Bytes,
+}
+
+/// Entries appended together.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AppendedBatch {
+    /// Their positions.
+    pub seqs: Range<Seq>,
+    /// The state machine's answers, one for each; empty ones without one.
+    pub results: Vec<Bytes>,
+}
+
+/// An answered read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Read {
+    /// The newest entry that the answer knows of.
+    pub seq: Seq,
+    /// The state machine's answer; empty without one.
+    pub result: Bytes,
+}
+
+/// What this node's own state machine answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LocalRead {
+    /// The newest entry that the answer knows of; `None` if there was none.
+    pub seq: Option<Seq>,
+    /// The state machine's answer; empty without one.
+    pub result: Bytes,
+}
+
+/// A committed entry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Its position.
+    pub seq: Seq,
+    /// The term whose leader created it.
+    pub term: Term,
+    /// What it is for.
+    pub kind: EntryKind,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+impl RaftNode {
+    /// Begins to describe a node: its name, and the names of all members, itself among them.
+    pub fn builder<M: IntoNodeId>(
+        id: impl IntoNodeId,
+        members: impl IntoIterator<Item = M>,
+    ) -> NodeBuilder {
+        NodeBuilder::new(id, members)
+    }
+
+    /// Its name.
+    pub fn id(&self) -> NodeId {
+        self.shared.status.borrow().id
+    }
+
+    /// Appends an entry, on any node. Returns when it is committed and, with a state machine, applied.
+    ///
+    /// Calls on one node are committed in the order in which they were first polled.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::effect`] says whether anything happened.
+    pub async fn append(&self, payload: impl Into<Bytes>) -> Result<Appended, AppendError> {
+        let (seqs, results) = self.append_all(vec![payload.into()]).await?;
+        let result = results.into_iter().next().unwrap_or_default();
+        Ok(Appended { seq: seqs.start, result })
+    }
+
+    /// Appends entries together: all of them or none, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::effect`] says whether anything happened.
+    #[doc(alias = "appendBatch")]
+    pub async fn append_batch(
+        &self,
+        payloads: impl IntoIterator<Item = impl Into<Bytes>>,
+    ) -> Result<AppendedBatch, AppendError> {
+        let payloads: Vec<Bytes> = payloads.into_iter().map(Into::into).collect();
+        let count = payloads.len();
+        let (seqs, mut results) = self.append_all(payloads).await?;
+        results.resize(count, Bytes::new());
+        Ok(AppendedBatch { seqs, results })
+    }
+
+    async fn append_all(
+        &self,
+        payloads: Vec<Bytes>,
+    ) -> Result<(Range<Seq>, Vec<Bytes>), AppendError> {
+        let stopped = |effect| AppendError::Stopped { effect, reason: self.stop_reason() };
+        match self.ask(Request::Append { payloads }, self.shared.append_timeout).await {
+            Ok(Outcome::Committed { first, last, results }) => Ok((first..last.after(), results)),
+            Ok(Outcome::Refused(Refused::Stopped)) => Err(stopped(Effect::None)),
+            Ok(Outcome::Refused(why)) => Err(AppendError::Refused(why)),
+            Ok(Outcome::Unknown(Unknown::Stopped)) => Err(stopped(Effect::Possible)),
+            Ok(Outcome::Unknown(why)) => Err(AppendError::Unknown(why)),
+            Ok(Outcome::Read { .. }) => Err(AppendError::Unknown(Unknown::Forgotten)),
+            Err(effect) => Err(stopped(effect)),
+        }
+    }
+
+    /// Asks the state machine, on any node: the answer knows of everything that was committed when the call
+    /// began. Without a state machine it is a barrier: it returns when all of that is committed here.
+    ///
+    /// # Errors
+    ///
+    /// A read has no effect: it is always safe to try again.
+    pub async fn read(&self, query: impl Into<Bytes>) -> Result<Read, ReadError> {
+        let (seq, result) = self.read_with(Request::Read { query: query.into() }).await?;
+        // A leader's own entry was committed before it confirmed the read, so there is one.
+        Ok(Read { seq: seq.unwrap_or_default(), result })
+    }
+
+    /// Asks this node's own state machine, however old its state is.
+    ///
+    /// # Errors
+    ///
+    /// A read has no effect: it is always safe to try again.
+    pub async fn read_local(&self, query: impl Into<Bytes>) -> Result<LocalRead, ReadError> {
+        let (seq, result) = self.read_with(Request::ReadLocal { query: query.into() }).await?;
+        Ok(LocalRead { seq, result })
+    }
+
+    async fn read_with(&self, request: Request) -> Result<(Option<Seq>, Bytes), ReadError> {
+        match self.ask(request, self.shared.read_timeout).await {
+            Ok(Outcome::Read { seq, result }) => Ok((seq, result)),
+            Ok(Outcome::Refused(Refused::Stopped)) | Err(_) => {
+                Err(ReadError::Stopped(self.stop_reason()))
+            }
+            Ok(Outcome::Refused(why)) => Err(ReadError::Refused(why)),
+            Ok(Outcome::Committed { .. } | Outcome::Unknown(_)) => {
+                Err(ReadError::Refused(Refused::Deadline))
+            }
+        }
+    }
+
+    /// Hands a call to the driver and waits for its outcome. `Err` if the driver is gone: whether anything
+    /// may have happened.
+    async fn ask(&self, request: Request, timeout: Duration) -> Result<Outcome, Effect> {
+        let deadline = self.shared.clock.now() + timeout;
+        let (reply, outcome) = oneshot::channel();
+        let asked = Asked { request, deadline, reply };
+        match tokio::time::timeout(timeout, self.shared.calls.send(asked)).await {
+            Ok(Ok(())) => outcome.await.map_err(|_| Effect::Possible),
+            Ok(Err(_)) => Err(Effect::None),
+            Err(_) => Ok(Outcome::Refused(Refused::Deadline)),
+        }
+    }
+
+    fn stop_reason(&self) -> StopReason {
+        self.shared.status.borrow().stopped.clone().unwrap_or(StopReason::Died("task"))
+    }
+
+    /// A consistent snapshot.
+    pub fn status(&self) -> Status {
+        self.shared.status.borrow().clone()
+    }
+
+    /// Waits until the status is as wanted, and returns it: at once if it is already.
+    ///
+    /// # Errors
+    ///
+    /// Why the node stopped, if it does first.
+    pub async fn wait(&self, mut until: impl FnMut(&Status) -> bool) -> Result<Status, StopReason> {
+        let mut status = self.shared.status.clone();
+        loop {
+            {
+                let now = status.borrow_and_update();
+                if until(&now) {
+                    return Ok(now.clone());
+                }
+                if let Some(reason) = &now.stopped {
+                    return Err(reason.clone());
+                }
+            }
+            if status.changed().await.is_err() {
+                return Err(self.stop_reason());
+            }
+        }
+    }
+
+    /// Waits until somebody leads, and returns who.
+    ///
+    /// # Errors
+    ///
+    /// Why the node stopped, if it does first.
+    #[doc(alias = "awaitLeader")]
+    pub async fn await_leader(&self) -> Result<NodeId, StopReason> {
+        let mut leader = None;
+        self.wait(|status| {
+            leader = status.leader;
+            leader.is_some()
+        })
+        .await?;
+        leader.ok_or_else(|| self.stop_reason())
+    }
+
+    /// Waits until somebody leads and has committed an entry of its term, as far as this node knows.
+    ///
+    /// # Errors
+    ///
+    /// Why the node stopped, if it does first.
+    pub async fn await_committed_leader(&self) -> Result<NodeId, StopReason> {
+        let mut leader = None;
+        self.wait(|status| {
+            leader = status.leader.filter(|_| status.committed_term == Some(status.term));
+            leader.is_some()
+        })
+        .await?;
+        leader.ok_or_else(|| self.stop_reason())
+    }
+
+    /// Listens from now on. A slow listener misses events and is told how many; it never slows the node.
+    pub fn events(&self) -> Events {
+        let receiver = match self.shared.events.upgrade() {
+            Some(events) => events.subscribe(),
+            None => broadcast::channel(1).1,
+        };
+        Events { receiver }
+    }
+
+    /// Waits for an event. Listens from this call on, not only from the first poll.
+    ///
+    /// # Errors
+    ///
+    /// Why the node stopped, if it does first.
+    #[doc(alias = "awaitEvent")]
+    pub fn wait_event(
+        &self,
+        mut is_wanted: impl FnMut(&Event) -> bool,
+    ) -> impl Future<Output = Result<Event, StopReason>> {
+        let mut events = self.events();
+        async move {
+            while let Some(next) = events.next().await {
+                match next {
+                    crate::Next::Event(event) if is_wanted(&event) => return Ok(event),
+                    crate::Next::Event(_) | crate::Next::Missed(_) => {}
+                }
+            }
+            Err(self.stop_reason())
+        }
+    }
+
+    /// Committed entries from this node's log: at least one, then as many as have together at most
+    /// `bytes_max` bytes of payload. For more, ask again from the end of what came.
+    ///
+    /// # Errors
+    ///
+    /// If some are not committed on this node, or can't be read.
+    #[doc(alias = "iter")]
+    pub async fn entries(
+        &self,
+        range: Range<Seq>,
+        bytes_max: u64,
+    ) -> Result<Vec<Entry>, EntriesError> {
+        let end = {
+            let status = self.shared.status.borrow();
+            if let Some(reason) = &status.stopped {
+                return Err(EntriesError::Stopped(reason.clone()));
+            }
+            status.committed.min(status.durable)
+        };
+        if range.start >= range.end {
+            return Ok(Vec::new());
+        }
+        if range.end > end {
+            return Err(EntriesError::NotCommitted { seq: range.start.max(end), end });
+        }
+        let reader = Arc::clone(&self.shared.reader);
+        let read = move || reader.read(range.start, range.end, bytes_max);
+        let entries = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|_| EntriesError::Stopped(StopReason::Died("reading task")))??;
+        let entry = |entry: tinyraftplus_log::LogEntry| Entry {
+            seq: entry.id.seq,
+            term: entry.id.term,
+            kind: entry.kind,
+            payload: entry.payload,
+        };
+        Ok(entries.into_iter().map(entry).collect())
+    }
+
+    /// Takes a message from a peer: for programs that bring their own transport.
+    ///
+    /// Never blocks. What there is no room for is dropped, and the peer sends it again.
+    #[doc(alias = "onReceive")]
+    pub fn receive(&self, from: NodeId, message: Message) {
+        self.shared.inbox.deliver(from, message);
+    }
+
+    /// How many messages were dropped because there was no room for them.
+    pub fn messages_dropped(&self) -> u64 {
+        self.shared.inbox.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Stops the node: every call that waits ends, the log is closed, and no task or thread is left. The second
+    /// time it waits for the same end.
+    ///
+    /// # Errors
+    ///
+    /// Why the node stopped, if it was not this.
+    pub async fn close(&self) -> Result<(), StopReason> {
+        self.stop(StopReason::Closed).await;
+        match self.stop_reason() {
+            StopReason::Closed | StopReason::Killed => Ok(()),
+            other @ (StopReason::Log(_) | StopReason::StateMachine(_) | StopReason::Died(_)) => {
+                Err(other)
+            }
+        }
+    }
+
+    /// Stops the node as a crash would: nothing more is written, and the log is not closed but dropped. For
+    /// demonstrations and tests.
+    pub async fn kill(&self) {
+        self.shared.killed.store(true, Ordering::Release);
+        self.stop(StopReason::Killed).await;
+    }
+
+    async fn stop(&self, reason: StopReason) {
+        // Full or closed: it stops already.
+        drop(self.shared.stop.try_send(reason));
+        let mut done = self.shared.done.clone();
+        // An error means that the driver is gone altogether.
+        drop(done.wait_for(|done| *done).await);
+    }
+}
+
+impl std::fmt::Debug for RaftNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RaftNode").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Where messages for the node arrive. It does not keep the node alive.
+pub(crate) struct NodeInbox {
+    pub(crate) messages: mpsc::Sender<(NodeId, Message)>,
+    pub(crate) dropped: AtomicU64,
+}
+
+impl Inbox for NodeInbox {
+    fn deliver(&self, from: NodeId, message: Message) -> bool {
+        let is_taken = self.messages.try_send((from, message)).is_ok();
+        if !is_taken {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        is_taken
+    }
+}
