@@ -28,6 +28,9 @@ pub(crate) struct RouteOut {
     items: BTreeMap<u64, Item>,
     /// Bytes of payloads that the leader is not known to have.
     bytes: u64,
+    /// The leader has said that it leads no more. In this term it never will again, so nothing new is sent
+    /// there, although this node may not know of another leader for a while.
+    is_over: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,7 @@ impl Replica {
         let term = self.core.term();
         match self.core.leader() {
             _ if self.leads() => Way::Own { term },
+            _ if self.calls.routes.get(&term).is_some_and(|route| route.is_over) => Way::None,
             Some(to) if to != self.core.id() => {
                 let identity = self.core.configuration().and_then(|c| c.identity_of(to));
                 identity.map_or(Way::None, |leader| Way::Remote { to, leader, term })
@@ -108,6 +112,7 @@ impl Replica {
                 next: 1,
                 items: BTreeMap::new(),
                 bytes: 0,
+                is_over: false,
             });
             if !route.has_room(bytes, bytes_max) {
                 break;
@@ -244,6 +249,7 @@ impl Replica {
                 self.finish(order, Outcome::Refused(why));
             }
             Answer::Absent => {
+                route.is_over = true;
                 self.end_route(term, number);
                 self.call_absent(order, term);
             }

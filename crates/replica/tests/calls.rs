@@ -224,6 +224,28 @@ fn a_call_is_refused_when_a_later_one_was_faster() {
     assert_eq!(cluster.node(leader).disk.payloads(), [bytes("late")]);
 }
 
+/// A leader gives up its role without a new term, and says so to a node that takes it for the leader still.
+/// The call waits for the next leader; it is not sent to the old one again and again. Fails if `way` ignores
+/// that the route is over.
+#[test]
+fn a_leader_that_stepped_down_is_not_asked_again_and_again() {
+    let mut cluster = Cluster::new(3, |_| {});
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    cluster.node(leader).holds_disk = true;
+    cluster.append(leader, "stuck");
+    let job = cluster.node(leader).writes.front().unwrap().0;
+    cluster.step(leader, Happening::PersistStalled { job });
+    let sent = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = std::rc::Rc::clone(&sent);
+    cluster.filter = Box::new(move |_, to, message| {
+        seen.set(seen.get() + u32::from(to == leader && matches!(message, Message::Forward(_))));
+        Fate::Deliver
+    });
+    let call = cluster.append(follower, "x");
+    cluster.committed(call);
+    assert_eq!(sent.get(), 1);
+}
+
 /// The leader put a call into its log, told its origin so, and died before it could tell the outcome. The
 /// origin sees the entry committed by the next leader, result and all. Fails if `track` does nothing for
 /// calls on a route.

@@ -296,7 +296,11 @@ impl Cluster {
             }
             self.advance();
         }
-        panic!("nothing moves: {:?}", self.outcomes);
+        for (id, node) in &self.nodes {
+            let up = node.replica.as_ref().map(|replica| (replica.wake_at(), replica.status()));
+            eprintln!("node {id}: {} writes wait, {up:?}", node.writes.len());
+        }
+        panic!("nothing moves at {:?}, {} messages are on their way", self.now, self.wire.len());
     }
 
     pub fn pass(&mut self, time: Duration) {
