@@ -20,7 +20,8 @@ const LOOK: u64 = 20_000_000;
 /// How far the second phase is.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    /// When everything must be well.
+    /// How long it may take, and when everything must be well.
+    time: u64,
     until: u64,
     /// The last append that was tried at each node, if it has not committed yet.
     tries: Vec<Try>,
@@ -47,7 +48,9 @@ impl World {
         self.counts.committed_safety = self.checks.committed.count();
         self.note(EVERYWHERE, 70, || "everything is mended".to_owned());
         self.stop_faults();
-        self.liveness.until = self.now + self.profile.liveness();
+        let entries = self.checks.entries();
+        self.liveness.time = self.profile.liveness(entries);
+        self.liveness.until = self.now + self.liveness.time;
         self.liveness.tries = vec![Try::NotYet; self.profile.node_count];
         self.after(LOOK, What::Look);
     }
@@ -63,7 +66,7 @@ impl World {
             self.now < self.liveness.until,
             CHECK,
             "{} ms after all faults ended, {trouble}",
-            self.profile.liveness() / 1_000_000
+            self.liveness.time / 1_000_000
         );
         self.after(LOOK, What::Look);
         Ok(())
@@ -123,7 +126,7 @@ impl World {
         if again {
             let number = self.checks.calls.next_number();
             let asked = Asked::Append(vec![payload(number, 0, 16)]);
-            let time = self.profile.liveness() / 4;
+            let time = self.liveness.time / 4;
             if let Some(call) = self.call(at, vec![(asked, time)]) {
                 self.set_try(at, Try::Call(call));
             }

@@ -238,7 +238,7 @@ impl Profile {
         self.faults.interval = Range::new(term / 4, term * 3);
         self.faults.lasting = Range::new(term / 4, term * 3);
         self.faults.down = Range::new(term / 10, term);
-        self.clients.pause = Range::millis(5, 50);
+        self.clients.pause = Range::millis(20, 100);
         self.network.drop = self.network.drop.min(50);
         // Entry by entry: what one leader began, the next one ends.
         self.replica.append_bytes_max = rng.pick(&[1, 1, 1 << 20]);
@@ -279,13 +279,17 @@ impl Profile {
         }
     }
 
-    /// How long a healed cluster may take until everything is as it should be, in nanoseconds.
+    /// How long a healed cluster with so many entries may take until everything is as it should be, in
+    /// nanoseconds.
     ///
     /// Elections are random; thirty of the longest waits are far beyond what a correct cluster needs, and far
-    /// below what a person would take for working.
-    pub(crate) fn liveness(&self) -> u64 {
+    /// below what a person would take for working. A node that has nothing, in a cluster that sends one entry at
+    /// a time, needs two round trips for each.
+    pub(crate) fn liveness(&self, entries: u64) -> u64 {
         let wait = crate::rng::nanos(self.replica.election + self.replica.jitter);
-        30 * wait + 10_000_000_000
+        let trip = self.network.latency.most + self.wakeup.most;
+        let work = self.disk.sync.most + 2 * self.disk.load.most + self.machine.most;
+        30 * wait + 10_000_000_000 + entries * (4 * trip + work)
     }
 }
 

@@ -242,4 +242,10 @@ impl Checks {
     pub(crate) fn leaders(&self) -> u64 {
         self.completeness.leaders()
     }
+
+    /// How many entries the longest log has.
+    pub(crate) fn entries(&self) -> u64 {
+        let counts = self.nodes.iter().map(|node| node.decided.end().since(node.decided.start()));
+        counts.max().unwrap_or_default()
+    }
 }
