@@ -28,7 +28,7 @@ pub(crate) struct RouteOut {
     items: BTreeMap<u64, Item>,
     /// Bytes of payloads that the leader is not known to have.
     bytes: u64,
-    /// The leader has said that it leads no more. In this term it never will again, so nothing new is sent
+    /// The leader has said that it leads no more, or was restarted. In this term it never will again, so nothing new is sent
     /// there, although this node may not know of another leader for a while.
     is_over: bool,
 }
@@ -254,6 +254,7 @@ impl Replica {
                 self.call_absent(order, term);
             }
             Answer::Unknown => {
+                route.is_over = true;
                 self.end_route(term, number);
                 // If it is known where it went, this node sees by itself what becomes of that entry.
                 if !item.is_accepted {

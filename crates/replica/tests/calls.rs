@@ -246,6 +246,20 @@ fn a_leader_that_stepped_down_is_not_asked_again_and_again() {
     assert_eq!(sent.get(), 1);
 }
 
+/// A leader is restarted, and a node takes it for the leader still. The call that finds out ends unknown; the
+/// next one waits for the next leader. Fails if the answer "unknown" does not end the route.
+#[test]
+fn only_one_call_pays_for_a_restarted_leader() {
+    let mut cluster = Cluster::new(3, |_| {});
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    cluster.kill(leader);
+    cluster.start(leader);
+    let first = cluster.append(follower, "first");
+    assert_eq!(cluster.outcome(first), Outcome::Unknown(Unknown::Forgotten));
+    let second = cluster.append(follower, "second");
+    cluster.committed(second);
+}
+
 /// The leader put a call into its log, told its origin so, and died before it could tell the outcome. The
 /// origin sees the entry committed by the next leader, result and all. Fails if `track` does nothing for
 /// calls on a route.
