@@ -265,8 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_name_or_identity_is_no_configuration() {
+    fn what_could_not_work_is_no_configuration() {
         let member = |n: u64, i| Member { id: NodeId::from(n), identity: Identity::new(i) };
+        let two = alloc::vec![member(1, 1), member(2, 2)];
+        let of_two = |rule, first| Configuration::new(two.clone(), rule, first);
+        assert!(of_two(QuorumRule::AtLeast(2), Seq::ZERO).is_some());
+        assert_eq!(of_two(QuorumRule::AtLeast(1), Seq::ZERO), None, "two leaders at once");
+        assert_eq!(of_two(QuorumRule::Majority, Seq::MAX), None, "no room for an entry");
         for members in [
             alloc::vec![],
             alloc::vec![member(1, 1), member(1, 2)],

@@ -2,6 +2,7 @@
 
 use crate::{Configuration, EntryId, HardState, Message, NodeId, Seq, Term, TermRun, Ticket};
 use alloc::{sync::Arc, vec::Vec};
+use core::fmt;
 
 /// One position of the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -282,4 +283,28 @@ pub enum Event {
     /// The log has no position left, so this node can't lead again: a term begins with an entry. What is in
     /// the log stays readable.
     LogFull,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed => f.write_str("the role, the leader or the term changed"),
+            Self::Configured => f.write_str("the cluster has formed"),
+            Self::Wiped => f.write_str(
+                "this node's log is not the one it joined with, so it takes no part: its disk was lost or replaced",
+            ),
+            Self::FoundersDisagree { peer } => write!(
+                f,
+                "node {peer} was started with other members, another quorum rule or another first seq; the cluster can't form until they agree"
+            ),
+            Self::CopiedLog => f.write_str(
+                "two nodes have copies of one log; start one of them on an empty directory",
+            ),
+            Self::Malformed { from, what } => {
+                write!(f, "a message from node {from} was dropped: it {what}")
+            }
+            Self::Yielded => f.write_str("this node's disk is stuck, so it leads no longer"),
+            Self::LogFull => f.write_str("the log has no position left, so this node can't lead again"),
+        }
+    }
 }

@@ -1,5 +1,4 @@
 //! What calls are told, whatever happens to messages, leaders and processes.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 
 mod common;
@@ -278,10 +277,23 @@ fn a_leader_that_stepped_down_is_not_asked_again_and_again() {
 /// next one waits for the next leader. Fails if the answer "unknown" does not end the route.
 #[test]
 fn only_one_call_pays_for_a_restarted_leader() {
-    let mut cluster = Cluster::new(3, |_| {});
-    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let mut cluster = Cluster::new(3, |options| {
+        if options.raft.id == id(3) {
+            // Believes in a leader for long.
+            options.raft.election_timeout = Duration::from_mins(1);
+        }
+    });
+    let (leader, follower) = (cluster.leader(), id(3));
+    let before = cluster.term(leader);
+    cluster.isolate(follower);
     cluster.kill(leader);
     cluster.start(leader);
+    cluster.until(|c| {
+        let core = c.replica(leader).core();
+        core.term() > before && core.leader().is_some()
+    });
+    cluster.wire.clear();
+    cluster.heal();
     let first = cluster.append(follower, "first");
     assert_eq!(cluster.outcome(first), Outcome::Unknown(Unknown::Forgotten));
     let second = cluster.append(follower, "second");

@@ -5,6 +5,7 @@
 //! a read knows of everything that was committed when it began.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +59,7 @@ impl Run {
             },
             |options| options.state_machine = false,
         ];
-        let tune = tunes[usize::try_from(rng.below(3)).unwrap() % tunes.len()];
+        let tune = *tunes.get(usize::try_from(rng.below(3)).unwrap()).unwrap();
         let count = 1 + 2 * rng.below(3);
         let cluster = Cluster::new(count, tune);
         Self {

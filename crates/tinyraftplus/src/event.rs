@@ -1,5 +1,7 @@
 //! What happens on a node, for whoever listens.
 
+use std::fmt;
+
 use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term};
 use tokio::sync::broadcast;
 
@@ -63,6 +65,20 @@ pub enum Warning {
     NoSpace(String),
     /// A write takes longer than the limit; a leader gives up its role. Look at the disk.
     DiskStalled,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raft(event) => event.fmt(f),
+            Self::Malformed { from, what } => {
+                write!(f, "a message from node {from} was dropped: it {what}")
+            }
+            Self::Load(what) => write!(f, "the log can't be read, trying again: {what}"),
+            Self::NoSpace(what) => write!(f, "the log has no space, trying again: {what}"),
+            Self::DiskStalled => f.write_str("a write takes very long; look at the disk"),
+        }
+    }
 }
 
 /// Listens to a node. A slow listener misses events, and never slows the node.

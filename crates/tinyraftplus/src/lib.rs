@@ -40,8 +40,11 @@ pub use bytes::Bytes;
 pub use tinyraftplus_core::{
     EntryId, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Seq, Term,
 };
-pub use tinyraftplus_log::{
-    EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery,
-};
+pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
 pub use tinyraftplus_net::{InProcess, Inbox, Transport};
 pub use tinyraftplus_replica::{Effect, Message, Refused, ReplicaOptions, StartError, Unknown};
+
+/// What the README shows must compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

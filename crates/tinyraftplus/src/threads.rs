@@ -156,7 +156,8 @@ fn write_all(
                 Err(error) => return Err(error),
             }
         }
-        if reports.blocking_send(Report::Persisted { job: last, syncs: log.stats().syncs }).is_err() {
+        if reports.blocking_send(Report::Persisted { job: last, syncs: log.stats().syncs }).is_err()
+        {
             return Ok(());
         }
     }

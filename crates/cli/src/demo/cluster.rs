@@ -7,14 +7,18 @@ use crate::error::{Error, explain};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tinyraftplus::{
-    Effect, EntryKind, FsLog, InProcess, Log, LogExt, LogOptions, NodeId, RaftNode, Seq,
+    Effect, EntryKind, Event, Events, FsLog, InProcess, Log, LogExt, LogOptions, Next, NodeId,
+    RaftNode, Seq,
 };
 use tinyraftplus_log::{OsDisk, inspect};
 
 /// Lines that go one by one before a batch of as many, through one node; then it is the next one's turn.
 const TURN: usize = 24;
+/// How many warnings are kept to explain a failure.
+const WARNINGS_MAX: usize = 10;
 /// How long the demo waits for anything before it says that it did not happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,6 +28,7 @@ pub(crate) struct Cluster {
     count: u64,
     wire: InProcess,
     nodes: BTreeMap<u64, RaftNode>,
+    warnings: Arc<Mutex<Vec<String>>>,
     turn: u64,
     /// What was appended so far.
     journal: Journal,
@@ -47,6 +52,7 @@ impl Cluster {
             count,
             wire: InProcess::new(),
             nodes: BTreeMap::new(),
+            warnings: Arc::default(),
             turn: 0,
             journal: Journal::default(),
             leaders: Vec::new(),
@@ -91,8 +97,14 @@ impl Cluster {
             .map_err(|error| {
                 Error::failed(explain(format_args!("node {number} did not start"), &error))
             })?;
+        tokio::spawn(note_warnings(number, node.events(), Arc::clone(&self.warnings)));
         self.nodes.insert(number, node);
         Ok(())
+    }
+
+    /// What the nodes warned of lately, each warning once.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().map(|warnings| warnings.clone()).unwrap_or_default()
     }
 
     /// Waits for a leader that all running nodes know.
@@ -294,6 +306,20 @@ impl Cluster {
             bytes_on_disk: stats.bytes,
             syncs: self.syncs.get(&number).copied().unwrap_or_default(),
         })
+    }
+}
+
+/// Remembers what a node warns of, for the case that the demo fails.
+async fn note_warnings(number: u64, mut events: Events, warnings: Arc<Mutex<Vec<String>>>) {
+    while let Some(next) = events.next().await {
+        let Next::Event(Event::Warn(warning)) = next else { continue };
+        let text = format!("node {number} warned: {warning}");
+        if let Ok(mut warnings) = warnings.lock()
+            && !warnings.contains(&text)
+            && warnings.len() < WARNINGS_MAX
+        {
+            warnings.push(text);
+        }
     }
 }
 

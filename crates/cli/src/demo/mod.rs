@@ -44,8 +44,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let lines = input::read(args.input.as_deref())?;
     let dir = Dir::prepare(args.dir.as_deref())?;
     let story = Story::new(args.json, lines.len() as u64);
-    let report = tell(&story, Cluster::new(dir.path(), args.nodes), &lines).await;
+    let mut cluster = Cluster::new(dir.path(), args.nodes);
+    let report = tell(&story, &mut cluster, &lines).await;
     story.end();
+    if report.is_err() {
+        for warning in cluster.warnings() {
+            crate::out::error_line(format_args!("{warning}"));
+        }
+    }
     let report = report?;
     if args.json {
         crate::out::line(format_args!("{}", report.json()));
@@ -64,13 +70,13 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 /// The story itself, from the first node to the last comparison.
 async fn tell(
     story: &Story,
-    mut cluster: Cluster,
+    cluster: &mut Cluster,
     lines: &[bytes::Bytes],
 ) -> Result<Report, Error> {
     let mut report = Report::new(cluster.count(), lines);
     story.say(format_args!(
-        "Starting {} nodes, each with a log of its own in {}.",
-        cluster.count(),
+        "Starting {}, each with a log of its own in {}.",
+        nodes(cluster.count()),
         cluster.dir().display()
     ));
     cluster.start_all().await?;
@@ -130,6 +136,10 @@ async fn tell(
         report.logs.push(found);
     }
     Ok(report)
+}
+
+fn nodes(count: u64) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 
 /// Where the logs go.

@@ -14,7 +14,7 @@ impl Story {
         // Draws on stderr, and only if that is a terminal.
         let bar = if silent { ProgressBar::hidden() } else { ProgressBar::new(lines) };
         if let Ok(style) =
-            ProgressStyle::with_template("  {bar:40} {human_pos} of {human_len} lines, {per_sec}")
+            ProgressStyle::with_template("  {bar:40} {human_pos} of {human_len} lines")
         {
             bar.set_style(style);
         }

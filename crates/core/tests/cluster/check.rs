@@ -163,12 +163,16 @@ impl Checker {
         };
         assert_eq!(core.terms().end(), node.view.end(), "core and log differ");
         assert!(core.durable() <= node.disk.end(), "{id} takes for durable what is not");
-        let before = self.committed.insert(id, core.committed()).unwrap_or(node.disk.start);
+        if core.configuration().is_none() {
+            // Where its log begins is not settled yet.
+            return;
+        }
+        let before = self.committed.insert(id, core.committed()).unwrap_or(node.view.start);
         assert!(before <= core.committed() && core.committed() <= node.view.end());
         for seq in before.get()..core.committed().get() {
             self.commit(node.view.entry(Seq::new(seq)).unwrap().id, core.term());
         }
-        if core.committed() > node.disk.start {
+        if core.committed() > node.view.start {
             let last = node.view.entry(core.committed().before().unwrap()).unwrap();
             assert!(last.ends_batch, "{id} commits half a batch");
         }

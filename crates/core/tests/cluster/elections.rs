@@ -223,3 +223,25 @@ fn rebootstrap_after_wipe() {
     assert_eq!(cluster.core(id(1)).role(), Role::Learner);
     assert!(cluster.events.contains(&(id(1), Event::Wiped)));
 }
+
+/// A node was started with another first position after the founder had counted it in. The configuration
+/// decides where the log begins. Fails if `configure` leaves an empty log where it is.
+#[test]
+fn configuration_decides_where_the_log_begins() {
+    let mut cluster = Cluster::unformed(2);
+    cluster.wake(id(1));
+    cluster.deliver_all(id(1), id(2));
+    cluster.deliver_all(id(2), id(1));
+    cluster.crash(id(2), 0);
+    let node = cluster.nodes.get_mut(&id(2)).unwrap();
+    node.options.first_seq = Seq::new(10);
+    node.disk.start = Seq::new(10);
+    cluster.start(id(2));
+    let node = cluster.nodes.get_mut(&id(2)).unwrap();
+    node.applied = Seq::ZERO;
+    cluster.settle();
+    cluster.elect(id(1));
+    assert_eq!(cluster.core(id(2)).committed(), Seq::new(1));
+    cluster.restart(id(2));
+    assert_eq!(cluster.core(id(2)).terms().start(), Seq::ZERO);
+}

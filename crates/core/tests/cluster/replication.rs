@@ -2,8 +2,8 @@
 
 use crate::harness::{Cluster, Letter, entry, id};
 use tinyraftplus_core::{
-    Core, Entry, EntryBody, EntryId, Event, HardState, Input, MessageBody, Refusal, Resolution,
-    Restored, Role, Seq, Term, Terms,
+    Core, Entry, EntryBody, EntryId, Event, HardState, Input, Loaded, MessageBody, Refusal,
+    Resolution, Restored, Role, Seq, Term, Terms,
 };
 
 const fn at(term: u64, seq: u64) -> EntryId {
@@ -279,6 +279,43 @@ fn batch_split_by_hint() {
     assert_eq!(log(&cluster, 2), log(&cluster, 1));
     let ends: Vec<bool> = cluster.node(id(2)).view.entries.iter().map(|e| e.ends_batch).collect();
     assert_eq!(ends[..5], [true, false, false, true, true]);
+}
+
+/// The answer to a question about old entries arrives when the leader that asked was deposed and leads again. It
+/// does not pass for the answer to a question of the new term. Fails if `lead` counts questions from 0.
+#[test]
+fn late_answer_about_old_entries() {
+    let mut cluster = Cluster::formed(3);
+    for node in [1, 3] {
+        cluster.preset_log(id(node), &[1, 1, 1]);
+    }
+    let asks = |cluster: &Cluster| !cluster.node(id(1)).loads.is_empty();
+    let mut loads = Vec::new();
+    for _ in 0..2 {
+        cluster.now = cluster.now + cluster.node(id(1)).options.election_timeout * 3;
+        cluster.step(id(1), Input::Wake);
+        cluster.flying.clear();
+        cluster.now = cluster.now + cluster.node(id(1)).options.election_timeout * 3;
+        cluster.step(id(1), Input::Wake);
+        while !asks(&cluster) {
+            assert!(!cluster.flying.is_empty(), "nothing makes the leader ask");
+            cluster.deliver(0);
+            (1..=3).for_each(|node| while cluster.persist(id(node)) {});
+        }
+        loads.extend(cluster.nodes.get_mut(&id(1)).unwrap().loads.drain(..));
+    }
+    assert_eq!(loads.len(), 2);
+    cluster.flying.clear();
+    let late = Loaded {
+        to: id(2),
+        number: loads[0].number,
+        range: Some((Seq::ZERO, Seq::new(3))),
+        bytes: 0,
+    };
+    cluster.step(id(1), Input::Loaded(late));
+    assert!(cluster.flying.is_empty(), "the answer was to another question");
+    cluster.step(id(1), Input::Loaded(Loaded { number: loads[1].number, ..late }));
+    assert_eq!(cluster.flying.len(), 1);
 }
 
 /// Every message of a leader with a tiny window is lost, for long. When they get through again, so do new

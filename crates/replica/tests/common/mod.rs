@@ -2,7 +2,8 @@
 //!
 //! It does what a driver does, and lets a test hold back or repeat any part of it. It checks on the way what
 //! must always hold: a call ends once, and the state machine is never ahead of its own disk.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this")]
+#![expect(unreachable_pub, reason = "shared by several tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -347,7 +348,9 @@ impl Cluster {
     pub fn committed(&mut self, call: CallId) -> Seq {
         match self.outcome(call) {
             Outcome::Committed { first, .. } => first,
-            other => panic!("call {call} ended as {other:?}"),
+            other @ (Outcome::Read { .. } | Outcome::Refused(_) | Outcome::Unknown(_)) => {
+                panic!("call {call} ended as {other:?}")
+            }
         }
     }
 

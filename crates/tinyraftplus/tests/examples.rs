@@ -1,0 +1,28 @@
+//! The examples are what newcomers copy: each must run and end well, and print what the README says.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Cargo builds the examples before the tests, into a directory beside that of the tests.
+fn run(example: &str) -> String {
+    let tests = std::env::current_exe().expect("tests run from a file");
+    let dir = tests.ancestors().nth(2).map(|dir| dir.join("examples")).unwrap_or_default();
+    let path: PathBuf = dir.join(example).with_extension(std::env::consts::EXE_EXTENSION);
+    let output =
+        Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = String::from_utf8(output.stdout).expect("it prints text");
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn replicated_log() {
+    let expected = "open\nhave leader\nseq = 1\nseq = 2\nseq = 3\n";
+    let heads = "head {\"c\":3}\n".repeat(3);
+    assert_eq!(run("replicated_log"), format!("{expected}{heads}"));
+}
+
+#[test]
+fn state_machine() {
+    assert_eq!(run("state_machine"), "state 1 1\nstate 2 2\nstate 3 3\nread  3 3\n");
+}
