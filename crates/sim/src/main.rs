@@ -2,6 +2,14 @@
 //!
 //! Exit codes: 0 everything held, 1 something did not (or a planted bug was not found), 2 usage.
 
+/// Prints a line. Whoever reads may have had enough (`| head`): that is no reason to fail.
+macro_rules! say {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($what)*);
+    }};
+}
+
 mod args;
 mod planted;
 
@@ -35,21 +43,18 @@ fn one(seed: u64, args: &Args) -> ExitCode {
     let settings = Settings { transcript: args.trace, ..args.settings() };
     let run = run(seed, settings);
     for line in &run.transcript {
-        println!("{line}");
+        say!("{line}");
     }
     if args.json {
-        println!(
-            "{}",
-            json(seed..seed + 1, &run.counts, run.failure.as_ref().map(|_| &run), run.hash)
-        );
+        say!("{}", json(seed..seed + 1, &run.counts, run.failure.as_ref().map(|_| &run), run.hash));
     } else {
-        println!("seed {seed}: trace {:016x}", run.hash);
+        say!("seed {seed}: trace {:016x}", run.hash);
         show(&run.counts, 1);
     }
     match &run.failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
-            println!("seed {seed} FAILED: {failure}");
+            say!("seed {seed} FAILED: {failure}");
             ExitCode::FAILURE
         }
     }
@@ -67,7 +72,7 @@ fn many(args: &Args) -> ExitCode {
             Some(budget) => format!("seeds from {start} on, for {budget:?}"),
             None => format!("seeds {start}..{end}"),
         };
-        println!("tinyraftplus-sim {}: {range}", env!("CARGO_PKG_VERSION"));
+        say!("tinyraftplus-sim {}: {range}", env!("CARGO_PKG_VERSION"));
     }
     let mut total = Total::default();
     let clock = Clock::start();
@@ -82,18 +87,21 @@ fn many(args: &Args) -> ExitCode {
     });
     let seeds = start..start + total.seeds;
     if args.json {
-        println!("{}", json(seeds, &total.counts, total.failed.as_ref(), total.hash));
+        say!("{}", json(seeds, &total.counts, total.failed.as_ref(), total.hash));
     } else {
-        println!(
+        say!(
             "{} seeds in {:.1} s, all traces together {:016x}",
             total.seeds,
             clock.elapsed().as_secs_f64(),
             total.hash
         );
         show(&total.counts, total.seeds);
-        println!(
+        say!(
             "{} of {} seeds committed something under faults; {} were calm on purpose, {} others saw no fault",
-            total.committed, total.seeds, total.calm, total.idle
+            total.committed,
+            total.seeds,
+            total.calm,
+            total.idle
         );
     }
     total.verdict(args)
@@ -158,15 +166,15 @@ fn report(run: &Run, args: &Args) {
         return;
     };
     let again = tinyraftplus_sim::run(run.seed, Settings { transcript: true, ..args.settings() });
-    println!();
-    println!("seed {} FAILED: {failure}", run.seed);
-    println!("the last events:");
+    say!("");
+    say!("seed {} FAILED: {failure}", run.seed);
+    say!("the last events:");
     let skip = again.transcript.len().saturating_sub(LINES_SHOWN);
     for line in again.transcript.iter().skip(skip) {
-        println!("  {line}");
+        say!("  {line}");
     }
     let outside = if args.outside_only { " --outside-only" } else { "" };
-    println!(
+    say!(
         "see it again: cargo run --release -p tinyraftplus-sim -- --seed {} --trace{outside}",
         run.seed
     );
@@ -175,9 +183,9 @@ fn report(run: &Run, args: &Args) {
 fn show(counts: &Counts, seeds: u64) {
     for (name, count) in counts.list() {
         if seeds > 1 {
-            println!("{count:>12} {name} ({} a seed)", tenths(count, seeds));
+            say!("{count:>12} {name} ({} a seed)", tenths(count, seeds));
         } else {
-            println!("{count:>12} {name}");
+            say!("{count:>12} {name}");
         }
     }
 }
@@ -189,8 +197,11 @@ fn tenths(count: u64, seeds: u64) -> String {
 }
 
 fn json(seeds: Range<u64>, counts: &Counts, failed: Option<&Run>, hash: u64) -> serde_json::Value {
-    let counts: serde_json::Map<_, _> =
-        counts.list().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    let counts: serde_json::Map<_, _> = counts
+        .list()
+        .into_iter()
+        .map(|(name, count)| (name.replace(' ', "_"), count.into()))
+        .collect();
     let failed = failed.and_then(|run| {
         let failure = run.failure.as_ref()?;
         Some(serde_json::json!({ "seed": run.seed, "check": failure.check, "what": failure.what }))

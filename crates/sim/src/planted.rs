@@ -28,7 +28,7 @@ pub(crate) fn find(name: &str, args: &Args) -> ExitCode {
         return ExitCode::from(2);
     }
     let seeds = args.start..args.start.saturating_add(args.seeds);
-    println!("tinyraftplus-sim {}: planted bugs, seeds {seeds:?}", env!("CARGO_PKG_VERSION"));
+    say!("tinyraftplus-sim {}: planted bugs, seeds {seeds:?}", env!("CARGO_PKG_VERSION"));
     let mut all_found = true;
     for (name, bug) in bugs {
         plant(Some(bug));
@@ -42,16 +42,12 @@ pub(crate) fn find(name: &str, args: &Args) -> ExitCode {
         });
         plant(None);
         all_found &= found.is_some();
-        match found {
-            Some((seed, failure)) => {
-                let count = seed - seeds.start + 1;
-                println!(
-                    "{name}: found at seed {seed}, after {count} seeds, by \"{}\"",
-                    failure.check
-                );
-                println!("    {}", failure.what);
-            }
-            None => println!("{name}: NOT found in {} seeds", args.seeds),
+        if let Some((seed, failure)) = found {
+            let count = seed - seeds.start + 1;
+            say!("{name}: found at seed {seed}, after {count} seeds, by \"{}\"", failure.check);
+            say!("    {}", failure.what);
+        } else {
+            say!("{name}: NOT found in {} seeds", args.seeds);
         }
     }
     if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE }
