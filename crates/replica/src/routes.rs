@@ -170,8 +170,7 @@ impl Replica {
             let Some(route) = self.calls.routes.get(&of) else {
                 continue;
             };
-            let (to, awaiting, asked_by) =
-                (route.to, route.awaiting(), route.asked_at().unwrap_or(now));
+            let (to, awaiting) = (route.to, route.awaiting());
             // The present leader is sent again what it may lack. One of the past won't take it any more; all
             // there is to learn is what became of it.
             let is_present = matches!(way, Way::Remote { term, .. } if term == of);
@@ -183,11 +182,13 @@ impl Replica {
                 self.out.send.push((to, Message::Inquire(inquire)));
             }
             if let Some(first) = lacking {
-                self.send_calls(of, first, asked_by);
+                // What came after a lost call was dropped with it. Sent again one by one, each when its own time
+                // has come, they would be late for ever: the next calls are always too early.
+                let before_now = Time::from_nanos(now.as_nanos().saturating_sub(1));
+                self.send_calls(of, first, before_now);
             }
             if let Some(route) = self.calls.routes.get_mut(&of) {
-                let asked = route.items.values_mut().filter(|item| item.asked_at <= asked_by);
-                asked.for_each(|item| item.asked_at = now);
+                route.items.values_mut().for_each(|item| item.asked_at = now);
             }
         }
     }

@@ -93,6 +93,34 @@ fn calls_keep_their_order_on_the_way() {
     assert_eq!(seqs, [seq(1), seq(2), seq(3)]);
 }
 
+/// `lost_forward_delays_all_later`: one forward is lost while more calls keep coming. The leader drops them too,
+/// as they are not next; they must all come again with the lost one, or each waits for its own time, the
+/// next ones are too early again, and the node never catches up. Fails if `resend` sends only what is due.
+#[test]
+fn lost_forward_delays_all_later() {
+    let mut cluster = Cluster::new(3, |options| options.retry_interval = Duration::from_secs(1));
+    let follower = cluster.follower();
+    let mut is_lost = false;
+    cluster.filter = Box::new(move |_, _, message| match message {
+        Message::Forward(_) if !is_lost => {
+            is_lost = true;
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    let mut calls = Vec::new();
+    // For some retry intervals, so that calls are under way whenever something is sent again.
+    for _ in 0..80 {
+        calls.push(cluster.append(follower, "x"));
+        cluster.pass(Duration::from_millis(10));
+    }
+    let last = calls.pop().unwrap();
+    assert!(matches!(cluster.outcomes.get(&last), Some(Outcome::Committed { .. })), "still late");
+    for call in calls {
+        cluster.committed(call);
+    }
+}
+
 /// `waiters_dropped`: the leader dies with calls of its own and of others in flight, and comes back having
 /// forgotten them. Every call ends, and ends truthfully. Fails if `expire` does nothing.
 #[test]

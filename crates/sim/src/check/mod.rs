@@ -1,0 +1,251 @@
+//! What must hold, always. One file a property; all of them look at every step, and at what is new only.
+//!
+//! Most checks compare against [`model`]: what each log should hold by what was written to it, kept a second
+//! time in the dumbest possible way.
+
+pub(crate) mod calls;
+pub(crate) mod committed;
+pub(crate) mod completeness;
+pub(crate) mod durability;
+pub(crate) mod election;
+#[cfg(test)]
+mod histories;
+pub(crate) mod matching;
+pub(crate) mod model;
+pub(crate) mod promises;
+pub(crate) mod reads;
+
+use std::fmt;
+
+use tinyraftplus_core::{Identity, Role, Seq};
+use tinyraftplus_log::{LogEntry, Write};
+use tinyraftplus_replica::{Apply, Message, Replica};
+
+use self::{
+    calls::Calls, committed::Committed, completeness::Completeness, election::Election,
+    matching::Matching, model::Model, promises::Promises,
+};
+
+/// A property that did not hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// The name of the property.
+    pub check: &'static str,
+    /// What was seen instead, in a sentence.
+    pub what: String,
+}
+
+impl Violation {
+    pub(crate) const fn new(check: &'static str, what: String) -> Self {
+        Self { check, what }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check, self.what)
+    }
+}
+
+/// What a check says.
+pub(crate) type Verdict = Result<(), Violation>;
+
+/// Returns a violation of `check` unless the condition holds.
+macro_rules! require {
+    ($condition:expr, $check:expr, $($what:tt)+) => {
+        if !$condition {
+            return Err($crate::check::Violation::new($check, format!($($what)+)));
+        }
+    };
+}
+pub(crate) use require;
+
+/// All checks of a run.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    pub(crate) nodes: Vec<NodeModel>,
+    pub(crate) matching: Matching,
+    pub(crate) committed: Committed,
+    pub(crate) calls: Calls,
+    election: Election,
+    completeness: Completeness,
+    promises: Promises,
+    quorum: usize,
+    /// Whether nodes may be looked at while they run. Without, only disks, clients and leaders' words count.
+    inside: bool,
+}
+
+/// What is known of a node.
+#[derive(Debug)]
+pub(crate) struct NodeModel {
+    pub(crate) identity: Identity,
+    /// The log as the node has decided it.
+    pub(crate) decided: Model,
+    /// The log as it is on disk.
+    pub(crate) durable: Model,
+    /// What was on the disks that it lost: it was there when it was acknowledged.
+    pub(crate) lost: Vec<Model>,
+    /// Up to where it has said that entries are committed, since it started.
+    pub(crate) committed: Seq,
+    /// Up to where its state machine has been given entries, since it started.
+    pub(crate) applied: Seq,
+}
+
+impl Checks {
+    pub(crate) fn new(node_count: usize, quorum: usize, start: Seq, inside: bool) -> Self {
+        let node = || NodeModel {
+            identity: Identity::new(0),
+            decided: Model::new(start),
+            durable: Model::new(start),
+            lost: Vec::new(),
+            committed: start,
+            applied: start,
+        };
+        Self {
+            nodes: (0..node_count).map(|_| node()).collect(),
+            matching: Matching::default(),
+            committed: Committed::new(start),
+            calls: Calls::new(start),
+            election: Election::default(),
+            completeness: Completeness::default(),
+            promises: Promises::default(),
+            quorum,
+            inside,
+        }
+    }
+
+    fn node(&mut self, at: usize) -> &mut NodeModel {
+        self.nodes.get_mut(at).expect("as many models as nodes")
+    }
+
+    /// A node has decided to write this.
+    pub(crate) fn on_write(&mut self, at: usize, write: &Write) -> Verdict {
+        let model = &mut self.nodes.get_mut(at).expect("as many models as nodes").decided;
+        self.matching.on_write(at, model, write)?;
+        model.apply(at, write)
+    }
+
+    /// The disk of a node has made this durable.
+    pub(crate) fn on_durable(&mut self, at: usize, write: &Write) -> Verdict {
+        self.node(at).durable.apply(at, write)
+    }
+
+    /// A node has taken a step, and its writes were noted.
+    pub(crate) fn on_step(&mut self, at: usize, replica: &Replica) -> Verdict {
+        let core = replica.core();
+        let node = self.nodes.get(at).expect("as many models as nodes");
+        durability::agrees(at, node, core)?;
+        if core.role() == Role::Leader {
+            self.election.on_leader(at, core.term())?;
+            self.completeness.on_leader(at, core, &self.committed)?;
+        }
+        let (before, end) = (node.committed, core.committed());
+        require!(
+            end >= before,
+            "committed never changes",
+            "node {} took back its commits from {before} to {end}",
+            at + 1
+        );
+        let mut first_seen = None;
+        if end > before {
+            for seq in (before.get()..end.get()).map(Seq::new) {
+                let new = self.committed.on_committed(at, node, seq, &self.matching)?;
+                if let Some(entry) = new {
+                    first_seen = Some(entry.id);
+                    self.completeness.on_committed(core.term(), seq);
+                    durability::on_quorum(&self.nodes, self.quorum, self.inside, seq, entry.id)?;
+                    self.calls.on_committed(seq, entry)?;
+                }
+            }
+            self.node(at).committed = end;
+        }
+        require!(
+            !self.inside
+                || core.role() != Role::Leader
+                || first_seen.is_none_or(|id| id.term == core.term()),
+            "a leader commits by an entry of its own term",
+            "node {} commits up to {first_seen:?} in term {}",
+            at + 1,
+            core.term()
+        );
+        Ok(())
+    }
+
+    /// A node has sent this.
+    pub(crate) fn on_sent(&mut self, at: usize, to: usize, message: &Message) -> Verdict {
+        let Message::Raft(message) = message else {
+            return Ok(());
+        };
+        let node = self.nodes.get(at).expect("as many models as nodes");
+        let receiver = self.nodes.get(to).map(|node| node.identity);
+        self.election.on_sent(at, message)?;
+        self.promises.on_sent(at, node, receiver, self.inside, message)
+    }
+
+    /// A state machine is given these.
+    pub(crate) fn on_apply(&mut self, at: usize, apply: &Apply) -> Verdict {
+        let node = self.nodes.get_mut(at).expect("as many models as nodes");
+        self.committed.on_apply(at, node, apply, &self.matching)
+    }
+
+    /// A node has started, with this in its log and a state machine that had seen everything before `applied`.
+    pub(crate) fn on_start(
+        &mut self,
+        at: usize,
+        restored: &tinyraftplus_core::Restored,
+        entries: &[LogEntry],
+        flight: &[Write],
+        applied: Seq,
+    ) -> Verdict {
+        let node = self.nodes.get_mut(at).expect("as many models as nodes");
+        durability::on_start(at, node, restored, entries, flight, &self.matching)?;
+        node.identity = restored.identity;
+        node.decided = node.durable.clone();
+        node.committed = node.durable.start();
+        node.applied = applied.max(node.durable.start());
+        Ok(())
+    }
+
+    /// A node lost its disk and has an empty one now.
+    pub(crate) fn on_wiped(&mut self, at: usize) {
+        let node = self.node(at);
+        let empty = Model::new(node.durable.start());
+        node.decided = empty.clone();
+        node.lost.push(std::mem::replace(&mut node.durable, empty));
+    }
+
+    /// A node's log, read from its disk at the end, holds exactly what was committed.
+    pub(crate) fn verify(&self, at: usize, entries: &[LogEntry]) -> Verdict {
+        const CHECK: &str = "all logs become the same";
+        let (count, committed) = (entries.len() as u64, self.committed.count());
+        require!(
+            count == committed,
+            CHECK,
+            "node {} has {count} entries, and {committed} are committed",
+            at + 1
+        );
+        for entry in entries {
+            let same =
+                self.committed.entry(entry.id.seq) == Some(entry.id) && self.matching.is(entry);
+            require!(
+                same,
+                CHECK,
+                "node {} has something else at {} than what was committed",
+                at + 1,
+                entry.id
+            );
+        }
+        Ok(())
+    }
+
+    /// How many terms had a leader.
+    pub(crate) fn leaders(&self) -> u64 {
+        self.completeness.leaders()
+    }
+
+    /// How many entries the longest log has.
+    pub(crate) fn entries(&self) -> u64 {
+        let counts = self.nodes.iter().map(|node| node.decided.end().since(node.decided.start()));
+        counts.max().unwrap_or_default()
+    }
+}

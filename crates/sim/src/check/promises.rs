@@ -1,0 +1,89 @@
+//! Promises: a vote or an acknowledgement is durable before it leaves, and a node votes once a term, restarts
+//! or not (Raft figure 2, "updated on stable storage before responding").
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tinyraftplus_core::{HardState, Identity, Message, MessageBody, Term};
+
+use super::{NodeModel, Verdict, require};
+
+/// Which votes were sent.
+#[derive(Debug, Default)]
+pub(crate) struct Promises {
+    votes: BTreeMap<(Identity, Term), Identity>,
+}
+
+impl Promises {
+    /// A node sends a message of the consensus.
+    pub(crate) fn on_sent(
+        &mut self,
+        at: usize,
+        node: &NodeModel,
+        receiver: Option<Identity>,
+        inside: bool,
+        message: &Message<Bytes>,
+    ) -> Verdict {
+        const CHECK: &str = "promises are durable";
+        let (who, term, hard_state) = (at + 1, message.term, node.durable.hard_state);
+        match message.body {
+            MessageBody::Vote { .. } => {
+                self.vote(who, node.identity, term, node.identity)?;
+                require!(
+                    !inside || covers(hard_state, term, Some(node.identity)),
+                    CHECK,
+                    "node {who} campaigns in term {term} with {hard_state:?} on disk"
+                );
+            }
+            MessageBody::VoteReply { granted: true } => {
+                // Whom a vote is for is in its address; a receiver that lost its disk meanwhile is nobody.
+                let Some(candidate) = message.to.filter(|to| receiver == Some(*to)) else {
+                    return Ok(());
+                };
+                self.vote(who, node.identity, term, candidate)?;
+                require!(
+                    !inside || covers(hard_state, term, Some(candidate)),
+                    CHECK,
+                    "node {who} votes in term {term} with {hard_state:?} on disk"
+                );
+            }
+            MessageBody::Accepted { matched, .. } => {
+                let end = node.durable.end();
+                require!(
+                    !inside || covers(hard_state, term, None) && matched <= end,
+                    CHECK,
+                    "node {who} acknowledges everything before {matched} in term {term}; its disk ends at {end} and has {hard_state:?}"
+                );
+            }
+            MessageBody::Append { .. } => {
+                require!(
+                    !inside || covers(hard_state, term, Some(node.identity)),
+                    CHECK,
+                    "node {who} leads term {term} with {hard_state:?} on disk"
+                );
+            }
+            MessageBody::VoteReply { granted: false }
+            | MessageBody::Ask
+            | MessageBody::Answer { .. }
+            | MessageBody::PreVote { .. }
+            | MessageBody::PreVoteReply { .. }
+            | MessageBody::Rejected { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn vote(&mut self, who: usize, voter: Identity, term: Term, candidate: Identity) -> Verdict {
+        let first = *self.votes.entry((voter, term)).or_insert(candidate);
+        require!(
+            first == candidate,
+            "one vote a term",
+            "node {who} votes for {candidate} in term {term}, and voted for {first} before"
+        );
+        Ok(())
+    }
+}
+
+/// Whether what is on disk keeps a node from breaking what it says in that term.
+fn covers(durable: HardState, term: Term, vote: Option<Identity>) -> bool {
+    durable.term > term || durable.term == term && (vote.is_none() || durable.vote == vote)
+}

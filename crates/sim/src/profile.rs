@@ -1,0 +1,402 @@
+//! What kind of world a seed is: everything that is drawn once, before anything happens.
+//!
+//! Worlds differ on purpose (swarm testing, Groce et al. 2012): a run in which every fault happens all the time
+//! seldom gets anywhere, and a run with one kind of fault finds what a mixture hides. So each kind of fault is
+//! on or off for a whole run, and rates are drawn over orders of magnitude.
+
+use std::time::Duration;
+
+use tinyraftplus_core::{NodeId, Options, QuorumRule, Seq};
+use tinyraftplus_replica::ReplicaOptions;
+
+use crate::rng::{Range, Rng};
+
+/// Everything about a run that does not change while it lasts.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) node_count: usize,
+    pub(crate) rule: QuorumRule,
+    pub(crate) first_seq: Seq,
+    /// No faults at all, on purpose.
+    pub(crate) calm: bool,
+    /// How long the faults last, in nanoseconds.
+    pub(crate) safety: u64,
+    pub(crate) network: NetworkProfile,
+    pub(crate) disk: DiskProfile,
+    pub(crate) faults: FaultProfile,
+    pub(crate) clients: ClientProfile,
+    pub(crate) replica: Knobs,
+    /// By how many millionths clocks may run fast or slow.
+    pub(crate) drift_ppm: u64,
+    /// How long a node takes until it looks at what arrived.
+    pub(crate) wakeup: Range,
+    /// How long the state machine takes.
+    pub(crate) machine: Range,
+    /// In how many of a thousand starts the state machine remembers what it had seen.
+    pub(crate) machine_durable: u64,
+}
+
+/// How messages fare.
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkProfile {
+    pub(crate) latency: Range,
+    /// In how many of a thousand cases a message is lost.
+    pub(crate) drop: u64,
+    /// .. arrives twice.
+    pub(crate) duplicate: u64,
+    /// .. takes a detour.
+    pub(crate) detour: u64,
+    pub(crate) detour_time: Range,
+}
+
+/// How disks behave.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskProfile {
+    pub(crate) sync: Range,
+    pub(crate) load: Range,
+    /// In how many of a thousand cases a write takes very long.
+    pub(crate) stall: u64,
+    pub(crate) stall_time: Range,
+    /// After how long a write is reported as stalled.
+    pub(crate) stall_limit: u64,
+    /// In how many of a thousand idle moments a mark is written.
+    pub(crate) mark: u64,
+    pub(crate) space_bytes: u64,
+}
+
+/// How often something breaks, and what.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultProfile {
+    /// How long nothing breaks at first: to form, a cluster needs all of its members.
+    pub(crate) grace: u64,
+    /// From one fault to the next.
+    pub(crate) interval: Range,
+    /// How long a partition, a clogged link, a pause or a full disk lasts.
+    pub(crate) lasting: Range,
+    /// How long a node stays down.
+    pub(crate) down: Range,
+    /// Which faults there are, the frequent ones several times. Empty in a calm world.
+    pub(crate) kinds: Vec<FaultKind>,
+}
+
+/// What can break.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum FaultKind {
+    /// Two sides that can't talk.
+    Split,
+    /// One direction of one link.
+    OneWay,
+    /// The leader and everybody else.
+    IsolateLeader,
+    /// The leader still speaks but hears nobody, or the other way round.
+    DeafLeader,
+    /// A link holds back everything for a while.
+    Clog,
+    /// A process stops answering for a while.
+    Pause,
+    /// A process is killed.
+    Kill,
+    /// A node loses power.
+    PowerLoss,
+    /// A node dies in the middle of its next write.
+    CrashInWrite,
+    /// The leader dies.
+    CrashLeader,
+    /// All nodes lose power at once.
+    Blackout,
+    /// The next sync fails.
+    SyncFails,
+    /// The next write takes very long.
+    Stall,
+    /// The node is stopped properly and started again.
+    Restart,
+    /// The disk has no room for new space for a while.
+    FullDisk,
+    /// The disk is lost; the node comes back with an empty one.
+    Wipe,
+}
+
+const KINDS: [(FaultKind, usize); 16] = [
+    (FaultKind::Split, 3),
+    (FaultKind::OneWay, 2),
+    (FaultKind::IsolateLeader, 3),
+    (FaultKind::DeafLeader, 2),
+    (FaultKind::Clog, 1),
+    (FaultKind::Pause, 2),
+    (FaultKind::Kill, 2),
+    (FaultKind::PowerLoss, 2),
+    (FaultKind::CrashInWrite, 4),
+    (FaultKind::CrashLeader, 2),
+    (FaultKind::Blackout, 1),
+    (FaultKind::SyncFails, 1),
+    (FaultKind::Stall, 1),
+    (FaultKind::Restart, 1),
+    (FaultKind::FullDisk, 1),
+    (FaultKind::Wipe, 1),
+];
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientProfile {
+    pub(crate) count: usize,
+    /// From one burst of calls of a client to the next.
+    pub(crate) pause: Range,
+    /// How many calls in a burst.
+    pub(crate) burst: Range,
+    /// How long a call may take.
+    pub(crate) deadline: Range,
+    pub(crate) payload: Range,
+    pub(crate) batch: Range,
+    /// In how many of a thousand calls something is read.
+    pub(crate) read: u64,
+    /// .. something is read without asking the others.
+    pub(crate) read_local: u64,
+    /// .. a batch is appended.
+    pub(crate) batches: u64,
+    /// .. an empty payload is appended.
+    pub(crate) empty: u64,
+}
+
+/// What replicas are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Knobs {
+    pub(crate) heartbeat: Duration,
+    pub(crate) election: Duration,
+    pub(crate) jitter: Duration,
+    retry: Duration,
+    append_bytes_max: u64,
+    window_bytes: u64,
+    uncommitted_bytes_max: u64,
+    cache_bytes_max: u64,
+    apply_entries_max: usize,
+    apply_bytes_max: u64,
+    forward_bytes_max: u64,
+    calls_max: usize,
+    fail_fast: bool,
+}
+
+impl Profile {
+    /// The world of a seed.
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let node_count = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 7]);
+        let majority = node_count / 2 + 1;
+        let least = rng.between(majority as u64, node_count as u64);
+        let rule = if rng.chance(700) {
+            QuorumRule::Majority
+        } else {
+            QuorumRule::AtLeast(u32::try_from(least).expect("at most seven nodes"))
+        };
+        let first_seq = match rng.below(20) {
+            0 => Seq::new((1 << 53) - 2),
+            1 => Seq::new((1 << 63) - 2),
+            2 => Seq::new(1),
+            _ => Seq::ZERO,
+        };
+        let calm = rng.chance(50);
+        let replica = Knobs::draw(rng);
+        let mut profile = Self {
+            node_count,
+            rule,
+            first_seq,
+            calm,
+            safety: rng.within(Range::millis(5_000, 25_000)),
+            network: NetworkProfile::draw(rng, calm),
+            disk: DiskProfile::draw(rng, calm),
+            faults: FaultProfile::draw(rng, calm),
+            clients: ClientProfile::draw(rng),
+            replica,
+            drift_ppm: rng.pick(&[0, 100, 10_000, 50_000]),
+            wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
+            machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
+            machine_durable: rng.pick(&[0, 500, 1000]),
+        };
+        if !calm && node_count > 2 && rng.chance(250) {
+            profile.churn(rng);
+        }
+        profile
+    }
+
+    /// Leaders that seldom last: the worlds of the Raft paper's figure 8, where an entry changes hands between
+    /// leaders before it is committed.
+    fn churn(&mut self, rng: &mut Rng) {
+        use FaultKind::{
+            Blackout, CrashInWrite, CrashLeader, DeafLeader, IsolateLeader, PowerLoss, Split,
+        };
+        let kinds = [
+            Split,
+            IsolateLeader,
+            DeafLeader,
+            CrashLeader,
+            CrashLeader,
+            CrashInWrite,
+            PowerLoss,
+            Blackout,
+        ];
+        self.faults.kinds = kinds.into_iter().filter(|_| rng.chance(600)).collect();
+        self.faults.kinds.push(CrashLeader);
+        let term = crate::rng::nanos(self.replica.election);
+        self.faults.interval = Range::new(term / 4, term * 3);
+        self.faults.lasting = Range::new(term / 4, term * 3);
+        self.faults.down = Range::new(term / 10, term);
+        self.clients.pause = Range::millis(20, 100);
+        self.network.drop = self.network.drop.min(50);
+        // Entry by entry: what one leader began, the next one ends.
+        self.replica.append_bytes_max = rng.pick(&[1, 1, 1 << 20]);
+        self.replica.window_bytes = rng.pick(&[1, 1, 8 << 20]);
+    }
+
+    /// What the node at that place is told.
+    pub(crate) fn options(&self, at: usize, seed: u64) -> ReplicaOptions {
+        let members = (0..self.node_count).map(node_id).collect();
+        let knobs = &self.replica;
+        let mut raft = Options::new(node_id(at), members, seed);
+        raft.rule = self.rule;
+        raft.first_seq = self.first_seq;
+        raft.heartbeat_interval = knobs.heartbeat;
+        raft.election_timeout = knobs.election;
+        raft.election_jitter = knobs.jitter;
+        raft.append_bytes_max = knobs.append_bytes_max;
+        raft.window_bytes = knobs.window_bytes;
+        raft.uncommitted_bytes_max = knobs.uncommitted_bytes_max;
+        let mut options = ReplicaOptions::new(raft);
+        options.state_machine = true;
+        options.fail_fast = knobs.fail_fast;
+        options.retry_interval = knobs.retry;
+        options.cache_bytes_max = knobs.cache_bytes_max;
+        options.apply_entries_max = knobs.apply_entries_max;
+        options.apply_bytes_max = knobs.apply_bytes_max;
+        options.forward_bytes_max = knobs.forward_bytes_max;
+        options.calls_max = knobs.calls_max;
+        options
+    }
+
+    /// How many nodes make a quorum.
+    pub(crate) fn quorum(&self) -> usize {
+        if let QuorumRule::AtLeast(count) = self.rule {
+            usize::try_from(count).unwrap_or(usize::MAX)
+        } else {
+            self.node_count / 2 + 1
+        }
+    }
+
+    /// How long a healed cluster with so many entries may take until everything is as it should be, in
+    /// nanoseconds.
+    ///
+    /// Elections are random; thirty of the longest waits are far beyond what a correct cluster needs, and far
+    /// below what a person would take for working. A node that has nothing, in a cluster that sends one entry at
+    /// a time, needs two round trips for each.
+    pub(crate) fn liveness(&self, entries: u64) -> u64 {
+        let wait = crate::rng::nanos(self.replica.election + self.replica.jitter);
+        let trip = self.network.latency.most + self.wakeup.most;
+        let work = self.disk.sync.most + 2 * self.disk.load.most + self.machine.most;
+        30 * wait + 10_000_000_000 + entries * (4 * trip + work)
+    }
+}
+
+/// The name of the node at that place: they count from 1.
+pub(crate) fn node_id(at: usize) -> NodeId {
+    NodeId::from(at as u64 + 1)
+}
+
+impl NetworkProfile {
+    fn draw(rng: &mut Rng, calm: bool) -> Self {
+        let most = rng.pick(&[500, 2_000, 20_000]);
+        let rate = |rng: &mut Rng, most| if calm || rng.chance(400) { 0 } else { rng.below(most) };
+        Self {
+            latency: Range::micros(most / 10, most),
+            drop: rate(rng, 200),
+            duplicate: rate(rng, 200),
+            detour: rate(rng, 150),
+            detour_time: Range::millis(1, rng.pick(&[50, 500, 5_000])),
+        }
+    }
+
+    /// What is left when nothing is wrong any more.
+    pub(crate) fn heal(&mut self) {
+        (self.drop, self.duplicate, self.detour) = (0, 0, 0);
+    }
+}
+
+impl DiskProfile {
+    fn draw(rng: &mut Rng, calm: bool) -> Self {
+        let most = rng.pick(&[200, 2_000, 20_000]);
+        Self {
+            sync: Range::micros(most / 10, most),
+            load: Range::micros(10, most),
+            stall: if calm || rng.chance(700) { 0 } else { rng.below(10) },
+            stall_time: Range::millis(100, 5_000),
+            stall_limit: rng.pick(&[200, 1_000]) * 1_000_000,
+            mark: rng.pick(&[0, 20, 500]),
+            space_bytes: rng.pick(&[4096, 16 << 10, 64 << 10]),
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.stall = 0;
+        (self.sync.most, self.load.most) =
+            (self.sync.most.min(2_000_000), self.load.most.min(200_000));
+        self.sync.least = self.sync.least.min(self.sync.most);
+    }
+}
+
+impl FaultProfile {
+    fn draw(rng: &mut Rng, calm: bool) -> Self {
+        let mut kinds = Vec::new();
+        for (kind, weight) in KINDS {
+            if rng.chance(500) {
+                kinds.extend(std::iter::repeat_n(kind, weight));
+            }
+        }
+        if calm {
+            kinds.clear();
+        }
+        let pace = rng.pick(&[200, 600, 2_000]);
+        Self {
+            grace: rng.pick(&[0, 1_500, 1_500, 3_000]) * 1_000_000,
+            interval: Range::millis(pace / 4, pace * 2),
+            lasting: Range::millis(50, rng.pick(&[500, 3_000])),
+            down: Range::millis(1, rng.pick(&[100, 3_000])),
+            kinds,
+        }
+    }
+}
+
+impl ClientProfile {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            count: rng.pick(&[1, 2, 3, 5]),
+            pause: Range::millis(20, rng.pick(&[100, 300, 1_000])),
+            burst: Range::new(1, rng.pick(&[1, 2, 8])),
+            deadline: Range::millis(50, rng.pick(&[300, 3_000, 10_000, 10_000])),
+            payload: Range::new(16, rng.pick(&[32, 300, 2_000, 20_000])),
+            batch: Range::new(2, rng.pick(&[3, 20])),
+            read: rng.pick(&[100, 300, 600]),
+            read_local: rng.pick(&[0, 50]),
+            batches: rng.pick(&[0, 200, 800]),
+            empty: rng.pick(&[0, 100]),
+        }
+    }
+}
+
+impl Knobs {
+    fn draw(rng: &mut Rng) -> Self {
+        let heartbeat = Duration::from_millis(rng.between(20, 150));
+        let election = heartbeat * u32::try_from(rng.between(2, 10)).expect("a small number");
+        let election = election.max(Duration::from_millis(150));
+        Self {
+            heartbeat,
+            election,
+            jitter: election,
+            retry: Duration::from_millis(rng.pick(&[20, 100, 400])),
+            append_bytes_max: rng.pick(&[1, 200, 2_000, 1 << 20]),
+            window_bytes: rng.pick(&[1, 1_000, 8 << 20]),
+            uncommitted_bytes_max: rng.pick(&[2_000, 64 << 20, 64 << 20, 64 << 20]),
+            cache_bytes_max: rng.pick(&[0, 500, 10_000, 32 << 20]),
+            apply_entries_max: rng.pick(&[1, 7, 4096]),
+            apply_bytes_max: rng.pick(&[1, 500, 1 << 20]),
+            forward_bytes_max: rng.pick(&[1, 1_000, 8 << 20]),
+            calls_max: rng.pick(&[8, 65_536, 65_536, 65_536]),
+            fail_fast: rng.chance(200),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Messages and outcomes as one number for the trace's hash, and in words for people.
+
+use bytes::Bytes;
+use tinyraftplus_core::{EntryId, MessageBody, Seq};
+use tinyraftplus_log::Write;
+use tinyraftplus_replica::{Answer, Message, Outcome};
+
+use crate::trace::digest;
+
+/// One number for a message: two that differ in meaning differ in it.
+pub(crate) fn message_digest(message: &Message) -> u64 {
+    match message {
+        Message::Raft(raft) => {
+            let (kind, a, b, c) = raft_numbers(&raft.body);
+            digest(&[1, raft.term.get(), kind, a, b, c])
+        }
+        Message::Forward(forward) => digest(&[
+            2,
+            forward.route.term.get(),
+            forward.awaiting,
+            forward.first,
+            forward.calls.len() as u64,
+        ]),
+        Message::Inquire(inquire) => {
+            digest(&[3, inquire.route.term.get(), inquire.awaiting, inquire.end])
+        }
+        Message::Answers(answers) => {
+            let numbers = answers
+                .answers
+                .iter()
+                .map(|(number, answer)| digest(&[*number, answer_number(answer)]));
+            digest(&[4, answers.route.term.get(), digest(&numbers.collect::<Vec<_>>())])
+        }
+        Message::ReadIndex(index) => digest(&[5, index.number]),
+        Message::ReadIndexReply(reply) => digest(&[6, reply.number, reply.end.get()]),
+    }
+}
+
+fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
+    match body {
+        MessageBody::Ask => (1, 0, 0, 0),
+        MessageBody::Answer { configuration, founding } => {
+            (2, u64::from(configuration.is_some()), *founding, 0)
+        }
+        MessageBody::PreVote { last } => (3, id_number(*last), 0, 0),
+        MessageBody::PreVoteReply { granted } => (4, u64::from(*granted), 0, 0),
+        MessageBody::Vote { last } => (5, id_number(*last), 0, 0),
+        MessageBody::VoteReply { granted } => (6, u64::from(*granted), 0, 0),
+        MessageBody::Append { prev, entries, committed, round } => {
+            let last = entries.last().map(|entry| entry.id);
+            let range = digest(&[id_number(*prev), id_number(last), entries.len() as u64]);
+            (7, range, committed.get(), *round)
+        }
+        MessageBody::Accepted { matched, round } => (8, matched.get(), *round, 0),
+        MessageBody::Rejected { prev, hint, round } => {
+            (9, id_number(*prev), id_number(*hint), *round)
+        }
+    }
+}
+
+fn id_number(id: Option<EntryId>) -> u64 {
+    id.map_or(0, |id| digest(&[id.term.get(), id.seq.get()]))
+}
+
+fn answer_number(answer: &Answer) -> u64 {
+    match answer {
+        Answer::Accepted { last, .. } => digest(&[1, id_number(Some(*last))]),
+        Answer::Committed { last, .. } => digest(&[2, id_number(Some(*last))]),
+        Answer::Refused(_) => 3,
+        Answer::Absent => 4,
+        Answer::Unknown => 5,
+    }
+}
+
+/// One number for an outcome.
+pub(crate) fn outcome_digest(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Committed { first, last, .. } => digest(&[1, first.get(), last.get()]),
+        Outcome::Read { seq, .. } => digest(&[2, seq.map_or(u64::MAX, Seq::get)]),
+        Outcome::Refused(_) => 3,
+        Outcome::Unknown(_) => 4,
+    }
+}
+
+/// A message in words.
+pub(crate) fn message(message: &Message) -> String {
+    match message {
+        Message::Raft(raft) => format!("term={} {}", raft.term, body(&raft.body)),
+        Message::Forward(forward) => {
+            let (first, count) = (forward.first, forward.calls.len());
+            format!(
+                "forward to the leader of {}: {count} calls from number {first} on",
+                forward.route.term
+            )
+        }
+        Message::Inquire(inquire) => {
+            format!(
+                "inquire at the leader of {} after {}..{}",
+                inquire.route.term, inquire.awaiting, inquire.end
+            )
+        }
+        Message::Answers(answers) => {
+            let words = answers.answers.iter().map(|(number, answer)| match answer {
+                Answer::Accepted { first, last } => format!("{number} accepted {first}..={last}"),
+                Answer::Committed { first, last, .. } => {
+                    format!("{number} committed {first}..={last}")
+                }
+                Answer::Refused(why) => format!("{number} refused: {why}"),
+                Answer::Absent => format!("{number} absent"),
+                Answer::Unknown => format!("{number} unknown"),
+            });
+            format!(
+                "answers for term {}: {}",
+                answers.route.term,
+                words.collect::<Vec<_>>().join(", ")
+            )
+        }
+        Message::ReadIndex(index) => format!("read index {}?", index.number),
+        Message::ReadIndexReply(reply) => format!("read index {} is {}", reply.number, reply.end),
+    }
+}
+
+fn body(body: &MessageBody<Bytes>) -> String {
+    let id = |id: &Option<EntryId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    match body {
+        MessageBody::Ask => "ask".to_owned(),
+        MessageBody::Answer { configuration: Some(_), .. } => {
+            "answer: here is the configuration".to_owned()
+        }
+        MessageBody::Answer { configuration: None, .. } => "answer: no configuration".to_owned(),
+        MessageBody::PreVote { last } => format!("pre-vote? last={}", id(last)),
+        MessageBody::PreVoteReply { granted } => format!("pre-vote granted={granted}"),
+        MessageBody::Vote { last } => format!("vote? last={}", id(last)),
+        MessageBody::VoteReply { granted } => format!("vote granted={granted}"),
+        MessageBody::Append { prev, entries, committed, round } => {
+            let range = match (entries.first(), entries.last()) {
+                (Some(first), Some(last)) => format!(" [{}..={}]", first.id, last.id),
+                _ => String::new(),
+            };
+            format!("append prev={}{range} committed={committed} round={round}", id(prev))
+        }
+        MessageBody::Accepted { matched, round } => {
+            format!("accepted matched={matched} round={round}")
+        }
+        MessageBody::Rejected { prev, hint, round } => {
+            format!("rejected prev={} hint={} round={round}", id(prev), id(hint))
+        }
+    }
+}
+
+/// An outcome in words.
+pub(crate) fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Committed { first, last, .. } => format!("committed at {first}..={last}"),
+        Outcome::Read { seq: Some(seq), .. } => format!("answered, as of {seq}"),
+        Outcome::Read { seq: None, .. } => "answered, nothing is there".to_owned(),
+        Outcome::Refused(why) => format!("refused: {why}"),
+        Outcome::Unknown(why) => format!("unknown: {why}"),
+    }
+}
+
+/// One number for a write.
+pub(crate) fn write_digest(write: &Write) -> u64 {
+    let hard_state = write
+        .hard_state
+        .map_or(0, |hard| digest(&[hard.term.get(), u64::from(hard.vote.is_some())]));
+    let last = id_number(write.append.last().map(|entry| entry.id));
+    digest(&[
+        hard_state,
+        write.trim.map_or(0, |end| end.get() + 1),
+        last,
+        write.append.len() as u64,
+    ])
+}
+
+/// A write in words.
+pub(crate) fn write(write: &Write) -> String {
+    let mut words = Vec::new();
+    if let Some(hard) = write.hard_state {
+        let vote = hard.vote.map_or_else(|| "none".to_owned(), |vote| vote.to_string());
+        words.push(format!("term {} vote {vote}", hard.term));
+    }
+    if write.configuration.is_some() {
+        words.push("configuration".to_owned());
+    }
+    if let Some(end) = write.trim {
+        words.push(format!("trim to {end}"));
+    }
+    if let (Some(first), Some(last)) = (write.append.first(), write.append.last()) {
+        words.push(format!("append {}..={}", first.id, last.id));
+    }
+    words.join(", ")
+}

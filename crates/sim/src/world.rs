@@ -1,0 +1,267 @@
+//! The world of one seed: events in order of their time, and time that jumps from one to the next.
+//!
+//! Nothing in here knows the real clock, a thread or a set without order. What a node does is in `driver`, what
+//! breaks in `faults`, how nodes start and die in `lives`, what clients want in `workload`, and what must hold
+//! when all is well again in `liveness`.
+
+use std::collections::BTreeMap;
+
+use tinyraftplus_replica::{Happening, LoadRequest, Message};
+
+use crate::check::{Checks, Verdict, Violation, calls::Life};
+use crate::counts::Counts;
+use crate::liveness::Liveness;
+use crate::network::Network;
+use crate::node::{Death, Node, Process};
+use crate::profile::{Profile, node_id};
+use crate::rng::Rng;
+use crate::trace::{EVERYWHERE, Trace, digest};
+use crate::words;
+
+/// Everything about one run.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) profile: Profile,
+    pub(crate) now: u64,
+    /// Events by time, then in the order in which they were made.
+    queue: BTreeMap<(u64, u64), What>,
+    next_event: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) checks: Checks,
+    pub(crate) trace: Trace,
+    pub(crate) counts: Counts,
+    pub(crate) phase: Phase,
+    pub(crate) chance: Chance,
+    pub(crate) next_partition: u64,
+    /// Nodes that lost their disk.
+    pub(crate) wiped: Vec<bool>,
+    pub(crate) liveness: Liveness,
+}
+
+/// One source of chance for each concern.
+#[derive(Debug)]
+pub(crate) struct Chance {
+    pub(crate) driver: Rng,
+    pub(crate) faults: Rng,
+    pub(crate) clients: Rng,
+    pub(crate) seeds: Rng,
+}
+
+/// What the world is up to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// Things break, and nothing wrong may come of it.
+    Safety,
+    /// Nothing breaks any more, and everything must come right.
+    Liveness,
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A message arrives.
+    Deliver { from: usize, to: usize, message: Box<Message> },
+    /// A process looks at what arrived.
+    Run(Life),
+    /// A process asked to be woken at this time.
+    Wake(Life),
+    /// The disk has done what was asked of it.
+    Written(Life),
+    /// A write has taken longer than the limit.
+    WriteSlow(Life, u64),
+    /// A write that a full disk refused is tried again.
+    WriteAgain(Life),
+    /// The log was read.
+    Loaded(Life, LoadRequest),
+    /// The state machine has done what was asked of it.
+    Worked(Life),
+    /// A process starts on a node.
+    Start(usize),
+    /// A process dies, if it still lives.
+    Die(Life, Death),
+    /// Something breaks.
+    Fault,
+    /// A partition ends.
+    Mend(u64),
+    /// A disk has room again.
+    Room(usize),
+    /// A client wants something.
+    Client(usize),
+    /// Time to look whether all is well.
+    Look,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, inside: bool, in_words: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let profile = Profile::draw(&mut rng.fork());
+        let count = profile.node_count;
+        let mut of_nodes = rng.fork();
+        let nodes = (0..count).map(|_| {
+            let keeps_machine = of_nodes.chance(profile.machine_durable);
+            Node::new(&mut of_nodes, profile.drift_ppm, keeps_machine)
+        });
+        let mut world = Self {
+            nodes: nodes.collect(),
+            now: 0,
+            queue: BTreeMap::new(),
+            next_event: 0,
+            network: Network::new(profile.network.clone(), rng.fork(), count),
+            checks: Checks::new(count, profile.quorum(), profile.first_seq, inside),
+            trace: Trace::new(in_words),
+            counts: Counts::default(),
+            phase: Phase::Safety,
+            chance: Chance {
+                driver: rng.fork(),
+                faults: rng.fork(),
+                clients: rng.fork(),
+                seeds: rng.fork(),
+            },
+            next_partition: 0,
+            wiped: vec![false; count],
+            liveness: Liveness::default(),
+            profile,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        let profile = format!("{:?}", self.profile);
+        self.trace.note(0, EVERYWHERE, 0, || profile);
+        for at in 0..self.profile.node_count {
+            let delay = self.chance.faults.below(300_000_000);
+            self.after(delay, What::Start(at));
+        }
+        for client in 0..self.profile.clients.count {
+            self.after(0, What::Client(client));
+        }
+        if !self.profile.faults.kinds.is_empty() {
+            let first = self.chance.faults.within(self.profile.faults.interval);
+            self.after(self.profile.faults.grace + first, What::Fault);
+        }
+    }
+
+    /// Lives the whole run.
+    pub(crate) fn run(&mut self) -> Verdict {
+        while !self.liveness.is_done() {
+            let Some(((time, _), what)) = self.queue.pop_first() else {
+                return Err(Violation::new(
+                    "the world goes on",
+                    "nothing will ever happen again".to_owned(),
+                ));
+            };
+            self.now = time;
+            self.counts.steps += 1;
+            self.happen(what)?;
+            if self.phase == Phase::Safety && self.now >= self.profile.safety {
+                self.heal();
+            }
+        }
+        self.verify()
+    }
+
+    /// Makes something happen later.
+    pub(crate) fn after(&mut self, delay: u64, what: What) {
+        self.at(self.now.saturating_add(delay), what);
+    }
+
+    /// Makes something happen at that time.
+    pub(crate) fn at(&mut self, time: u64, what: What) {
+        self.queue.insert((time.max(self.now), self.next_event), what);
+        self.next_event += 1;
+    }
+
+    fn happen(&mut self, what: What) -> Verdict {
+        match what {
+            What::Deliver { from, to, message } => self.deliver(from, to, *message),
+            What::Run(life) => return self.run_process(life),
+            What::Wake(life) => {
+                let now = self.now;
+                if let Some(process) = self.alive(life)
+                    && process.wake == Some(now)
+                {
+                    process.wake = None;
+                    self.hand(life, Happening::Wake);
+                }
+            }
+            What::Written(life) => return self.written(life),
+            What::WriteSlow(life, job) => self.write_slow(life, job),
+            What::WriteAgain(life) => return self.write_again(life),
+            What::Loaded(life, request) => self.loaded(life, request),
+            What::Worked(life) => self.worked(life),
+            What::Start(at) => return self.start(at),
+            What::Die(life, death) => self.die(life, death),
+            What::Fault => return self.fault(),
+            What::Mend(partition) => {
+                self.note(EVERYWHERE, digest(&[20, partition]), || {
+                    format!("partition {partition} ends")
+                });
+                self.network.mend(partition);
+            }
+            What::Room(at) => {
+                self.note(at, 21, || "the disk has room again".to_owned());
+                self.node(at).disk.set_capacity(None);
+            }
+            What::Client(client) => self.client(client),
+            What::Look => return self.look(),
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, message: Message) {
+        let what = digest(&[22, from as u64, words::message_digest(&message)]);
+        let Some(life) = self.node(to).process.as_ref().map(|process| process.life) else {
+            self.note(to, what, || {
+                format!("is down; n{} -> {}", from + 1, words::message(&message))
+            });
+            return;
+        };
+        self.note(to, what, || format!("<- n{} {}", from + 1, words::message(&message)));
+        self.hand(life, Happening::Receive { from: node_id(from), message });
+    }
+
+    /// Puts something before a process, which will look at it soon.
+    pub(crate) fn hand(&mut self, life: Life, happening: Happening) {
+        let delay = self.chance.driver.within(self.profile.wakeup);
+        let due_at = (self.now + delay).max(self.node(life.node).paused_until);
+        if let Some(process) = self.alive(life) {
+            process.inbox.push(happening);
+            if !std::mem::replace(&mut process.due, true) {
+                self.at(due_at, What::Run(life));
+            }
+        }
+    }
+
+    /// The process of that life, if it still lives.
+    pub(crate) fn alive(&mut self, life: Life) -> Option<&mut Process> {
+        self.node(life.node).process.as_mut().filter(|process| process.life == life)
+    }
+
+    pub(crate) fn node(&mut self, at: usize) -> &mut Node {
+        self.nodes.get_mut(at).expect("nodes are named by their place")
+    }
+
+    pub(crate) fn note(&mut self, node: usize, what: u64, words: impl FnOnce() -> String) {
+        self.trace.note(self.now, node, what, words);
+    }
+
+    /// What the run did.
+    pub(crate) fn counts(&self) -> Counts {
+        let calls = self.checks.calls.counts;
+        let mut counts = self.counts;
+        counts.millis = self.now / 1_000_000;
+        counts.committed = self.checks.committed.count();
+        counts.leaders = self.checks.leaders();
+        counts.appends = calls.appends;
+        counts.acknowledged = calls.acknowledged;
+        counts.refused = calls.refused;
+        counts.unknown = calls.unknown;
+        counts.lost = calls.lost;
+        counts.reads = calls.reads;
+        counts.reads_answered = calls.reads_answered;
+        counts.sectors_lost = self.nodes.iter().map(|node| node.disk.stats().sectors_lost).sum();
+        counts
+    }
+}
