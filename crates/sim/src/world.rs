@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tinyraftplus_replica::{Happening, LoadRequest, Message};
 
-use crate::check::{Checks, Verdict, Violation, calls::Life};
+use crate::check::{Checks, Verdict, Violation, calls::Life, require};
 use crate::counts::Counts;
 use crate::liveness::Liveness;
 use crate::network::Network;
@@ -17,6 +17,9 @@ use crate::profile::{Profile, node_id};
 use crate::rng::Rng;
 use crate::trace::{EVERYWHERE, Trace, digest};
 use crate::words;
+
+/// A run has some ten thousand events. With so many, nodes keep each other busy and get nowhere.
+const STEPS_MAX: u64 = 1_000_000;
 
 /// Everything about one run.
 #[derive(Debug)]
@@ -154,6 +157,11 @@ impl World {
             };
             self.now = time;
             self.counts.steps += 1;
+            require!(
+                self.counts.steps < STEPS_MAX,
+                "a run ends",
+                "after {STEPS_MAX} events no end is in sight: something goes round in circles"
+            );
             self.happen(what)?;
             if self.phase == Phase::Safety && self.now >= self.profile.safety {
                 self.heal();
