@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Fate, Node, bytes, id, seq};
+use common::{Cluster, Fate, bytes, id, seq};
 use tinyraftplus_core::{
     HardState, Identity, MessageBody, NodeId, Options, Restored, Role, Seq, Term, Terms, Time,
 };
@@ -244,7 +244,7 @@ fn a_failed_read_is_tried_again() {
     let requests: Vec<_> = node.loads.drain(..).collect();
     for request in requests {
         let entries = Err(tinyraftplus_log::LogError::Closed);
-        let reply = tinyraftplus_replica::LoadReply { request, entries };
+        let reply = LoadReply { request, entries };
         cluster.step(id(1), Happening::Loaded(reply));
     }
     cluster.node(id(1)).holds_loads = false;
