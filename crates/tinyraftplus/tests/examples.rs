@@ -8,7 +8,8 @@ fn run(example: &str) -> String {
     let tests = std::env::current_exe().expect("tests run from a file");
     let dir = tests.ancestors().nth(2).map(|dir| dir.join("examples")).unwrap_or_default();
     let path: PathBuf = dir.join(example).with_extension(std::env::consts::EXE_EXTENSION);
-    let output = Command::new(&path).output().unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let output =
+        Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let text = String::from_utf8(output.stdout).expect("it prints text");
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     text
