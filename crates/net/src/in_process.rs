@@ -17,13 +17,15 @@ pub struct InProcess {
 #[derive(Default)]
 struct Board {
     lines: RwLock<Lines>,
+    endpoints: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
 struct Lines {
-    inboxes: BTreeMap<NodeId, Arc<dyn Inbox>>,
+    /// Each with the number of the endpoint that attached it.
+    inboxes: BTreeMap<NodeId, (u64, Arc<dyn Inbox>)>,
     /// From, to.
     cut: BTreeSet<(NodeId, NodeId)>,
 }
@@ -34,9 +36,10 @@ impl InProcess {
         Self::default()
     }
 
-    /// The transport of one node.
+    /// The transport of one node. Of several nodes of one name the one that was opened last gets the messages.
     pub fn endpoint(&self, id: NodeId) -> Endpoint {
-        Endpoint { id, board: Arc::clone(&self.board) }
+        let number = self.board.endpoints.fetch_add(1, Ordering::Relaxed);
+        Endpoint { id, number, board: Arc::clone(&self.board) }
     }
 
     /// Drops everything between two nodes from now on, in both directions.
@@ -81,6 +84,7 @@ impl Board {
 /// One node's place at the switchboard.
 pub struct Endpoint {
     id: NodeId,
+    number: u64,
     board: Arc<Board>,
 }
 
@@ -89,7 +93,7 @@ impl Transport for Endpoint {
         let inbox = {
             let lines = self.board.read();
             let inbox = lines.inboxes.get(&to).filter(|_| !lines.cut.contains(&(self.id, to)));
-            inbox.cloned()
+            inbox.map(|(_, inbox)| Arc::clone(inbox))
         };
         let is_delivered = inbox.is_some_and(|inbox| inbox.deliver(self.id, message));
         let count = if is_delivered { &self.board.delivered } else { &self.board.dropped };
@@ -97,11 +101,25 @@ impl Transport for Endpoint {
     }
 
     fn attach(&self, inbox: Arc<dyn Inbox>) {
-        self.board.write().inboxes.insert(self.id, inbox);
+        let before = self.board.write().inboxes.insert(self.id, (self.number, inbox));
+        // Not under the lock: what it drops with it is not ours.
+        drop(before);
     }
 
     fn detach(&self) {
-        self.board.write().inboxes.remove(&self.id);
+        let mut lines = self.board.write();
+        // Another node of this name may have taken the place: it must not go deaf.
+        let is_own = lines.inboxes.get(&self.id).is_some_and(|(number, _)| *number == self.number);
+        let inbox = if is_own { lines.inboxes.remove(&self.id) } else { None };
+        drop(lines);
+        drop(inbox);
+    }
+}
+
+/// A node that ended without closing leaves nothing behind either.
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.detach();
     }
 }
 
@@ -149,5 +167,23 @@ mod tests {
         to.detach();
         from.send(b, message(6));
         assert_eq!((net.delivered(), net.dropped()), (2, 4));
+    }
+    /// A node is opened while an old one of its name is still closing. Fails if `detach` takes away whatever
+    /// is there, or `drop` does nothing.
+    #[test]
+    fn closing_an_old_node_does_not_detach_the_new_one() {
+        let (a, b) = (NodeId::from(1), NodeId::from(2));
+        let net = InProcess::new();
+        let (from, old, new) = (net.endpoint(a), net.endpoint(b), net.endpoint(b));
+        let inbox = Arc::new(Kept(Mutex::new(Vec::new()), 9));
+        old.attach(Arc::clone(&inbox) as Arc<dyn Inbox>);
+        new.attach(Arc::clone(&inbox) as Arc<dyn Inbox>);
+        old.detach();
+        drop(old);
+        from.send(b, message(1));
+        assert_eq!(*inbox.0.lock().unwrap(), [(a, 1)]);
+        drop(new);
+        from.send(b, message(2));
+        assert_eq!((Arc::strong_count(&inbox), net.dropped()), (1, 1));
     }
 }

@@ -14,7 +14,8 @@ pub use tinyraftplus_replica::Message;
 
 /// Carries messages away from a node.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends, or drops: never fails, never blocks.
+    /// Sends, or drops: never fails, never blocks. One that blocks holds up its node and all calls on it; one
+    /// that panics stops the node.
     fn send(&self, to: NodeId, message: Message);
 
     /// The node opens: what arrives for it goes to this inbox from now on.

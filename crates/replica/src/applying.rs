@@ -24,7 +24,7 @@ pub(crate) struct Applying {
     window: Vec<Entry<Bytes>>,
     is_loading: bool,
     /// When to read again what could not be read.
-    pub(crate) retry_at: Time,
+    retry_at: Time,
 }
 
 #[derive(Debug)]
@@ -43,6 +43,13 @@ impl Applying {
             is_loading: false,
             retry_at: Time::NEVER,
         }
+    }
+
+    /// When to read again what could not be read. Never while something else is what it waits for: nobody
+    /// would look at a time that has passed, and the driver would come again and again.
+    pub(crate) fn wake_at(&self) -> Time {
+        let reads = self.under_way.is_none() && !self.is_loading && self.applied < self.ready;
+        if reads { self.retry_at } else { Time::NEVER }
     }
 
     /// Everything before this was handed out: a question that is asked now sees it.
@@ -132,7 +139,10 @@ impl Replica {
         self.applying.retry_at = Time::NEVER;
         self.applying.is_loading = true;
         let start = self.applying.applied;
+        // What one apply can take, and no more: empty entries have no bytes that would limit them.
+        let count = self.options.apply_entries_max as u64;
         let end = self.applying.ready.min(self.cache.start());
+        let end = start.checked_add(count).map_or(end, |most| most.min(end));
         let want = Want::Some { start, end, bytes_max: self.options.apply_bytes_max };
         self.load(want, Purpose::Apply);
     }

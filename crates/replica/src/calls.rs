@@ -56,6 +56,8 @@ pub(crate) enum Work {
     /// Waits until this node has applied what it must see.
     Read {
         query: Bytes,
+        /// What must be applied first, once the leader has told.
+        ready: Option<Seq>,
     },
     /// The state machine was asked, after everything before this position.
     Querying {
@@ -138,6 +140,7 @@ impl Replica {
             self.out.reply.push((id, Outcome::Refused(why)));
             return;
         }
+        let mut is_local = false;
         self.calls.next_order += 1;
         let order = self.calls.next_order;
         let work = match request {
@@ -147,17 +150,20 @@ impl Replica {
             }
             Request::Read { query } => {
                 self.reads.waiting.push(order);
-                Work::Read { query }
+                Work::Read { query, ready: None }
             }
             Request::ReadLocal { query } => {
-                self.reads.ready.entry(Seq::ZERO).or_default().push(order);
-                Work::Read { query }
+                is_local = true;
+                Work::Read { query, ready: None }
             }
         };
         self.calls.bytes += bytes;
         self.calls.by_id.insert(id, order);
         self.calls.by_deadline.insert((deadline, order));
         self.calls.all.insert(order, Pending { id, deadline, bytes, work });
+        if is_local {
+            self.read_ready(order, Seq::ZERO);
+        }
     }
 
     /// Why these could never be appended, whoever leads.
@@ -264,7 +270,8 @@ impl Replica {
         self.calls.bytes = self.calls.bytes.saturating_sub(bytes);
         match work {
             Work::Append { place, .. } => self.leave(order, place),
-            Work::Read { .. } | Work::Querying { .. } => {}
+            Work::Read { ready, .. } => self.read_ended(order, ready),
+            Work::Querying { .. } => {}
         }
         if self.calls.all.is_empty() {
             self.calls.sent = Sent::default();

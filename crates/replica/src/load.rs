@@ -3,11 +3,13 @@
 //! The replica never touches a log. It hands out a [`LoadRequest`]; the driver runs it on a thread that may
 //! block, or at a made-up time in a simulation, and hands the [`LoadReply`] in.
 
-use tinyraftplus_core::Seq;
+use tinyraftplus_core::{Load, Seq};
 use tinyraftplus_log::{LogEntry, LogError, LogRead};
 
 /// How many bytes are looked at in one go while searching for the start of a batch.
 const SEARCH_BYTES: u64 = 1 << 20;
+/// How many entries are asked for in one go: a limit in bytes of payload says nothing about empty ones.
+const READ_ENTRIES: u64 = 4096;
 
 /// Something to be read from the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,7 +40,8 @@ pub enum Want {
         bytes_max: u64,
     },
     /// Whole batches, beginning with the one that holds `at_most`, or that ends the log there: at least one,
-    /// then as many as fit into `bytes_max` and end at or before `end`.
+    /// then as many as fit into `bytes_max` and end at or before `end`. Counts
+    /// [`Load::ENTRY_COST`](tinyraftplus_core::Load::ENTRY_COST) for each entry besides its payload.
     Batches {
         /// A position in the first batch.
         at_most: Seq,
@@ -97,13 +100,13 @@ fn read_batches(
     let mut whole = 0;
     let mut next = start;
     while next < end {
-        let more = log.read(next, end, bytes_max.max(1))?;
+        let more = log.read(next, soon(next, end), bytes_max.max(1))?;
         if more.is_empty() {
             break;
         }
         for entry in more {
             next = entry.id.seq.after();
-            bytes += entry.payload.len() as u64;
+            bytes += Load::ENTRY_COST + entry.payload.len() as u64;
             if bytes > bytes_max && whole > 0 {
                 entries.truncate(whole);
                 return Ok(entries);
@@ -117,6 +120,11 @@ fn read_batches(
     }
     entries.truncate(whole);
     Ok(entries)
+}
+
+/// Where one read of `start..end` ends.
+fn soon(start: Seq, end: Seq) -> Seq {
+    start.checked_add(READ_ENTRIES).map_or(end, |soon| soon.min(end))
 }
 
 /// The first position of the batch that holds `at_most`, or of the last one before `end`.
@@ -133,7 +141,7 @@ fn batch_start(log: &dyn LogRead, at_most: Seq, end: Seq) -> Result<Seq, LogErro
         let mut found = (from == log_start).then_some(from);
         let mut next = from;
         while next < holder {
-            let entries = log.read(next, holder, SEARCH_BYTES)?;
+            let entries = log.read(next, soon(next, holder), SEARCH_BYTES)?;
             let Some(last) = entries.last() else {
                 break;
             };

@@ -5,7 +5,7 @@
 //! together share one question. A read has no effect, so it may be asked again, of another leader too: an
 //! answer given after the read began is a good one, whoever was asked first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tinyraftplus_core::{Input, NodeId, Resolution, Seq, Ticket, Time};
@@ -26,7 +26,9 @@ pub(crate) struct Reads {
     /// Questions without an answer, by number.
     open: BTreeMap<u64, Question>,
     /// Calls that wait until everything before a position is applied.
-    pub(crate) ready: BTreeMap<Seq, Vec<u64>>,
+    ready: BTreeSet<(Seq, u64)>,
+    /// How many questions the state machine has not answered, those of calls that have ended included.
+    asked: usize,
     /// Which way the questions went last.
     way: Option<Way>,
     foreign: usize,
@@ -158,37 +160,62 @@ impl Replica {
 
     fn read_at(&mut self, number: u64, end: Seq) {
         if let Some(question) = self.reads.open.remove(&number) {
-            self.reads.ready.entry(end).or_default().extend(question.calls);
+            for order in question.calls {
+                self.read_ready(order, end);
+            }
             self.is_restless |= !self.reads.waiting.is_empty();
         }
     }
 
+    /// A read can be answered once everything before `end` is applied.
+    pub(crate) fn read_ready(&mut self, order: u64, end: Seq) {
+        if let Some(Work::Read { ready, .. }) = self.calls.all.get_mut(&order).map(|p| &mut p.work)
+        {
+            *ready = Some(end);
+            self.reads.ready.insert((end, order));
+        }
+    }
+
+    /// Nobody waits for that read any more.
+    pub(crate) fn read_ended(&mut self, order: u64, ready: Option<Seq>) {
+        if let Some(end) = ready {
+            self.reads.ready.remove(&(end, order));
+        }
+    }
+
     /// Answers the reads that this node has applied enough for.
+    ///
+    /// Not more than so many questions wait for the state machine: one that hangs would else be asked anew
+    /// by every call that comes after those that have timed out.
     pub(crate) fn serve_reads(&mut self) {
         let seen_end = self.applying.handed_out();
-        while let Some(ready) = self.reads.ready.first_entry().filter(|e| *e.key() <= seen_end) {
-            for order in ready.remove() {
-                let start = self.core.terms().start();
-                let seen = seen_end.before().filter(|&seq| seq >= start);
-                let Some(pending) = self.calls.all.get_mut(&order) else {
-                    continue;
-                };
-                let Work::Read { query } = &mut pending.work else {
-                    continue;
-                };
-                let query = std::mem::take(query);
-                if self.options.state_machine {
-                    pending.work = Work::Querying { seen };
-                    self.out.query.push(Query { call: pending.id, query });
-                } else {
-                    self.finish(order, Outcome::Read { seq: seen, result: Bytes::new() });
-                }
+        let start = self.core.terms().start();
+        let seen = seen_end.before().filter(|&seq| seq >= start);
+        while self.reads.asked < self.options.calls_max
+            && let Some((end, order)) = self.reads.ready.first().copied()
+            && end <= seen_end
+        {
+            self.reads.ready.remove(&(end, order));
+            let Some(pending) = self.calls.all.get_mut(&order) else {
+                continue;
+            };
+            let Work::Read { query, .. } = &mut pending.work else {
+                continue;
+            };
+            let query = std::mem::take(query);
+            if self.options.state_machine {
+                pending.work = Work::Querying { seen };
+                self.reads.asked += 1;
+                self.out.query.push(Query { call: pending.id, query });
+            } else {
+                self.finish(order, Outcome::Read { seq: seen, result: Bytes::new() });
             }
         }
     }
 
     /// The state machine has answered.
     pub(crate) fn answered(&mut self, call: CallId, result: Result<Bytes, String>) {
+        self.reads.asked = self.reads.asked.saturating_sub(1);
         let Some(order) = self.calls.order_of(call) else {
             return;
         };

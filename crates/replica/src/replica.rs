@@ -170,7 +170,7 @@ impl Replica {
             return Time::NEVER;
         }
         let mine =
-            [self.calls.next_deadline(), self.resend_at(), self.ask_at(), self.applying.retry_at];
+            [self.calls.next_deadline(), self.resend_at(), self.ask_at(), self.applying.wake_at()];
         mine.into_iter().fold(self.core.wake_at(), Time::min)
     }
 

@@ -108,7 +108,8 @@ impl Replica {
             [only] => Some((only.id.seq, only.id.seq.after())),
             [first, .., last] => Some((first.id.seq, last.id.seq.after())),
         });
-        let bytes = whole.iter().flatten().map(payload_bytes).sum();
+        let cost = |entry| core::Load::ENTRY_COST + payload_bytes(entry);
+        let bytes = whole.iter().flatten().map(cost).sum();
         if let Some(entries) = whole {
             self.loads.staged.insert(load.to, entries);
         }

@@ -11,7 +11,8 @@ use tinyraftplus_core::{
     HardState, Identity, MessageBody, NodeId, Options, Restored, Role, Seq, Term, Terms, Time,
 };
 use tinyraftplus_replica::{
-    Happening, Message, Outcome, Replica, ReplicaOptions, Request, StartError,
+    Happening, LoadReply, LoadRequest, Message, Outcome, Refused, Replica, ReplicaOptions, Request,
+    StartError, Want,
 };
 
 fn no_cache(options: &mut ReplicaOptions) {
@@ -243,7 +244,7 @@ fn a_failed_read_is_tried_again() {
     let requests: Vec<_> = node.loads.drain(..).collect();
     for request in requests {
         let entries = Err(tinyraftplus_log::LogError::Closed);
-        let reply = tinyraftplus_replica::LoadReply { request, entries };
+        let reply = LoadReply { request, entries };
         cluster.step(id(1), Happening::Loaded(reply));
     }
     cluster.node(id(1)).holds_loads = false;
@@ -251,4 +252,99 @@ fn a_failed_read_is_tried_again() {
     let told = &cluster.nodes[&id(1)].events;
     assert!(told.iter().any(|e| matches!(e, tinyraftplus_replica::Event::LoadFailed { .. })));
     assert_eq!(cluster.replica(id(1)).status().durable, Seq::new(3));
+}
+
+/// Empty entries have no bytes, so a limit in bytes alone would read a whole log of them into memory, for a
+/// peer or for the state machine. Fails if an entry costs nothing in `read_batches`, or `load_for_apply` asks
+/// for all there is.
+#[test]
+fn a_log_of_empty_entries_is_read_in_parts() {
+    let mut cluster = Cluster::new(1, |options| options.apply_entries_max = 100);
+    for _ in 0..5 {
+        let payloads = vec![bytes(""); 1000];
+        let call = cluster.call(id(1), Request::Append { payloads });
+        cluster.committed(call);
+    }
+    for _ in 0..1000 {
+        cluster.append(id(1), "");
+    }
+    let call = cluster.append(id(1), "end");
+    cluster.committed(call);
+    let end = cluster.node(id(1)).disk.end();
+    let batches = |at_most, bytes_max| {
+        let want = Want::Batches { at_most, end, bytes_max };
+        let request = LoadRequest { number: 1, want };
+        request.run(&cluster.nodes[&id(1)].disk).entries.unwrap().len()
+    };
+    assert_eq!(batches(seq(5001), 640), 10, "64 bytes each");
+    assert_eq!(batches(seq(2), 640), 1000, "one batch in any case");
+    cluster.kill(id(1));
+    cluster.start(id(1));
+    cluster.node(id(1)).holds_loads = true;
+    let asked = |node: &common::Node| {
+        node.loads.iter().find_map(|request| match request.want {
+            Want::Some { start, end, .. } => Some(end.since(start)),
+            _ => None,
+        })
+    };
+    cluster.until(|c| asked(&c.nodes[&id(1)]).is_some());
+    assert_eq!(asked(&cluster.nodes[&id(1)]), Some(100));
+    cluster.node(id(1)).holds_loads = false;
+    cluster.until(|c| c.nodes[&id(1)].machine.len() == 6001);
+}
+
+/// A state machine that hangs is asked by call after call, and each gives up. What waits for it stays bounded,
+/// and a call that has ended leaves nothing behind. Fails if `serve_reads` does not count what is asked, or
+/// `finish` leaves a read in `ready`.
+#[test]
+fn reads_that_gave_up_leave_nothing_behind() {
+    let mut cluster = Cluster::new(1, |options| options.calls_max = 4);
+    cluster.leader();
+    let time = Duration::from_millis(5);
+    let round = |cluster: &mut Cluster| {
+        for request in [Request::ReadLocal { query: bytes("") }, Request::Read { query: bytes("") }]
+        {
+            let call = cluster.call_for(id(1), request, time);
+            assert_eq!(cluster.outcome(call), Outcome::Refused(Refused::Deadline));
+        }
+    };
+    cluster.node(id(1)).holds_machine = true;
+    (0..10).for_each(|_| round(&mut cluster));
+    assert_eq!(cluster.node(id(1)).queries.len(), 4);
+    let size = |cluster: &Cluster| format!("{:?}", cluster.replica(id(1))).len();
+    let before = size(&cluster);
+    (0..200).for_each(|_| round(&mut cluster));
+    assert!(size(&cluster) < before + 100, "{before} grew to {}", size(&cluster));
+    cluster.node(id(1)).holds_machine = false;
+    let read = cluster.read(id(1));
+    assert!(matches!(cluster.outcome(read), Outcome::Read { .. }));
+}
+
+/// The entry that could not be read for the state machine came another way, and the state machine takes its
+/// time. Nothing is due then. Fails, as every driver would at full speed, if `wake_at` always looks at the time
+/// of the next try.
+#[test]
+fn a_failed_read_that_is_not_needed_any_more_wakes_nobody() {
+    let mut cluster = Cluster::new(1, |_| {});
+    cluster.leader();
+    let call = cluster.append(id(1), "a");
+    cluster.committed(call);
+    cluster.kill(id(1));
+    // The state machine kept its state: only the newest entry is new to it.
+    cluster.start_at(id(1), seq(1));
+    cluster.node(id(1)).holds_loads = true;
+    cluster.node(id(1)).holds_machine = true;
+    cluster.until(|c| c.nodes[&id(1)].loads.len() == 2);
+    let mut loads: Vec<_> = cluster.node(id(1)).loads.drain(..).collect();
+    let head = loads.remove(0);
+    assert!(matches!(head.want, Want::Exactly { .. }));
+    let failed = LoadReply { request: loads[0], entries: Err(tinyraftplus_log::LogError::Closed) };
+    cluster.step(id(1), Happening::Loaded(failed));
+    let reply = head.run(&cluster.nodes[&id(1)].disk);
+    cluster.step(id(1), Happening::Loaded(reply));
+    assert!(cluster.nodes[&id(1)].apply.is_some());
+    cluster.pass(Duration::from_secs(1));
+    let now = cluster.now;
+    cluster.step(id(1), Happening::Wake);
+    assert!(cluster.replica(id(1)).wake_at() > now);
 }

@@ -1,24 +1,24 @@
 //! Describing and opening a node.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tinyraftplus_core::{NodeId, NodeIdError, Options, QuorumRule, Seq};
-use tinyraftplus_log::{FsLog, Log, LogError, LogOptions};
+use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead, Write};
 use tinyraftplus_net::{Inbox, Transport};
-use tinyraftplus_replica::{Message, Replica, ReplicaOptions};
+use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::driver::{Clock, Driver, Incoming, Outgoing};
+use crate::driver::{Clock, Driver, Incoming, Outgoing, Published};
 use crate::node::{NodeInbox, Shared};
-use crate::threads::{self, MakeMachine, OpenLog};
+use crate::queue::{CallQueue, Calls};
+use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
+use crate::writes::Writes;
 use crate::{OpenError, RaftNode, StateMachine, Status};
 
-/// How many calls may wait for the driver; then their callers wait.
-const CALLS_MAX: usize = 4096;
 /// How many messages may wait for the driver; more are dropped.
 const MESSAGES_MAX: usize = 4096;
 /// How many reports of threads may wait for the driver; then the threads wait.
@@ -279,32 +279,19 @@ impl NodeBuilder {
         self.options.raft.seed = seed;
         self.options.state_machine = self.machine.is_some();
 
-        let name = format!("raft-{}", self.id);
         let killed = Arc::new(AtomicBool::new(false));
-        let (reports, reported) = mpsc::channel(REPORTS_MAX);
-        let log_options = self.log_options();
-        let open_with = self.log.take().ok_or(OpenError::NoLog)?;
-        let open: OpenLog = Box::new(move || open_with(log_options));
-        let (opened_sender, opened) = oneshot::channel();
-        let writer =
-            threads::start_writer(&name, open, opened_sender, reports.clone(), Arc::clone(&killed))
-                .map_err(OpenError::Thread)?;
-        let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
-        let reader = threads::start_reader(&name, Arc::clone(&opened.reader), reports.clone())
-            .map_err(OpenError::Thread)?;
-        let (mut machine, mut applied) = (None, Seq::ZERO);
-        if let Some(make) = self.machine.take() {
-            let (made_sender, made) = oneshot::channel();
-            let running = threads::start_machine(&name, make, made_sender, reports)
-                .map_err(OpenError::Thread)?;
-            applied = made.await.map_err(|_| OpenError::Panicked("the state machine"))?;
-            machine = Some(running);
-        }
-
-        let clock = Clock::start();
-        let replica =
-            Replica::new(self.options.clone(), opened.restored, applied, incarnation, clock.now())?;
-        let (calls_sender, calls) = mpsc::channel(CALLS_MAX);
+        let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
+        let opened = self.open_parts(incarnation, reports, Arc::clone(&killed)).await;
+        let Parts { log, reader, writer, machine, clock, replica } = match opened {
+            Ok(parts) => parts,
+            Err(error) => {
+                // The threads end by themselves, and each drops its sender when it has: the log is free then.
+                let ended = async { while reported.recv().await.is_some() {} };
+                drop(tokio::time::timeout(self.close_timeout, ended).await);
+                return Err(error);
+            }
+        };
+        let calls = CallQueue::new(self.options.calls_max);
         let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
         let (stop_sender, stop) = mpsc::channel(1);
         let (events, _) = broadcast::channel(EVENTS_MAX);
@@ -314,14 +301,14 @@ impl NodeBuilder {
         let transport = self.transport.unwrap_or_else(|| Arc::new(|_: NodeId, _: Message| {}));
         transport.attach(Arc::clone(&inbox) as Arc<dyn Inbox>);
         let shared = Shared {
-            calls: calls_sender,
+            calls: Arc::clone(&calls),
             inbox,
             stop: stop_sender,
             killed,
             status: status_seen,
             events: events.downgrade(),
             done: done_seen,
-            reader: opened.reader,
+            reader: log,
             clock,
             append_timeout: self.append_timeout,
             read_timeout: self.read_timeout,
@@ -329,19 +316,68 @@ impl NodeBuilder {
         let driver = Driver {
             replica,
             clock,
-            incoming: Incoming { calls, messages, reports: reported, stop },
-            outgoing: Outgoing { transport, writer, reader, machine, status, events, done },
+            incoming: Incoming { calls: Calls(calls), messages, reports: reported, stop },
+            outgoing: Outgoing {
+                transport,
+                writer,
+                reader,
+                machine,
+                status: Published(status),
+                events,
+                done,
+            },
             waiting: BTreeMap::new(),
             next_call: 0,
-            writes: VecDeque::new(),
+            writes: Writes::new(self.stall_timeout),
             syncs: 0,
-            stall_limit: self.stall_timeout,
-            stalled: 0,
+            is_sound: true,
             close_timeout: self.close_timeout,
         };
         tokio::spawn(driver.run());
         Ok(RaftNode { shared: Arc::new(shared) })
     }
+
+    /// Starts the threads, and the replica with what they found.
+    async fn open_parts(
+        &mut self,
+        incarnation: u64,
+        reports: Reports,
+        killed: Arc<AtomicBool>,
+    ) -> Result<Parts, OpenError> {
+        let name = format!("raft-{}", self.id);
+        let log_options = self.log_options();
+        let open_with = self.log.take().ok_or(OpenError::NoLog)?;
+        let open: OpenLog = Box::new(move || open_with(log_options));
+        let (opened_sender, opened) = oneshot::channel();
+        let writer = threads::start_writer(&name, open, opened_sender, reports.clone(), killed)
+            .map_err(OpenError::Thread)?;
+        let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
+        let Opened { restored, reader: log } = opened;
+        let reader = threads::start_reader(&name, Arc::clone(&log), reports.clone())
+            .map_err(OpenError::Thread)?;
+        let (mut machine, mut applied) = (None, Seq::ZERO);
+        if let Some(make) = self.machine.take() {
+            let (made_sender, made) = oneshot::channel();
+            let running = threads::start_machine(&name, make, made_sender, reports)
+                .map_err(OpenError::Thread)?;
+            applied = made.await.map_err(|_| OpenError::Panicked("the state machine"))?;
+            machine = Some(running);
+        }
+        let clock = Clock::start();
+        let replica =
+            Replica::new(self.options.clone(), restored, applied, incarnation, clock.now())?;
+        Ok(Parts { log, reader, writer, machine, clock, replica })
+    }
+}
+
+/// What an open node consists of.
+struct Parts {
+    log: Arc<dyn LogRead>,
+    reader: Running<LoadRequest>,
+    writer: Running<(u64, Write)>,
+    machine: Option<Running<Work>>,
+    clock: Clock,
+    replica: Replica,
 }
 
 fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {

@@ -3,7 +3,9 @@
 //! It waits until something happens, takes everything that piled up meanwhile as one step, and hands out what
 //! the step says: so what arrived during one write of the log is the next write. It decides nothing itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,12 +15,13 @@ use tinyraftplus_log::Write;
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
     self as replica, Actions, Call, CallId, Happening, LoadRequest, Message, Outcome, Replica,
-    Request,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::queue::{Asked, Calls};
 use crate::threads::{Report, Running, Work};
+use crate::writes::Writes;
 use crate::{Event, Head, Status, StopReason, Warning};
 
 /// How many messages, calls and reports one step takes.
@@ -44,18 +47,38 @@ impl Clock {
     }
 }
 
-/// A client's call on its way to the replica.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) request: Request,
-    pub(crate) deadline: Time,
-    pub(crate) reply: oneshot::Sender<Outcome>,
+/// What [`RaftNode::status`](crate::RaftNode::status) shows. However the driver ends, it shows that it has.
+pub(crate) struct Published(pub(crate) watch::Sender<Status>);
+
+impl Deref for Published {
+    type Target = watch::Sender<Status>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        if self.0.borrow().stopped.is_none() {
+            // The runtime was shut down under the driver.
+            self.0.send_modify(|status| stopped(status, StopReason::Died("task")));
+        }
+    }
+}
+
+fn stopped(status: &mut Status, reason: StopReason) {
+    status.open = false;
+    status.leader = None;
+    status.followers.clear();
+    status.peers.clear();
+    status.stopped = Some(reason);
 }
 
 /// What comes to the driver.
 pub(crate) struct Incoming {
     /// Closed when the last handle is dropped.
-    pub(crate) calls: mpsc::Receiver<Asked>,
+    pub(crate) calls: Calls,
     pub(crate) messages: mpsc::Receiver<(NodeId, Message)>,
     pub(crate) reports: mpsc::Receiver<Report>,
     /// Why the node is to stop.
@@ -68,7 +91,7 @@ pub(crate) struct Outgoing {
     pub(crate) writer: Running<(u64, Write)>,
     pub(crate) reader: Running<LoadRequest>,
     pub(crate) machine: Option<Running<Work>>,
-    pub(crate) status: watch::Sender<Status>,
+    pub(crate) status: Published,
     pub(crate) events: broadcast::Sender<Event>,
     /// True once no task and no thread is left.
     pub(crate) done: watch::Sender<bool>,
@@ -82,13 +105,11 @@ pub(crate) struct Driver {
     /// Who waits for which call.
     pub(crate) waiting: BTreeMap<CallId, oneshot::Sender<Outcome>>,
     pub(crate) next_call: u64,
-    /// Writes that are not durable yet, and when they were handed out.
-    pub(crate) writes: VecDeque<(u64, Time)>,
+    pub(crate) writes: Writes,
     /// How often the log has synced.
     pub(crate) syncs: u64,
-    pub(crate) stall_limit: Duration,
-    /// The newest write that was reported as stalled.
-    pub(crate) stalled: u64,
+    /// Cleared when the replica panicked: it is not asked again then.
+    pub(crate) is_sound: bool,
     pub(crate) close_timeout: Duration,
 }
 
@@ -99,8 +120,9 @@ impl Driver {
         let reason = loop {
             match self.happenings().await {
                 Ok(happenings) => {
-                    let actions = self.replica.step_all(self.clock.now(), happenings);
-                    self.act(actions);
+                    if let Err(reason) = self.step(happenings) {
+                        break reason;
+                    }
                 }
                 Err(reason) => break reason,
             }
@@ -108,18 +130,29 @@ impl Driver {
         self.end(reason).await;
     }
 
+    /// One step of the replica. A defect in there ends this node, and no call is left without an answer.
+    fn step(&mut self, happenings: Vec<Happening>) -> Result<(), StopReason> {
+        let (replica, now) = (&mut self.replica, self.clock.now());
+        let step = AssertUnwindSafe(|| replica.step_all(now, happenings));
+        let Ok(actions) = panic::catch_unwind(step) else {
+            self.is_sound = false;
+            return Err(StopReason::Died("replica"));
+        };
+        self.act(actions)
+    }
+
     /// Waits until something happens, and takes what happened.
     async fn happenings(&mut self) -> Result<Vec<Happening>, StopReason> {
         let wake_at = self.clock.instant(self.wake_at());
         let Incoming { calls, messages, reports, stop } = &mut self.incoming;
-        let (mut asked, mut received, mut reported) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut received, mut reported) = (Vec::new(), Vec::new());
         tokio::select! {
             biased;
             reason = stop.recv() => return Err(reason.unwrap_or(StopReason::Closed)),
             _ = reports.recv_many(&mut reported, STEP_MAX) => {}
             _ = messages.recv_many(&mut received, STEP_MAX) => {}
-            count = calls.recv_many(&mut asked, STEP_MAX) => {
-                if count == 0 {
+            is_open = calls.wait() => {
+                if !is_open {
                     return Err(StopReason::Closed);
                 }
             }
@@ -127,7 +160,7 @@ impl Driver {
         }
         drain(reports, &mut reported);
         drain(messages, &mut received);
-        drain(calls, &mut asked);
+        let asked = calls.take(STEP_MAX);
         let asked: Vec<Call> = asked.into_iter().map(|asked| self.asked(asked)).collect();
         let mut happenings = Vec::with_capacity(reported.len() + received.len() + 2);
         for report in reported {
@@ -144,9 +177,7 @@ impl Driver {
     }
 
     fn wake_at(&self) -> Time {
-        let oldest = self.writes.iter().find(|(job, _)| *job > self.stalled);
-        let stall_at = oldest.map_or(Time::NEVER, |&(_, since)| since + self.stall_limit);
-        self.replica.wake_at().min(stall_at)
+        self.replica.wake_at().min(self.writes.due_at())
     }
 
     fn asked(&mut self, asked: Asked) -> Call {
@@ -160,11 +191,11 @@ impl Driver {
         Ok(Some(match report {
             Report::Persisted { job, syncs } => {
                 self.syncs = syncs;
-                while self.writes.pop_front_if(|(written, _)| *written <= job).is_some() {}
+                self.writes.done(job);
                 Happening::Persisted { job }
             }
             Report::NoSpace { job, what } => {
-                self.stalled = self.stalled.max(job);
+                self.writes.note_told(job);
                 self.tell(Event::Warn(Warning::NoSpace(what)));
                 Happening::PersistStalled { job }
             }
@@ -177,28 +208,27 @@ impl Driver {
 
     /// The oldest write, if it has taken longer than the limit and that was not told yet.
     fn stalled_write(&mut self) -> Option<Happening> {
-        let &(job, since) = self.writes.front()?;
-        if job <= self.stalled || self.clock.now().since(since) < self.stall_limit {
-            return None;
-        }
-        self.stalled = self.writes.back().map_or(job, |&(newest, _)| newest);
+        let job = self.writes.overdue(self.clock.now())?;
         self.tell(Event::Warn(Warning::DiskStalled));
         Some(Happening::PersistStalled { job })
     }
 
     /// Does what a step says. What a thread that has ended does not take is lost; its end is reported.
-    fn act(&mut self, actions: Actions) {
+    fn act(&mut self, actions: Actions) -> Result<(), StopReason> {
         let Actions { writes, send, load, apply, query, reply, events } = actions;
         let now = self.clock.now();
         for (job, write) in writes {
-            self.writes.push_back((job, now));
+            self.writes.begun(job, now);
             drop(self.outgoing.writer.jobs.send((job, write)));
         }
         // Before messages and answers leave, so that whoever has one finds the state it speaks of.
         self.publish();
-        for (to, message) in send {
-            self.outgoing.transport.send(to, message);
-        }
+        let transport = &self.outgoing.transport;
+        let sent = panic::catch_unwind(AssertUnwindSafe(|| {
+            for (to, message) in send {
+                transport.send(to, message);
+            }
+        }));
         for request in load {
             let _ = self.outgoing.reader.jobs.send(request);
         }
@@ -217,6 +247,7 @@ impl Driver {
         for event in events {
             self.happened(event);
         }
+        sent.map_err(|_| StopReason::Died("transport"))
     }
 
     fn happened(&self, event: replica::Event) {
@@ -291,60 +322,47 @@ impl Driver {
 
     /// Ends every call, then every thread.
     async fn end(mut self, reason: StopReason) {
-        self.outgoing.status.send_modify(|status| {
-            status.open = false;
-            status.leader = None;
-            status.followers.clear();
-            status.peers.clear();
-            status.stopped = Some(reason.clone());
-        });
-        let Incoming { mut calls, messages, mut reports, stop } = self.incoming;
-        calls.close();
-        let actions = self.replica.step(self.clock.now(), Happening::Stop);
-        for (call, outcome) in actions.reply {
-            if let Some(reply) = self.waiting.remove(&call) {
-                drop(reply.send(outcome));
+        self.outgoing.status.send_modify(|status| stopped(status, reason.clone()));
+        let Incoming { calls, messages, mut reports, stop } = self.incoming;
+        let unseen = calls.0.close();
+        if self.is_sound {
+            let actions = self.replica.step(self.clock.now(), Happening::Stop);
+            for (call, outcome) in actions.reply {
+                if let Some(reply) = self.waiting.remove(&call) {
+                    drop(reply.send(outcome));
+                }
             }
+        } else {
+            // Nobody knows what became of these: without an answer, that is what their callers say.
+            self.waiting.clear();
         }
         // The replica never saw these.
-        let mut unseen: Vec<_> = std::mem::take(&mut self.waiting).into_values().collect();
-        while let Ok(asked) = calls.try_recv() {
-            unseen.push(asked.reply);
-        }
-        for reply in unseen {
+        let taken = std::mem::take(&mut self.waiting).into_values();
+        for reply in taken.chain(unseen.into_iter().map(|asked| asked.reply)) {
             drop(reply.send(Outcome::Refused(replica::Refused::Stopped)));
         }
         let Outgoing { transport, writer, reader, machine, status, events, done } = self.outgoing;
-        transport.detach();
+        drop(panic::catch_unwind(AssertUnwindSafe(|| transport.detach())));
+        drop(transport);
         drop(messages);
         drop(stop);
         let mut threads = vec![end_thread(writer), end_thread(reader)];
         threads.extend(machine.map(end_thread));
-        let join = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                // It caught its panic, if it had one.
-                drop(thread.join());
-            }
-        });
         let mut late = None;
+        // Each thread has a sender, and drops it as the last thing it does.
         let ended = async {
-            tokio::pin!(join);
-            loop {
-                tokio::select! {
-                    _ = &mut join => break,
-                    Some(report) = reports.recv() => {
-                        if let Report::Failed(reason) = report {
-                            late = Some(reason);
-                        }
-                    }
+            while let Some(report) = reports.recv().await {
+                if let Report::Failed(reason) = report {
+                    late = Some(reason);
                 }
             }
         };
         // A disk that hangs is not waited for longer: its thread ends when it comes back.
-        drop(tokio::time::timeout(self.close_timeout, ended).await);
-        while let Ok(report) = reports.try_recv() {
-            if let Report::Failed(reason) = report {
-                late = Some(reason);
+        // Nor is it left to the runtime to wait for: that would never shut down.
+        if tokio::time::timeout(self.close_timeout, ended).await.is_ok() {
+            for thread in threads {
+                // It caught its panic, if it had one.
+                drop(thread.join());
             }
         }
         let reason = match (reason, late) {

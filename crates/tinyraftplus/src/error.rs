@@ -65,7 +65,8 @@ pub enum StopReason {
     Log(Arc<LogError>),
     /// Its state machine failed. Mend it, then open the node again.
     StateMachine(Arc<str>),
-    /// A task or thread of the node ended unexpectedly, which is a defect: please report it.
+    /// A task or thread of the node ended unexpectedly. If the runtime was not shut down before the node was
+    /// closed, and neither the transport nor the state machine panicked, it is a defect: please report it.
     Died(&'static str),
 }
 

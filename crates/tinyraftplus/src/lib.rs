@@ -26,9 +26,11 @@ mod driver;
 mod error;
 mod event;
 mod node;
+mod queue;
 mod state_machine;
 mod status;
 mod threads;
+mod writes;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};
 pub use crate::error::{AppendError, EntriesError, OpenError, ReadError, StopReason};

@@ -13,7 +13,8 @@ use tinyraftplus_net::Inbox;
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::driver::{Asked, Clock};
+use crate::driver::Clock;
+use crate::queue::{Asked, CallQueue, NoPlace};
 use crate::{
     AppendError, EntriesError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status,
     StopReason,
@@ -26,7 +27,7 @@ pub struct RaftNode {
 }
 
 pub(crate) struct Shared {
-    pub(crate) calls: mpsc::Sender<Asked>,
+    pub(crate) calls: Arc<CallQueue>,
     pub(crate) inbox: Arc<NodeInbox>,
     pub(crate) stop: mpsc::Sender<StopReason>,
     pub(crate) killed: Arc<AtomicBool>,
@@ -37,6 +38,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) append_timeout: Duration,
     pub(crate) read_timeout: Duration,
+}
+
+/// With the last handle the node goes.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.calls.close());
+    }
 }
 
 /// One appended entry.
@@ -189,11 +197,12 @@ impl RaftNode {
         let deadline = self.shared.clock.now() + timeout;
         let (reply, outcome) = oneshot::channel();
         let asked = Asked { request, deadline, reply };
-        match tokio::time::timeout(timeout, self.shared.calls.send(asked)).await {
-            Ok(Ok(())) => outcome.await.map_err(|_| Effect::Possible),
-            Ok(Err(_)) => Err(Effect::None),
-            Err(_) => Ok(Outcome::Refused(Refused::Deadline)),
+        match self.shared.calls.put(asked) {
+            Ok(()) => {}
+            Err(NoPlace::Full) => return Ok(Outcome::Refused(Refused::Busy)),
+            Err(NoPlace::Closed) => return Err(Effect::None),
         }
+        outcome.await.map_err(|_| Effect::Possible)
     }
 
     fn stop_reason(&self) -> StopReason {
@@ -213,14 +222,13 @@ impl RaftNode {
     pub async fn wait(&self, mut until: impl FnMut(&Status) -> bool) -> Result<Status, StopReason> {
         let mut status = self.shared.status.clone();
         loop {
-            {
-                let now = status.borrow_and_update();
-                if until(&now) {
-                    return Ok(now.clone());
-                }
-                if let Some(reason) = &now.stopped {
-                    return Err(reason.clone());
-                }
+            // A copy: who looks at the original holds up the node.
+            let now = status.borrow_and_update().clone();
+            if until(&now) {
+                return Ok(now);
+            }
+            if let Some(reason) = now.stopped {
+                return Err(reason);
             }
             if status.changed().await.is_err() {
                 return Err(self.stop_reason());

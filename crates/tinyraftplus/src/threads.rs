@@ -4,13 +4,14 @@
 //! replica limits what can be in them: bytes that are not committed yet, reads for peers, one apply, the calls
 //! of clients. A thread ends when its queue is dropped.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tinyraftplus_core::{Restored, Seq};
@@ -106,25 +107,22 @@ fn write_all(
     reports: &Reports,
     killed: &AtomicBool,
 ) -> Result<(), LogError> {
+    // Jobs that came while the disk was full.
+    let mut later = VecDeque::new();
     let mut is_marked = true;
     loop {
-        let first = match jobs.recv_timeout(IDLE) {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {
-                if !is_marked {
-                    log.mark()?;
-                    is_marked = true;
-                }
-                continue;
-            }
+        let first = match later.pop_front() {
+            Some(first) => first,
+            None => match next_job(log, jobs, &mut is_marked)? {
+                Some(first) => first,
+                None => return Ok(()),
+            },
         };
         is_marked = false;
-        let mut bytes = size(&first.1);
-        let mut last = first.0;
+        let (mut bytes, mut last) = (size(&first.1), first.0);
         let mut group = vec![first.1];
         while bytes < GROUP_BYTES_MAX
-            && let Ok((job, write)) = jobs.try_recv()
+            && let Some((job, write)) = later.pop_front().or_else(|| jobs.try_recv().ok())
         {
             bytes += size(&write);
             last = job;
@@ -143,14 +141,9 @@ fn write_all(
                         let what = format!("{}: {source}", path.display());
                         drop(reports.blocking_send(Report::NoSpace { job: last, what }));
                     }
-                    // Nothing was written. Nobody else touches this thread's queue, so wait on it in vain.
-                    match jobs.recv_timeout(SPACE_RETRY) {
-                        Ok((job, write)) => {
-                            last = job;
-                            group.push(write);
-                        }
-                        Err(RecvTimeoutError::Timeout) => {}
-                        Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    // Nothing was written. The group stays as it is, or it would grow over the log's limit.
+                    if !wait_for_space(jobs, &mut later) {
+                        return Ok(());
                     }
                 }
                 Err(error) => return Err(error),
@@ -159,6 +152,40 @@ fn write_all(
         if reports.blocking_send(Report::Persisted { job: last, syncs: log.stats().syncs }).is_err()
         {
             return Ok(());
+        }
+    }
+}
+
+/// Waits for a job; leaves a mark in the log if none comes for a while. `None` once the queue is dropped.
+fn next_job(
+    log: &mut dyn Log,
+    jobs: &mpsc::Receiver<(u64, Write)>,
+    is_marked: &mut bool,
+) -> Result<Option<(u64, Write)>, LogError> {
+    if *is_marked {
+        return Ok(jobs.recv().ok());
+    }
+    match jobs.recv_timeout(IDLE) {
+        Ok(job) => return Ok(Some(job)),
+        Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    *is_marked = true;
+    match log.mark() {
+        // Without a mark the log is as durable; the next pause is another chance.
+        Ok(()) | Err(LogError::NoSpace { .. }) => Ok(jobs.recv().ok()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits a while, and keeps what comes meanwhile. False once the queue is dropped.
+fn wait_for_space(jobs: &mpsc::Receiver<(u64, Write)>, later: &mut VecDeque<(u64, Write)>) -> bool {
+    let until = Instant::now() + SPACE_RETRY;
+    loop {
+        match jobs.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(job) => later.push_back(job),
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
         }
     }
 }

@@ -170,6 +170,11 @@ impl Cluster {
 
     /// Starts a node, or starts it again, with what its disk holds and an empty state machine.
     pub fn start(&mut self, node: NodeId) {
+        self.start_at(node, Seq::ZERO);
+    }
+
+    /// Starts a node whose state machine has kept what it was given before that position.
+    pub fn start_at(&mut self, node: NodeId, applied: Seq) {
         self.starts += 1;
         let members: Vec<NodeId> = self.nodes.keys().copied().collect();
         let mut options = ReplicaOptions::new(Options::new(node, members, self.starts));
@@ -179,7 +184,7 @@ impl Cluster {
         let node = self.nodes.get_mut(&node).unwrap();
         let restored = node.disk.restored();
         node.machine.clear();
-        node.replica = Some(Replica::new(options, restored, Seq::ZERO, starts, now).unwrap());
+        node.replica = Some(Replica::new(options, restored, applied, starts, now).unwrap());
     }
 
     /// The process of a node dies: what was not written is lost.
