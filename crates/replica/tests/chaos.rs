@@ -3,10 +3,8 @@
 //! A small sibling of the simulator, for what this crate promises: each call ends once, what was committed is
 //! in every log once, what was refused is in none, the calls of one process are committed in their order, and
 //! a read knows of everything that was committed when it began.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

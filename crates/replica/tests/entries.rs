@@ -1,7 +1,6 @@
 //! What goes to peers and to the state machine, whatever the cache still has.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use std::time::Duration;

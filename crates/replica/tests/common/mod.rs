@@ -2,6 +2,7 @@
 //!
 //! It does what a driver does, and lets a test hold back or repeat any part of it. It checks on the way what
 //! must always hold: a call ends once, and the state machine is never ahead of its own disk.
+#![allow(dead_code, reason = "each test uses a part of it")]
 #![expect(unreachable_pub, reason = "shared by several tests")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
