@@ -13,6 +13,9 @@ use crate::{Seq, Time};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
+/// So many appends may always be on their way.
+const FEW: usize = 4;
+
 /// What this leader knows of a peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PeerStatus {
@@ -36,6 +39,10 @@ pub(crate) struct Progress {
     pub(crate) question: Question,
     in_flight: VecDeque<(Seq, u64)>,
     in_flight_bytes: u64,
+    /// How many bytes may be in flight while it streams: grows by what is acknowledged, so doubles each round
+    /// trip, and begins anew after a probe. Appends that come in another order than they were sent look like lost
+    /// ones; answering that with a whole window each time would never end.
+    window: u64,
     /// Since when an answer is awaited.
     awaited_since: Time,
     /// How often in a row something was sent again without an answer.
@@ -73,16 +80,20 @@ impl Progress {
             question: Question::None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            window: 0,
             awaited_since: now,
             retries: 0,
         }
     }
 
-    /// Whether another append may leave.
-    pub(crate) fn may_send(&self, window: u64) -> bool {
+    /// Whether another append may leave, with at most `limit` bytes under way.
+    pub(crate) fn may_send(&self, limit: u64) -> bool {
         let open = match self.state {
             State::Probe { sent, .. } => !sent,
-            State::Stream => self.in_flight_bytes < window,
+            State::Stream => {
+                let few = self.in_flight.len() < FEW;
+                self.in_flight_bytes < if few { limit } else { self.window.min(limit) }
+            }
         };
         open && self.question == Question::None
     }
@@ -124,6 +135,7 @@ impl Progress {
         self.next = self.next.max(matched);
         while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= matched) {
             self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+            self.window = self.window.saturating_add(bytes);
         }
     }
 
@@ -143,6 +155,7 @@ impl Progress {
         self.question = Question::None;
         self.in_flight.clear();
         self.in_flight_bytes = 0;
+        self.window = 0;
     }
 
     /// Whether no answer came for that long, or for up to 16 times that when it was sent again before.
