@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, Time};
@@ -28,6 +29,8 @@ pub(crate) struct RouteOut {
     items: BTreeMap<u64, Item>,
     /// Bytes of payloads that the leader is not known to have.
     bytes: u64,
+    /// How often in a row it was asked again without learning anything.
+    repeats: u32,
     /// The leader has said that it leads no more, or was restarted. In this term it never will again, so nothing new is sent
     /// there, although this node may not know of another leader for a while.
     is_over: bool,
@@ -69,14 +72,20 @@ impl RouteOut {
     }
 
     fn remove(&mut self, number: u64) {
-        if let Some(item) = self.items.remove(&number).filter(|item| !item.is_accepted) {
+        let Some(item) = self.items.remove(&number) else {
+            return;
+        };
+        self.repeats = 0;
+        if !item.is_accepted {
             self.bytes = self.bytes.saturating_sub(item.bytes);
         }
     }
 
-    /// When the oldest call was asked about last.
-    fn asked_at(&self) -> Option<Time> {
-        self.items.first_key_value().map(|(_, item)| item.asked_at)
+    /// When it is to be asked about its calls again. A leader that has nothing new to say is asked less and less
+    /// often, down to every 16th time: its answers name every call that is under way.
+    fn ask_at(&self, retry: Duration) -> Option<Time> {
+        let patience = retry.saturating_mul(1 << self.repeats.min(4));
+        self.items.first_key_value().map(|(_, item)| item.asked_at + patience)
     }
 
     fn is_live(&self) -> bool {
@@ -112,6 +121,7 @@ impl Replica {
                 next: 1,
                 items: BTreeMap::new(),
                 bytes: 0,
+                repeats: 0,
                 is_over: false,
             });
             if !route.has_room(bytes, bytes_max) {
@@ -162,8 +172,8 @@ impl Replica {
         let (now, term) = (self.now, self.core.term());
         self.calls.routes.retain(|&of, route| of >= term || route.is_live());
         let retry = self.options.retry_interval;
-        let is_due = |asked_at: Time| asked_at + retry <= now;
-        let due = self.calls.routes.iter().filter(|(_, r)| r.asked_at().is_some_and(is_due));
+        let is_due = |route: &RouteOut| route.ask_at(retry).is_some_and(|at| at <= now);
+        let due = self.calls.routes.iter().filter(|(_, route)| is_due(route));
         let due: Vec<Term> = due.map(|(&of, _)| of).collect();
         let way = self.way();
         for of in due {
@@ -188,14 +198,16 @@ impl Replica {
                 self.send_calls(of, first, before_now);
             }
             if let Some(route) = self.calls.routes.get_mut(&of) {
+                route.repeats = route.repeats.saturating_add(1);
                 route.items.values_mut().for_each(|item| item.asked_at = now);
             }
         }
     }
 
     pub(crate) fn resend_at(&self) -> Time {
-        let asked = self.calls.routes.values().filter_map(RouteOut::asked_at).min();
-        asked.map_or(Time::NEVER, |asked| asked + self.options.retry_interval)
+        let retry = self.options.retry_interval;
+        let ask_at = self.calls.routes.values().filter_map(|route| route.ask_at(retry));
+        ask_at.min().unwrap_or(Time::NEVER)
     }
 
     /// What a leader, present or past, says of calls that were sent to it.
@@ -279,6 +291,7 @@ impl Replica {
             return;
         };
         item.is_accepted = true;
+        route.repeats = 0;
         route.bytes = route.bytes.saturating_sub(mem::take(&mut item.bytes));
         let Some(order) = item.order else {
             return;

@@ -24,6 +24,8 @@ const TERMS_MAX: usize = 4;
 /// How many origin processes may call in one term. Counters are never forgotten while the term lasts: whoever
 /// comes when there is no room is refused.
 const ORIGINS_MAX: usize = 4096;
+/// Answers are small and many: however small the messages with entries, so many bytes of them go together.
+const ANSWERS_BYTES_MIN: u64 = 64 << 10;
 
 /// The counters of one term.
 #[derive(Debug, Default)]
@@ -269,7 +271,8 @@ impl Replica {
 
     /// Sends the answers of this step, cut into messages of a reasonable size.
     pub(crate) fn flush_answers(&mut self) {
-        let (from, bytes_max) = (self.core.identity(), self.options.raft.append_bytes_max);
+        let from = self.core.identity();
+        let bytes_max = self.options.raft.append_bytes_max.max(ANSWERS_BYTES_MIN);
         for ((to, route), answers) in mem::take(&mut self.outbox) {
             let mut answers = answers.into_iter().peekable();
             while answers.peek().is_some() {
