@@ -105,7 +105,8 @@ pub struct Persist<P> {
     pub job: u64,
     /// The term and vote from now on.
     pub hard_state: Option<HardState>,
-    /// The configuration from now on. Takes no seq.
+    /// The configuration from now on. Takes no seq. It comes to a log without entries, which begins where it
+    /// says, whatever it was created for.
     pub configuration: Option<Arc<Configuration>>,
     /// Drop this position and everything after it.
     pub trim: Option<Seq>,

@@ -1,13 +1,15 @@
 //! Between the core's words and the log's.
 
 use bytes::Bytes;
-use tinyraftplus_core::{Entry, EntryBody, Persist};
-use tinyraftplus_log::{EntryKind, LogEntry, Write};
+use tinyraftplus_core::{Entry, EntryBody, Persist, Term};
+use tinyraftplus_log::{EntryKind, LogEntry, Reset, Write};
 
 pub(crate) fn write(persist: Persist<Bytes>) -> Write {
     let Persist { job: _, hard_state, configuration, trim, append } = persist;
     let append = append.into_iter().map(to_log).collect();
-    Write { hard_state, configuration, reset: None, trim, append }
+    // It comes to an empty log, which may have been created to begin elsewhere.
+    let reset = configuration.as_ref().map(|c| Reset { start: c.first(), before: Term::ZERO });
+    Write { hard_state, configuration, reset, trim, append }
 }
 
 pub(crate) fn to_log(entry: Entry<Bytes>) -> LogEntry {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -403,7 +403,7 @@ fn a_restarted_leader_does_not_know_what_it_took() {
         term,
     };
     let ask = |cluster: &mut Cluster, route| {
-        let sent = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let sent = Rc::new(RefCell::new(Vec::new()));
         let seen = Rc::clone(&sent);
         cluster.filter = Box::new(move |from, _, message| match message {
             Message::Answers(answers) if from == leader => {

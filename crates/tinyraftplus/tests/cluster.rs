@@ -13,6 +13,27 @@ use tinyraftplus::{
     Seq, StateMachine, StateMachineError, StopReason,
 };
 
+/// A node was first started to begin at 0, and before its cluster had formed, all were started to begin at 1000.
+/// Fails (the node stops) if the configuration does not move the empty log.
+#[tokio::test]
+async fn another_first_seq_before_forming() {
+    let (dir, net) = (tempfile::tempdir().unwrap(), InProcess::new());
+    let early = describe(dir.path(), &net, 1, 3).open().await.unwrap();
+    early.close().await.unwrap();
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        let node = describe(dir.path(), &net, id, 3).first_seq(Seq::new(1000)).open();
+        nodes.push(node.await.unwrap());
+    }
+    for (node, seq) in nodes.iter().zip(1001..) {
+        assert_eq!(node.append("x").await.unwrap().seq, Seq::new(seq));
+    }
+    for node in &nodes {
+        node.wait(|status| status.applied >= Seq::new(1004)).await.unwrap();
+        node.close().await.unwrap();
+    }
+}
+
 /// Keeps what it was given.
 #[derive(Default)]
 struct Kept(Vec<Bytes>);
