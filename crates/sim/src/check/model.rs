@@ -79,11 +79,16 @@ impl Model {
         if let Some(configuration) = &write.configuration {
             self.configuration = Some(Arc::clone(configuration));
         }
-        require!(
-            write.reset.is_none(),
-            CHECK,
-            "node {node} resets its log, and nothing makes snapshots yet"
-        );
+        if let Some(reset) = write.reset {
+            let first = write.configuration.as_ref().map(|configuration| configuration.first());
+            require!(
+                first == Some(reset.start) && self.terms.is_empty(),
+                CHECK,
+                "node {node} resets its log to {}, which only a first configuration may do to an empty one",
+                reset.start
+            );
+            self.start = reset.start;
+        }
         if let Some(end) = write.trim {
             require!(
                 end >= self.start,
