@@ -83,6 +83,28 @@ impl Terms {
         }
     }
 
+    /// Drops everything before `start`, and remembers the term of the entry just before it. Does nothing if
+    /// that is not after the start.
+    ///
+    /// # Panics
+    ///
+    /// If it is after the end: nobody knows the term of what would come before.
+    pub fn compact(&mut self, start: Seq) {
+        assert!(start <= self.end, "entries before {start} are not here yet");
+        if start <= self.start {
+            return;
+        }
+        self.before = self.entry_before(start).map_or(Term::ZERO, |id| id.term);
+        self.start = start;
+        let kept = self.runs.partition_point(|run| run.start <= start).saturating_sub(1);
+        self.runs.drain(..kept);
+        if start == self.end {
+            self.runs.clear();
+        } else if let Some(first) = self.runs.first_mut() {
+            first.start = start;
+        }
+    }
+
     /// The term of the entry at `seq`, if it is known; the one just before the start is.
     pub fn term_of(&self, seq: Seq) -> Option<Term> {
         if seq >= self.end {
@@ -147,13 +169,18 @@ mod tests {
     fn agrees_with_a_plain_list() {
         for seed in 0..200 {
             let mut rng = crate::rng::Rng::new(seed, crate::Identity::new(1));
-            let start = rng.below(5);
-            let before = if start == 0 { 0 } else { rng.below(3) };
+            let mut start = rng.below(5);
+            let mut before = if start == 0 { 0 } else { rng.below(3) };
             let mut terms = Terms::empty(Seq::new(start), Term::new(before));
             let mut list: Vec<u64> = Vec::new();
             let mut term = before.max(1);
             for _ in 0..60 {
-                if rng.below(3) == 0 {
+                if rng.below(8) == 0 {
+                    let count = usize::try_from(rng.below(list.len() as u64 + 1)).unwrap();
+                    before = list.drain(..count).next_back().unwrap_or(before);
+                    start += count as u64;
+                    terms.compact(Seq::new(start));
+                } else if rng.below(3) == 0 {
                     let keep = usize::try_from(rng.below(list.len() as u64 + 2)).unwrap();
                     list.truncate(keep);
                     terms.trim(Seq::new(start + keep as u64));

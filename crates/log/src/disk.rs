@@ -2,6 +2,17 @@
 
 use std::{io, path::PathBuf};
 
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Open {
+    /// To read it.
+    Read,
+    /// To read and write it.
+    Write,
+    /// To read and write it; if there is none, it is created.
+    Create,
+}
+
 /// A directory.
 pub trait Disk: Send + Sync + 'static {
     /// An open file in it.
@@ -9,12 +20,12 @@ pub trait Disk: Send + Sync + 'static {
     /// An exclusive lock, given back when dropped.
     type Lock: Send + 'static;
 
-    /// Opens a file for reading and writing. If `create` is false, it must be there.
+    /// Opens a file.
     ///
     /// # Errors
     ///
     /// What the operating system says.
-    fn open(&self, name: &str, create: bool) -> io::Result<Self::File>;
+    fn open(&self, name: &str, how: Open) -> io::Result<Self::File>;
 
     /// The names of the files, sorted.
     ///
@@ -29,6 +40,14 @@ pub trait Disk: Send + Sync + 'static {
     ///
     /// What the operating system says.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Gives a file another name, at once or not at all, whatever else a crash undoes. A file that had that
+    /// name is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Makes it durable which files there are.
     ///
@@ -111,10 +130,12 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Gives the lock back, if there is one. Readers may still hold the file open.
     fn unlock(&self) {}
 
-    /// Cuts the file, or adds zeros.
+    /// Gives a file that is shorter this length, with room on the disk: what was not there reads as zeros.
+    /// Not durable before the next sync.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
-    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// [`io::ErrorKind::Unsupported`] if the file system can't, [`io::ErrorKind::StorageFull`] if there is no
+    /// room; else what the operating system says.
+    fn allocate(&self, len: u64) -> io::Result<()>;
 }

@@ -1,8 +1,10 @@
 //! What can go wrong with a log, and whether anything happened.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use tinyraftplus_core::{Seq, Term};
+
+use crate::EncoderError;
 
 /// Whether a call that failed may nevertheless have changed the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -127,9 +129,9 @@ pub enum LogError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The log begins later.
+    /// The log begins later: those entries were compacted, or never there.
     #[error("seq {got} is before the start of the log, {start}")]
-    BelowStart {
+    Compacted {
         /// The start of the log.
         start: Seq,
         /// The seq that was asked for.
@@ -142,6 +144,53 @@ pub enum LogError {
         end: Seq,
         /// The seq that was asked for.
         got: Seq,
+    },
+    /// A log in one file can't give its oldest entries back to the disk.
+    #[error("{} is a log in one file and can't be compacted; use a MultiFsLog", .0.display())]
+    OneFile(PathBuf),
+    /// The files of a log are not all there.
+    #[error("{} is missing: the segment before or after it needs it", .0.display())]
+    SegmentMissing(PathBuf),
+    /// There is a log of this name, and it is of the other kind.
+    #[error("{} is {found}, and was to be opened as {wanted}", path.display())]
+    OtherKind {
+        /// One of its files.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What it should have been.
+        wanted: &'static str,
+    },
+    /// The log was written with another encoder.
+    #[error("{} was written with encoder {found}, and was to be opened with encoder {given}", path.display())]
+    WrongEncoder {
+        /// The file.
+        path: PathBuf,
+        /// The id of the encoder that wrote it.
+        found: u8,
+        /// The id of the encoder in the options.
+        given: u8,
+    },
+    /// The log was written with another key.
+    #[error("{} was encrypted with another key", .0.display())]
+    WrongKey(PathBuf),
+    /// An encoder refused. Nothing was written.
+    #[error("the encoder failed to {op}")]
+    Encoder {
+        /// What it was to do.
+        op: &'static str,
+        /// What it said.
+        source: EncoderError,
+    },
+    /// The disk took longer than allowed. What was being done may still happen.
+    #[error("{op} took longer than {} ms; it may still happen", after.as_millis())]
+    Timeout {
+        /// What was being done.
+        op: &'static str,
+        /// What was allowed.
+        after: Duration,
+        /// Whether it may still change the log.
+        effect: Effect,
     },
     /// A configuration holds something that this version can't store.
     #[error("this version can't store {0}")]
@@ -157,7 +206,11 @@ impl LogError {
             | Self::Poisoned
             | Self::Closed
             | Self::NewerFormat { .. }
-            | Self::NotALog(_) => true,
+            | Self::NotALog(_)
+            | Self::SegmentMissing(_)
+            | Self::OtherKind { .. }
+            | Self::WrongEncoder { .. }
+            | Self::WrongKey(_) => true,
             Self::Io { .. }
             | Self::Locked(_)
             | Self::BadName(_)
@@ -169,8 +222,11 @@ impl LogError {
             | Self::TooLarge { .. }
             | Self::Full
             | Self::NoSpace { .. }
-            | Self::BelowStart { .. }
+            | Self::Compacted { .. }
             | Self::Trimmed { .. }
+            | Self::OneFile(_)
+            | Self::Encoder { .. }
+            | Self::Timeout { .. }
             | Self::Unsupported(_) => false,
         }
     }
@@ -179,6 +235,7 @@ impl LogError {
     pub const fn effect(&self) -> Effect {
         match self {
             Self::WriteFailed { .. } => Effect::Possible,
+            Self::Timeout { effect, .. } => *effect,
             Self::Io { .. }
             | Self::Corrupt { .. }
             | Self::Poisoned
@@ -195,8 +252,14 @@ impl LogError {
             | Self::TooLarge { .. }
             | Self::Full
             | Self::NoSpace { .. }
-            | Self::BelowStart { .. }
+            | Self::Compacted { .. }
             | Self::Trimmed { .. }
+            | Self::OneFile(_)
+            | Self::SegmentMissing(_)
+            | Self::OtherKind { .. }
+            | Self::WrongEncoder { .. }
+            | Self::WrongKey(_)
+            | Self::Encoder { .. }
             | Self::Unsupported(_) => Effect::None,
         }
     }

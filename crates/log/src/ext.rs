@@ -123,14 +123,11 @@ pub trait LogExt: Log {
     ///
     /// # Errors
     ///
-    /// [`LogError::BelowStart`] if the log begins later, else as for [`LogExt::append`].
+    /// [`LogError::Compacted`] if the log begins later, else as for [`LogExt::append`].
     fn trim(&mut self, keep: Option<Seq>) -> Result<(), LogError> {
         let end = keep.map_or_else(|| self.start(), Seq::after);
         if keep.is_some_and(|keep| keep < self.start()) {
-            return Err(LogError::BelowStart {
-                start: self.start(),
-                got: keep.unwrap_or_default(),
-            });
+            return Err(LogError::Compacted { start: self.start(), got: keep.unwrap_or_default() });
         }
         self.write(&[Write { trim: Some(end), ..Write::default() }])
     }

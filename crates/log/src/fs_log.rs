@@ -13,7 +13,7 @@ use std::{
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
 use crate::{
-    Disk, DiskFile, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, Write,
+    Disk, DiskFile, Log, LogError, LogOptions, LogRead, LogStats, Open, OsDisk, Recovery, Write,
     drops::Drops,
     encode::{Effect, Group, GroupEncoder, Place},
     format::{ENTRY_OVERHEAD_MAX, Tail, flags},
@@ -102,7 +102,7 @@ impl<D: Disk> FsLog<D> {
         let lock = lock(disk, name)?;
         let file_name = file_name(name);
         let path = disk.path(&file_name);
-        let file = disk.open(&file_name, true).map_err(|source| LogError::Io {
+        let file = disk.open(&file_name, Open::Create).map_err(|source| LogError::Io {
             op: "open",
             path: path.clone(),
             source,
@@ -204,6 +204,9 @@ impl<D: Disk> FsLog<D> {
         let mut encoder = GroupEncoder::new(&mut self.buffer, place);
         let (mut changed, mut need) = (hard_changed, Need::Urgent);
         for write in group {
+            if write.compact.is_some() {
+                return Err(LogError::OneFile(self.path.clone()));
+            }
             let change = self.state.write(write, self.limits)?;
             if !change.is_empty() {
                 encoder.push(write, change)?;
@@ -338,6 +341,7 @@ impl<D: Disk> Log for FsLog<D> {
         LogStats {
             entries: end.since(start),
             bytes: self.space.bytes,
+            segments: 1,
             end,
             syncs: self.syncs,
             index_bytes: look(&self.shared).index.bytes(),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tinyraftplus_core::{HardState, Seq};
 
 use crate::{
-    Disk, DiskFile, LogError,
+    Disk, DiskFile, LogError, Open,
     format::{
         BodyReader, FORMAT, Frame, Record, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot,
         checksum, flags,
@@ -51,7 +51,7 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
     let file_name = file_name(name);
     let path = disk.path(&file_name);
     let failed = |op, source: io::Error| LogError::Io { op, path: path.clone(), source };
-    let file = disk.open(&file_name, false).map_err(|error| failed("open", error))?;
+    let file = disk.open(&file_name, Open::Read).map_err(|error| failed("open", error))?;
     let mut header = vec![0; usize_of(2 * SECTOR_BYTES)];
     file.read_at(0, &mut header).map_err(|error| failed("read", error))?;
     let (first, second) = header.split_at(usize_of(SECTOR_BYTES));

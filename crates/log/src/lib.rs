@@ -11,6 +11,7 @@
 mod disk;
 mod drops;
 mod encode;
+mod encoder;
 mod error;
 mod ext;
 mod format;
@@ -30,7 +31,8 @@ mod space;
 mod state;
 mod window;
 
-pub use crate::disk::{Disk, DiskFile};
+pub use crate::disk::{Disk, DiskFile, Open};
+pub use crate::encoder::{Encoder, EncoderError};
 pub use crate::error::{Effect, LogError};
 pub use crate::ext::{Entries, LogExt};
 pub use crate::fs_log::FsLog;

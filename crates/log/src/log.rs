@@ -42,7 +42,8 @@ pub struct Reset {
     pub before: Term,
 }
 
-/// One all-or-nothing change of a log. Happens in this order: hard state, configuration, reset, trim, append.
+/// One all-or-nothing change of a log. Happens in this order: hard state, configuration, reset, trim, compact,
+/// append.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
     /// The term and vote from now on.
@@ -53,6 +54,9 @@ pub struct Write {
     pub reset: Option<Reset>,
     /// Drop this position and everything after it. Past the end it does nothing.
     pub trim: Option<Seq>,
+    /// Drop everything before this position: the log starts here from now on. At or before the start it does
+    /// nothing.
+    pub compact: Option<Seq>,
     /// Then add these: whole batches, from the end on.
     pub append: Vec<LogEntry>,
 }
@@ -64,6 +68,8 @@ pub struct LogStats {
     pub entries: u64,
     /// How many bytes its files have, space kept ahead of the writer included.
     pub bytes: u64,
+    /// How many files those are.
+    pub segments: u64,
     /// The position after the last durable entry.
     pub end: Seq,
     /// How many durable writes it made since it was opened.

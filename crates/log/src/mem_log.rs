@@ -9,7 +9,7 @@ use std::{
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq, Term};
 
 use crate::{
-    Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Write,
+    Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Reset, Write,
     drops::Drops,
     num::{u64_of, usize_of},
     read::{Collect, check_range},
@@ -82,6 +82,12 @@ impl Entries {
         self.start..self.start.checked_add(u64_of(self.list.len())).unwrap_or(Seq::MAX)
     }
 
+    fn compact(&mut self, start: Seq) {
+        let gone = usize_of(start.since(self.start)).min(self.list.len());
+        self.bytes -= self.list.drain(..gone).map(|entry| u64_of(entry.payload.len())).sum::<u64>();
+        self.start = start;
+    }
+
     fn trim(&mut self, end: Seq) {
         let keep = usize_of(end.since(self.start));
         self.bytes -= self
@@ -124,6 +130,9 @@ impl Log for MemLog {
                 entries.trim(end);
                 entries.drops.note(end);
             }
+            if let Some(Reset { start, .. }) = change.compact {
+                entries.compact(start);
+            }
             entries.bytes +=
                 write.append.iter().map(|entry| u64_of(entry.payload.len())).sum::<u64>();
             entries.list.extend(write.append.iter().cloned());
@@ -154,6 +163,7 @@ impl Log for MemLog {
         LogStats {
             entries: u64_of(entries.list.len()),
             bytes: entries.bytes,
+            segments: 0,
             end: entries.bounds().end,
             syncs: self.writes,
             index_bytes: 0,

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Disk, DiskFile};
+use crate::{Disk, DiskFile, Open};
 
 #[cfg(not(unix))]
 compile_error!("tinyraftplus-log knows how to make files durable on Unix only");
@@ -69,10 +69,15 @@ impl Disk for OsDisk {
     type File = OsFile;
     type Lock = OsLock;
 
-    fn open(&self, name: &str, create: bool) -> io::Result<OsFile> {
+    fn open(&self, name: &str, how: Open) -> io::Result<OsFile> {
         let path = self.dir.join(name);
-        let file =
-            OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path)?;
+        let (write, create) = (how != Open::Read, how == Open::Create);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(write)
+            .create(create)
+            .truncate(false)
+            .open(&path)?;
         if create && fs::symlink_metadata(&path)?.is_symlink() {
             // What may just have been created is in a directory that nobody else syncs.
             path.canonicalize()?.parent().map_or(Ok(()), sync_path)?;
@@ -92,6 +97,10 @@ impl Disk for OsDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.dir.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -157,8 +166,21 @@ impl DiskFile for OsFile {
         let _ = self.file.unlock();
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let there = self.file.metadata()?.len();
+        if len <= there {
+            return Ok(());
+        }
+        #[cfg(target_os = "linux")]
+        return rustix::fs::fallocate(
+            &self.file,
+            rustix::fs::FallocateFlags::empty(),
+            there,
+            len - there,
+        )
+        .map_err(io::Error::from);
+        #[cfg(not(target_os = "linux"))]
+        return Err(io::ErrorKind::Unsupported.into());
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn change(shared: &RwLock<Shared>) -> RwLockWriteGuard<'_, Shared> {
 /// Whether a range lies in a log.
 pub(crate) fn check_range(bounds: &Range<Seq>, start: Seq, end: Seq) -> Result<(), LogError> {
     if start < bounds.start {
-        return Err(LogError::BelowStart { start: bounds.start, got: start });
+        return Err(LogError::Compacted { start: bounds.start, got: start });
     }
     if end > bounds.end {
         return Err(LogError::Trimmed { end: bounds.end, got: start.max(bounds.end) });

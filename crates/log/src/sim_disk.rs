@@ -20,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    Disk, DiskFile,
+    Disk, DiskFile, Open,
     num::{u64_of, usize_of},
 };
 
@@ -114,6 +114,8 @@ struct Inner {
     /// Which name is which file, as the process sees it and durably.
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
+    /// Renames since the directory was last synced, by the new name: what the old one was.
+    renames: BTreeMap<String, String>,
     next_file: u64,
     locks: BTreeSet<String>,
     /// Rises with each crash. Files and locks of another life are dead.
@@ -152,6 +154,7 @@ impl SimDisk {
             images: inner.images.clone(),
             names: inner.names.clone(),
             durable_names: inner.durable_names.clone(),
+            renames: inner.renames.clone(),
             next_file: inner.next_file,
             life: inner.life + 1,
             capacity: inner.capacity,
@@ -290,13 +293,21 @@ impl Inner {
         for file in names {
             let (seen, durable) =
                 (self.names.get(&file).copied(), self.durable_names.get(&file).copied());
+            // The old name of a renamed file goes when the new one comes.
+            if self.renames.values().any(|old| *old == file) {
+                continue;
+            }
             if seen != durable && choose(&Doubt::Entry { file: file.clone() }, 2) > 0 {
+                if let Some(old) = self.renames.get(&file) {
+                    self.durable_names.remove(old);
+                }
                 match seen {
                     Some(number) => self.durable_names.insert(file, number),
                     None => self.durable_names.remove(&file),
                 };
             }
         }
+        self.renames.clear();
         self.names = self.durable_names.clone();
         for (file, number) in &self.names {
             let Some(image) = self.images.get_mut(number) else { continue };
@@ -448,13 +459,13 @@ impl Disk for SimDisk {
     type File = SimFile;
     type Lock = SimLock;
 
-    fn open(&self, name: &str, create: bool) -> io::Result<SimFile> {
+    fn open(&self, name: &str, how: Open) -> io::Result<SimFile> {
         let mut inner = self.inner();
         let life = inner.life;
         inner.alive(life)?;
         let number = match inner.names.get(name) {
             Some(&number) => number,
-            None if create => {
+            None if how == Open::Create => {
                 inner.step(life, || format!("create {name}"))?;
                 let number = inner.next_file;
                 inner.next_file += 1;
@@ -485,11 +496,25 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.inner();
+        let life = inner.life;
+        if !inner.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.step(life, || format!("rename {from} {to}"))?;
+        let Some(number) = inner.names.remove(from) else { return Err(dead()) };
+        inner.names.insert(to.to_owned(), number);
+        inner.renames.insert(to.to_owned(), from.to_owned());
+        Ok(())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut inner = self.inner();
         let life = inner.life;
         inner.step(life, || "sync directory".to_owned())?;
         inner.durable_names = inner.names.clone();
+        inner.renames.clear();
         let kept: BTreeSet<u64> = inner.names.values().copied().collect();
         inner.images.retain(|number, _| kept.contains(number));
         Ok(())
@@ -574,12 +599,20 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
+    fn allocate(&self, len: u64) -> io::Result<()> {
         let mut inner = self.disk.inner();
-        inner.step(self.life, || format!("resize {} {len}", self.name))?;
-        let image = inner.image(self.number)?;
-        image.seen.resize(usize_of(len), 0);
-        image.resized = true;
+        inner.step(self.life, || format!("allocate {} {len}", self.name))?;
+        let there = u64_of(inner.image(self.number)?.seen.len());
+        let grown = len.saturating_sub(there);
+        if inner.capacity.is_some_and(|capacity| inner.used() + grown > capacity) {
+            inner.note("no space");
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if grown > 0 {
+            let image = inner.image(self.number)?;
+            image.seen.resize(usize_of(len), 0);
+            image.resized = true;
+        }
         Ok(())
     }
 }

@@ -48,12 +48,18 @@ pub(crate) struct Change {
     pub(crate) configuration: bool,
     pub(crate) reset: Option<Reset>,
     pub(crate) trim: Option<Seq>,
+    /// The new start, and the term of the entry before it.
+    pub(crate) compact: Option<Reset>,
     pub(crate) append: bool,
 }
 
 impl Change {
     pub(crate) const fn is_empty(self) -> bool {
-        !self.configuration && self.reset.is_none() && self.trim.is_none() && !self.append
+        !self.configuration
+            && self.reset.is_none()
+            && self.trim.is_none()
+            && self.compact.is_none()
+            && !self.append
     }
 }
 
@@ -76,11 +82,19 @@ impl State {
         self.terms.last().map_or(Term::ZERO, |id| id.term)
     }
 
+    /// The term of the entry before the start.
+    pub(crate) fn last_before_start(&self) -> Term {
+        self.terms.entry_before(self.terms.start()).map_or(Term::ZERO, |id| id.term)
+    }
+
     /// How to take back these writes.
     pub(crate) fn undo(&self, group: &[Write]) -> Undo {
         let end = self.terms.end();
-        let drops =
-            |write: &Write| write.reset.is_some() || write.trim.is_some_and(|trim| trim < end);
+        let drops = |write: &Write| {
+            write.reset.is_some()
+                || write.compact.is_some()
+                || write.trim.is_some_and(|trim| trim < end)
+        };
         Undo {
             hard: self.hard,
             configuration: self.configuration.clone(),
@@ -120,11 +134,21 @@ impl State {
         if let Some(end) = write.trim {
             let start = self.terms.start();
             if end < start {
-                return Err(LogError::BelowStart { start, got: end });
+                return Err(LogError::Compacted { start, got: end });
             }
             if end < self.terms.end() {
                 self.terms.trim(end);
                 change.trim = Some(end);
+            }
+        }
+        if let Some(start) = write.compact {
+            let end = self.terms.end();
+            if start > end {
+                return Err(LogError::Trimmed { end, got: start });
+            }
+            if start > self.terms.start() {
+                self.terms.compact(start);
+                change.compact = Some(Reset { start, before: self.last_before_start() });
             }
         }
         self.append(write, limits)?;

@@ -193,10 +193,10 @@ fn trims_and_resets(log: &mut Dyn) {
     log.write(&[reset]).unwrap();
     assert_eq!(payloads(log), ["r"]);
     assert_eq!(log.start(), Seq::new(100));
-    assert!(matches!(log.trim(Some(Seq::new(98))), Err(LogError::BelowStart { .. })));
+    assert!(matches!(log.trim(Some(Seq::new(98))), Err(LogError::Compacted { .. })));
     assert!(matches!(
         log.reader().read(Seq::new(99), Seq::new(101), 1),
-        Err(LogError::BelowStart { .. })
+        Err(LogError::Compacted { .. })
     ));
     log.trim(None).unwrap();
     assert_eq!(log.last().unwrap().to_string(), "99@6");

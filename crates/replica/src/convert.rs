@@ -9,7 +9,7 @@ pub(crate) fn write(persist: Persist<Bytes>) -> Write {
     let append = append.into_iter().map(to_log).collect();
     // It comes to an empty log, which may have been created to begin elsewhere.
     let reset = configuration.as_ref().map(|c| Reset { start: c.first(), before: Term::ZERO });
-    Write { hard_state, configuration, reset, trim, append }
+    Write { hard_state, configuration, reset, trim, compact: None, append }
 }
 
 pub(crate) fn to_log(entry: Entry<Bytes>) -> LogEntry {
