@@ -105,6 +105,13 @@ impl Terms {
         }
     }
 
+    /// The same with another term before the start; `None` if an entry has an older one.
+    #[must_use]
+    pub fn with_before(&self, before: Term) -> Option<Self> {
+        let fits = self.runs.first().is_none_or(|run| run.term >= before);
+        fits.then(|| Self { before, ..self.clone() })
+    }
+
     /// The term of the entry at `seq`, if it is known; the one just before the start is.
     pub fn term_of(&self, seq: Seq) -> Option<Term> {
         if seq >= self.end {

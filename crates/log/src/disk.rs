@@ -14,7 +14,7 @@ pub enum Open {
 }
 
 /// A directory.
-pub trait Disk: Send + Sync + 'static {
+pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file in it.
     type File: DiskFile;
     /// An exclusive lock, given back when dropped.
@@ -63,6 +63,12 @@ pub trait Disk: Send + Sync + 'static {
     /// [`io::ErrorKind::WouldBlock`] if somebody has it locked, else what the operating system says.
     fn lock(&self, name: &str) -> io::Result<Self::Lock>;
 
+    /// Whether a log may do work ahead in a thread of its own: making space, deleting old files. If not, it
+    /// does so within its calls, and the same calls always do the same to the disk.
+    fn in_background(&self) -> bool {
+        true
+    }
+
     /// What to call a file in messages.
     fn path(&self, name: &str) -> PathBuf;
 }
@@ -91,6 +97,15 @@ pub trait DiskFile: Send + Sync + 'static {
     ///
     /// What the operating system says.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Everything from `offset` up to what this returns reads as zeros, if that is cheap to know.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn data_from(&self, offset: u64) -> io::Result<u64> {
+        Ok(offset)
+    }
 
     /// Writes all of `data`, not yet durably.
     ///

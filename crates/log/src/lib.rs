@@ -10,32 +10,26 @@
 
 mod disk;
 mod drops;
-mod encode;
 mod encoder;
+mod engine;
 mod error;
 mod ext;
 mod format;
 mod fs_log;
-mod index;
 mod inspect;
 mod log;
 mod mem_log;
 mod num;
-mod open;
 mod options;
 mod os_disk;
-mod read;
-mod recover;
 pub mod sim_disk;
-mod space;
 mod state;
-mod window;
 
 pub use crate::disk::{Disk, DiskFile, Open};
 pub use crate::encoder::{Encoder, EncoderError};
 pub use crate::error::{Effect, LogError};
 pub use crate::ext::{Entries, LogExt};
-pub use crate::fs_log::FsLog;
+pub use crate::fs_log::{FsLog, MultiFsLog};
 pub use crate::inspect::{FrameInfo, inspect};
 pub use crate::log::{EntryKind, Log, LogEntry, LogRead, LogStats, Reset, Write};
 pub use crate::mem_log::MemLog;

@@ -12,7 +12,7 @@ use crate::{
     Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Reset, Write,
     drops::Drops,
     num::{u64_of, usize_of},
-    read::{Collect, check_range},
+    engine::{Collect, check_range},
     state::{Limits, State},
 };
 
@@ -44,7 +44,7 @@ impl MemLog {
     #[expect(clippy::needless_pass_by_value, reason = "as for the other kinds of log")]
     pub fn new(options: LogOptions) -> Result<Self, LogError> {
         options.check()?;
-        let identity = crate::open::new_identity(options.seed).map_err(|source| LogError::Io {
+        let identity = crate::engine::new_identity(options.seed).map_err(|source| LogError::Io {
             op: "draw an identity for",
             path: "a log in memory".into(),
             source,

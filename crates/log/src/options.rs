@@ -1,8 +1,10 @@
 //! What a log is told when it is opened, and what opening it found.
 
+use std::sync::Arc;
+
 use tinyraftplus_core::Seq;
 
-use crate::LogError;
+use crate::{Encoder, LogError, XxHashEncoder};
 
 /// What opening a log does about damage.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -25,10 +27,20 @@ pub struct LogOptions {
     pub entry_bytes_max: u64,
     /// How many bytes one group may take on disk; stored when the log is created. Default 128 MiB.
     pub group_bytes_max: u64,
-    /// How much zero-filled space is made at a time ahead of the writer. Default 1 MiB.
+    /// How many bytes a segment of a [`MultiFsLog`](crate::MultiFsLog) has at most; the next group begins
+    /// another. Default 1 GiB.
+    #[doc(alias = "maxLogLen")]
+    pub segment_bytes_max: u64,
+    /// How much space is made at a time ahead of the writer, at least; a quarter of the file, if that is more.
+    /// Default 1 MiB.
     pub space_bytes: u64,
     /// How much of it is held back, so that votes and trims work on a full disk. Default 64 KiB.
     pub reserve_bytes: u64,
+    /// What the disk is trusted to write whole or not at all: 512, or 4096 for disks that do not promise 512;
+    /// stored when the log is created. Default 512.
+    pub block_bytes: u32,
+    /// What happens to bytes on their way to the disk. Default: nothing, and a checksum.
+    pub encoder: Arc<dyn Encoder>,
     /// What opening does about damage.
     pub damaged: Damaged,
     /// Makes the identity of a log that has to be created a function of this, for simulations only: two logs
@@ -43,8 +55,11 @@ impl Default for LogOptions {
             batch_bytes_max: 16 << 20,
             entry_bytes_max: 16 << 20,
             group_bytes_max: 128 << 20,
+            segment_bytes_max: 1 << 30,
             space_bytes: 1 << 20,
             reserve_bytes: 64 << 10,
+            block_bytes: 512,
+            encoder: Arc::new(XxHashEncoder::default()),
             damaged: Damaged::Refuse,
             seed: None,
         }
@@ -56,6 +71,9 @@ impl LogOptions {
     pub const GROUP_BYTES_MIN: u64 = 64 << 10;
     /// The largest [`LogOptions::group_bytes_max`].
     pub const GROUP_BYTES_MAX: u64 = 1 << 30;
+
+    /// The smallest [`LogOptions::segment_bytes_max`].
+    pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 
     /// Checks that the options fit each other.
     ///
@@ -69,6 +87,10 @@ impl LogOptions {
             "group_bytes_max must lie between 64 KiB and 1 GiB"
         } else if self.batch_bytes_max > self.group_bytes_max / 2 {
             "batch_bytes_max must be at most half of group_bytes_max"
+        } else if self.segment_bytes_max < Self::SEGMENT_BYTES_MIN {
+            "segment_bytes_max must be at least 16 KiB"
+        } else if self.block_bytes != 512 && self.block_bytes != 4096 {
+            "block_bytes must be 512 or 4096"
         } else if self.space_bytes < 4096 || self.space_bytes > 1 << 30 {
             "space_bytes must lie between 4 KiB and 1 GiB"
         } else if self.reserve_bytes < 4096 || self.reserve_bytes > 1 << 30 {
@@ -90,6 +112,11 @@ pub struct Recovery {
     pub cut: Option<Cut>,
     /// The newest term and vote were found only in what was cut, and are durable again.
     pub hard_state_rescued: bool,
+    /// How many files it has.
+    pub segments: u64,
+    /// How many full segments had no seal, because the process died before it was written. They were read in
+    /// full, and are sealed now.
+    pub seals_rebuilt: u64,
     /// How many damaged or missing copies were written again from their twin: of the log's header, or of a
     /// term and vote.
     pub copies_repaired: u64,

@@ -148,6 +148,18 @@ impl DiskFile for OsFile {
         Ok(done)
     }
 
+    #[cfg(target_os = "linux")]
+    fn data_from(&self, offset: u64) -> io::Result<u64> {
+        use rustix::{fs::SeekFrom, io::Errno};
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(data),
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => self.len(),
+            // Not every file system knows.
+            Err(_) => Ok(offset),
+        }
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)
     }

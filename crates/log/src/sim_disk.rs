@@ -531,6 +531,10 @@ impl Disk for SimDisk {
         Ok(SimLock { disk: self.clone(), name: name.to_owned(), life })
     }
 
+    fn in_background(&self) -> bool {
+        false
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         name.into()
     }

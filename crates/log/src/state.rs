@@ -15,6 +15,9 @@ pub(crate) struct State {
     pub(crate) hard: HardState,
     pub(crate) configuration: Option<Arc<Configuration>>,
     pub(crate) terms: Terms,
+    /// While files are replayed whose older ones were deleted: where the log starts, if that lies in one of
+    /// those. A later record must start it higher, or a file is missing.
+    pub(crate) owed: Option<Reset>,
 }
 
 /// How large things may be.
@@ -54,18 +57,19 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Whether it does anything that comes before the entries.
+    pub(crate) const fn is_more_than_entries(self) -> bool {
+        self.configuration || self.reset.is_some() || self.trim.is_some() || self.compact.is_some()
+    }
+
     pub(crate) const fn is_empty(self) -> bool {
-        !self.configuration
-            && self.reset.is_none()
-            && self.trim.is_none()
-            && self.compact.is_none()
-            && !self.append
+        !self.is_more_than_entries() && !self.append
     }
 }
 
 impl State {
     pub(crate) const fn new(identity: Identity, hard: HardState, start: Seq, before: Term) -> Self {
-        Self { identity, hard, configuration: None, terms: Terms::empty(start, before) }
+        Self { identity, hard, configuration: None, terms: Terms::empty(start, before), owed: None }
     }
 
     pub(crate) fn restored(&self) -> Restored {

@@ -22,6 +22,11 @@ pub trait Encoder: fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// Whether encoding and decoding change nothing, so that there is no need to call them.
+    fn keeps_bodies(&self) -> bool {
+        false
+    }
+
     /// What is stored in the header of a log with this identity, to tell a wrong key from damage. All zeros if
     /// there is no key.
     fn key_check(&self, _identity: Identity) -> [u8; 16] {

@@ -1,32 +1,45 @@
 //! The body of a frame: records, one after the other.
 //!
-//! A configuration, then a reset or a trim, then entries. Each is optional, and each begins with a tag. The
-//! term of entries is written before the first and wherever it changes.
+//! A configuration, then a reset or a trim, then a new start, then entries. Each is optional, and each begins
+//! with a tag. The term of entries is written before the first and wherever it changes. A seal is a summary of
+//! its file instead.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tinyraftplus_core::{Configuration, EntryId, Seq, Term};
 
-use super::{Take, configuration, put_varint};
+use super::{Take, configuration, put_varint, summary};
 use crate::{EntryKind, LogEntry, LogError, Reset, num::u64_of};
 
 const CONFIGURATION: u8 = 1;
 const RESET: u8 = 2;
 const TRIM: u8 = 3;
 const TERM: u8 = 4;
+const COMPACT: u8 = 5;
+const SUMMARY: u8 = 6;
 /// Entries: the kind in the two lowest bits, the end of a batch in the third.
 const ENTRY: u8 = 16;
 const ENDS_BATCH: u8 = 4;
 
 /// One record.
 #[derive(Debug)]
-pub(crate) enum Record {
+pub(crate) enum Record<'a> {
     Configuration(Arc<Configuration>),
     Reset(Reset),
     Trim(Seq),
+    Compact(Reset),
     Term,
-    Entry(LogEntry),
+    Entry(EntryRecord<'a>),
+    Summary(summary::Summary),
+}
+
+/// An entry in the body of its frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryRecord<'a> {
+    pub(crate) id: EntryId,
+    pub(crate) kind: EntryKind,
+    pub(crate) ends_batch: bool,
+    pub(crate) payload: &'a [u8],
 }
 
 pub(crate) fn put_configuration(out: &mut Vec<u8>, value: &Configuration) -> Result<(), LogError> {
@@ -36,8 +49,17 @@ pub(crate) fn put_configuration(out: &mut Vec<u8>, value: &Configuration) -> Res
 
 pub(crate) fn put_reset(out: &mut Vec<u8>, reset: Reset) {
     out.push(RESET);
-    out.extend(reset.start.get().to_le_bytes());
-    out.extend(reset.before.get().to_le_bytes());
+    put_start(out, reset);
+}
+
+pub(crate) fn put_compact(out: &mut Vec<u8>, compact: Reset) {
+    out.push(COMPACT);
+    put_start(out, compact);
+}
+
+fn put_start(out: &mut Vec<u8>, Reset { start, before }: Reset) {
+    out.extend(start.get().to_le_bytes());
+    out.extend(before.get().to_le_bytes());
 }
 
 pub(crate) fn put_trim(out: &mut Vec<u8>, end: Seq) {
@@ -48,6 +70,15 @@ pub(crate) fn put_trim(out: &mut Vec<u8>, end: Seq) {
 pub(crate) fn put_term(out: &mut Vec<u8>, term: Term) {
     out.push(TERM);
     put_varint(out, term.get());
+}
+
+pub(crate) fn put_summary(out: &mut Vec<u8>, value: &summary::Summary) -> Result<(), LogError> {
+    if let Some(configuration) = &value.effect.configuration {
+        put_configuration(out, configuration)?;
+    }
+    out.push(SUMMARY);
+    summary::put(out, value);
+    Ok(())
 }
 
 /// How many bytes an entry takes at most, beside its payload: a term, a tag and a length.
@@ -67,7 +98,6 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &LogEntry) {
 /// Reads the records of a body whose checksum held. Ends after the first that makes no sense, with `None`
 /// inside.
 pub(crate) struct BodyReader<'a> {
-    body: &'a Bytes,
     take: Take<'a>,
     term: Term,
     next: Seq,
@@ -75,27 +105,45 @@ pub(crate) struct BodyReader<'a> {
 
 impl<'a> BodyReader<'a> {
     /// `first` is the seq of the first entry.
-    pub(crate) const fn new(body: &'a Bytes, bytes: &'a [u8], first: Seq) -> Self {
-        Self { body, take: Take(bytes), term: Term::ZERO, next: first }
+    pub(crate) const fn new(body: &'a [u8], first: Seq) -> Self {
+        Self { take: Take(body), term: Term::ZERO, next: first }
     }
 
-    fn record(&mut self, tag: u8) -> Option<Record> {
+    /// Goes on where [`BodyReader::place`] was so.
+    pub(crate) const fn resume(rest: &'a [u8], term: Term, next: Seq) -> Self {
+        Self { take: Take(rest), term, next }
+    }
+
+    /// How many bytes were not read yet.
+    pub(crate) const fn left(&self) -> usize {
+        self.take.0.len()
+    }
+
+    /// The term in force, and the seq of the next entry.
+    pub(crate) const fn place(&self) -> (Term, Seq) {
+        (self.term, self.next)
+    }
+
+    fn record(&mut self, tag: u8) -> Option<Record<'a>> {
         Some(match tag {
             CONFIGURATION => Record::Configuration(Arc::new(configuration::take(&mut self.take)?)),
-            RESET => Record::Reset(Reset {
-                start: Seq::new(self.take.u64()?),
-                before: Term::new(self.take.u64()?),
-            }),
+            RESET => Record::Reset(self.start()?),
             TRIM => Record::Trim(Seq::new(self.take.u64()?)),
+            COMPACT => Record::Compact(self.start()?),
             TERM => {
                 self.term = Term::new(self.take.varint()?);
                 Record::Term
             }
+            SUMMARY => Record::Summary(summary::take(&mut self.take)?),
             _ => Record::Entry(self.entry(tag)?),
         })
     }
 
-    fn entry(&mut self, tag: u8) -> Option<LogEntry> {
+    fn start(&mut self) -> Option<Reset> {
+        Some(Reset { start: Seq::new(self.take.u64()?), before: Term::new(self.take.u64()?) })
+    }
+
+    fn entry(&mut self, tag: u8) -> Option<EntryRecord<'a>> {
         let kind = match tag & !ENDS_BATCH {
             16 => EntryKind::Payload,
             17 => EntryKind::Noop,
@@ -103,17 +151,17 @@ impl<'a> BodyReader<'a> {
             _ => return None,
         };
         let length = usize::try_from(self.take.varint()?).ok()?;
-        let payload = self.body.slice_ref(self.take.bytes(length)?);
+        let payload = self.take.bytes(length)?;
         let id = EntryId::new(self.term, self.next);
         self.next = self.next.checked_add(1)?;
-        Some(LogEntry { id, kind, ends_batch: tag & ENDS_BATCH != 0, payload })
+        Some(EntryRecord { id, kind, ends_batch: tag & ENDS_BATCH != 0, payload })
     }
 }
 
-impl Iterator for BodyReader<'_> {
-    type Item = Option<Record>;
+impl<'a> Iterator for BodyReader<'a> {
+    type Item = Option<Record<'a>>;
 
-    fn next(&mut self) -> Option<Option<Record>> {
+    fn next(&mut self) -> Option<Option<Record<'a>>> {
         let tag = self.take.u8()?;
         let record = self.record(tag);
         if record.is_none() {
@@ -132,11 +180,9 @@ mod tests {
         let mut rng = crate::sim_disk::SimRng::new(5);
         for _ in 0..2000 {
             let length = rng.below(40);
-            let bytes: Bytes = (0..length)
-                .map(|_| u8::try_from(rng.below(256)).unwrap())
-                .collect::<Vec<u8>>()
-                .into();
-            assert!(BodyReader::new(&bytes, &bytes, Seq::MAX).count() <= 40);
+            let bytes: Vec<u8> =
+                (0..length).map(|_| u8::try_from(rng.below(256)).unwrap()).collect();
+            assert!(BodyReader::new(&bytes, Seq::MAX).count() <= 40);
         }
     }
 }

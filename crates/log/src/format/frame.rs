@@ -12,7 +12,7 @@
 
 use tinyraftplus_core::{EntryId, HardState, Identity, Seq, Term};
 
-use super::{ENCODER_XXHASH, FORMAT, FRAME_HEADER_BYTES, SECTOR_BYTES, SLOT_BYTES, Take, checksum};
+use super::{FORMAT, FRAME_HEADER_BYTES, SECTOR_BYTES, SLOT_BYTES, Take, checksum};
 use crate::num::{round_up, u64_of, usize_of};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"TRPf");
@@ -39,8 +39,28 @@ pub(crate) mod flags {
     pub(crate) const TRIM: u16 = 256;
     /// The body has entries.
     pub(crate) const ENTRIES: u16 = 512;
+    /// The body has a new start of the log.
+    pub(crate) const COMPACT: u16 = 1024;
+    /// Every entry of the body has the term in force.
+    pub(crate) const CURRENT: u16 = 2048;
+    /// The last frame of a file: what all of it together does to the log, and where its entries lie.
+    pub(crate) const SEAL: u16 = 4096;
+    /// What a body has, of what the log does.
+    pub(crate) const RECORDS: u16 = CONFIGURATION | RESET | TRIM | ENTRIES | COMPACT;
     /// All there are.
-    pub(crate) const ALL: u16 = 1023;
+    pub(crate) const ALL: u16 = 8191;
+}
+
+/// What all frames of a file have in common.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Stamp {
+    /// Of this file and no other; see [`super::Segment::stamp`].
+    pub(crate) tag: u64,
+    /// The id of the encoder of bodies.
+    pub(crate) encoder: u8,
+    /// What the disk is promised to write whole or not at all: groups begin at multiples of it, if it is more
+    /// than a sector.
+    pub(crate) block: u64,
 }
 
 /// The end of a log, and the term of its newest entry.
@@ -70,7 +90,10 @@ pub(crate) struct Frame {
     /// The seq of the first entry; without entries, the end of the log.
     pub(crate) first: Seq,
     pub(crate) count: u32,
+    /// As stored.
     pub(crate) body_bytes: u32,
+    /// Once decoded.
+    pub(crate) plain_bytes: u32,
     pub(crate) zero_sectors: u32,
     pub(crate) hard: HardState,
     pub(crate) body_sum: u64,
@@ -89,20 +112,19 @@ pub(crate) enum Slot {
 
 impl Frame {
     /// The bytes, and the checksum that the next frame repeats.
-    pub(crate) fn encode(&self, tag: u64) -> ([u8; usize_header()], u64) {
+    pub(crate) fn encode(&self, stamp: Stamp) -> ([u8; usize_header()], u64) {
         let mut out = Vec::with_capacity(usize_header());
         out.extend(MAGIC.to_le_bytes());
         let [version, _] = FORMAT.to_le_bytes();
-        out.extend([version, ENCODER_XXHASH]);
+        out.extend([version, stamp.encoder]);
         out.extend(self.flags.to_le_bytes());
-        for number in [tag, self.position, self.opening, self.prev, self.begin] {
+        for number in [stamp.tag, self.position, self.opening, self.prev, self.begin] {
             out.extend(number.to_le_bytes());
         }
         for number in [self.before.end.get(), self.before.term.get(), self.first.get()] {
             out.extend(number.to_le_bytes());
         }
-        // The third length is that of the decoded body, for encoders that change it.
-        for number in [self.count, self.body_bytes, self.body_bytes, self.zero_sectors] {
+        for number in [self.count, self.body_bytes, self.plain_bytes, self.zero_sectors] {
             out.extend(number.to_le_bytes());
         }
         out.extend(self.hard.term.get().to_le_bytes());
@@ -113,9 +135,15 @@ impl Frame {
         (out.try_into().expect("the fields fill the header"), sum)
     }
 
-    /// What these bytes are at this position of the log with this tag.
-    pub(crate) fn decode(bytes: &[u8], tag: u64, position: u64) -> Slot {
-        if bytes.iter().all(|&byte| byte == 0) {
+    /// What an encoder is told of the header: all but the fields that are computed from what it returns.
+    pub(crate) fn associated(&self, stamp: Stamp) -> [u8; usize_header()] {
+        let blank = Self { body_bytes: 0, zero_sectors: 0, body_sum: 0, ..*self };
+        blank.encode(stamp).0
+    }
+
+    /// What these bytes are at this position of a file with this stamp.
+    pub(crate) fn decode(bytes: &[u8], stamp: Stamp, position: u64) -> Slot {
+        if bytes.first() == Some(&0) && bytes.iter().all(|&byte| byte == 0) {
             return Slot::Blank;
         }
         let Some((fields, sum)) =
@@ -126,11 +154,11 @@ impl Frame {
         if !fields.starts_with(&MAGIC.to_le_bytes()) || checksum(fields) != sum {
             return Slot::Bad("the header of a frame is damaged");
         }
-        let Some((found_tag, frame)) = Self::fields(Take(fields)) else {
+        let Some((found, frame)) = Self::fields(Take(fields)) else {
             return Slot::Bad("the header of a frame has a value that no version writes");
         };
-        if found_tag != tag {
-            return Slot::Bad("a frame of another log lies here");
+        if found != (stamp.tag, stamp.encoder) {
+            return Slot::Bad("a frame of another log or file lies here");
         }
         if frame.position != position {
             return Slot::Bad("a frame that was written elsewhere lies here");
@@ -138,7 +166,7 @@ impl Frame {
         Slot::Frame(frame, sum)
     }
 
-    fn fields(mut take: Take<'_>) -> Option<(u64, Self)> {
+    fn fields(mut take: Take<'_>) -> Option<((u64, u8), Self)> {
         let _magic = take.u32()?;
         let version = take.u8()?;
         let encoder = take.u8()?;
@@ -158,10 +186,8 @@ impl Frame {
         let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
         let body_sum = take.u64()?;
         let sound = u16::from(version) == FORMAT
-            && encoder == ENCODER_XXHASH
             && flags & !flags::ALL == 0
             && begin <= position
-            && plain_bytes == body_bytes
             && first.checked_add(u64::from(count)).is_some();
         let hard = HardState { term, vote };
         let frame = Self {
@@ -174,11 +200,12 @@ impl Frame {
             first,
             count,
             body_bytes,
+            plain_bytes,
             zero_sectors,
             hard,
             body_sum,
         };
-        sound.then_some((tag, frame))
+        sound.then_some(((tag, encoder), frame))
     }
 
     pub(crate) const fn has(&self, flag: u16) -> bool {
@@ -201,25 +228,26 @@ impl Frame {
         self.first.checked_add(u64::from(self.count)).unwrap_or(Seq::MAX)
     }
 
-    /// Where the next frame begins: for one that is copied, in another sector.
-    pub(crate) const fn next_position(&self) -> u64 {
+    /// Where the next frame of the group begins: for one that is copied, in another block.
+    pub(crate) const fn next_position(&self, stamp: Stamp) -> u64 {
         let next = round_up(self.body_end(), SLOT_BYTES);
-        if self.has(flags::COPIED) && next / SECTOR_BYTES == self.position / SECTOR_BYTES {
-            round_up(next, SECTOR_BYTES)
+        if self.has(flags::COPIED) && next / stamp.block == self.position / stamp.block {
+            round_up(next, stamp.block)
         } else {
             next
         }
     }
 
     /// The copy that follows this frame, whose checksum is `sum`.
-    pub(crate) fn copy(&self, sum: u64) -> Self {
+    pub(crate) fn copy(&self, sum: u64, stamp: Stamp) -> Self {
         Self {
             flags: (self.flags & flags::CUT) | flags::HARD_STATE | flags::COPY | flags::END,
-            position: self.next_position(),
+            position: self.next_position(stamp),
             prev: sum,
             first: self.end(),
             count: 0,
             body_bytes: 0,
+            plain_bytes: 0,
             zero_sectors: 0,
             body_sum: checksum(&[]),
             ..*self
@@ -228,14 +256,15 @@ impl Frame {
 
     /// The frame at `position`, after the one with checksum `prev`, that this is the copy of. It is known
     /// exactly, if it had no body.
-    pub(crate) fn original(&self, tag: u64, position: u64, prev: u64) -> Option<(Self, u64)> {
+    pub(crate) fn original(&self, stamp: Stamp, position: u64, prev: u64) -> Option<(Self, u64)> {
         if !self.has(flags::COPY) {
             return None;
         }
         let flags = (self.flags & flags::CUT) | flags::HARD_STATE | flags::COPIED;
         let original = Self { flags, position, prev, ..*self };
-        let (_, sum) = original.encode(tag);
-        (sum == self.prev && original.next_position() == self.position).then_some((original, sum))
+        let (_, sum) = original.encode(stamp);
+        (sum == self.prev && original.next_position(stamp) == self.position)
+            .then_some((original, sum))
     }
 }
 
@@ -259,6 +288,8 @@ const fn usize_header() -> usize {
 mod tests {
     use super::*;
 
+    const STAMP: Stamp = Stamp { tag: 7, encoder: 1, block: SECTOR_BYTES };
+
     fn frame() -> Frame {
         Frame {
             flags: flags::ENTRIES | flags::COPIED,
@@ -270,6 +301,7 @@ mod tests {
             first: Seq::new(5),
             count: 2,
             body_bytes: 300,
+            plain_bytes: 300,
             zero_sectors: 0,
             hard: HardState { term: Term::new(4), vote: Some(Identity::new(99)) },
             body_sum: 1234,
@@ -278,15 +310,15 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_written_and_nowhere_else() {
-        let (bytes, sum) = frame().encode(7);
-        assert_eq!(Frame::decode(&bytes, 7, 4096), Slot::Frame(frame(), sum));
-        assert!(matches!(Frame::decode(&bytes, 8, 4096), Slot::Bad(_)));
-        assert!(matches!(Frame::decode(&bytes, 7, 4224), Slot::Bad(_)));
-        assert_eq!(Frame::decode(&[0; 128], 7, 4096), Slot::Blank);
+        let (bytes, sum) = frame().encode(STAMP);
+        assert_eq!(Frame::decode(&bytes, STAMP, 4096), Slot::Frame(frame(), sum));
+        assert!(matches!(Frame::decode(&bytes, Stamp { tag: 8, ..STAMP }, 4096), Slot::Bad(_)));
+        assert!(matches!(Frame::decode(&bytes, STAMP, 4224), Slot::Bad(_)));
+        assert_eq!(Frame::decode(&[0; 128], STAMP, 4096), Slot::Blank);
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(Frame::decode(&flipped, 7, 4096), Slot::Bad(_)), "bit {bit}");
+            assert!(matches!(Frame::decode(&flipped, STAMP, 4096), Slot::Bad(_)), "bit {bit}");
         }
     }
 
@@ -298,14 +330,15 @@ mod tests {
                 position,
                 count: 0,
                 body_bytes: 0,
+                plain_bytes: 0,
                 body_sum: checksum(&[]),
                 ..frame()
             };
-            let (_, sum) = original.encode(7);
-            let copy = original.copy(sum);
+            let (_, sum) = original.encode(STAMP);
+            let copy = original.copy(sum, STAMP);
             assert_ne!(copy.position / SECTOR_BYTES, position / SECTOR_BYTES);
-            assert_eq!(copy.original(7, position, original.prev), Some((original, sum)));
-            assert_eq!(copy.original(7, position, original.prev + 1), None);
+            assert_eq!(copy.original(STAMP, position, original.prev), Some((original, sum)));
+            assert_eq!(copy.original(STAMP, position, original.prev + 1), None);
         }
     }
 

@@ -7,13 +7,15 @@ mod body;
 mod configuration;
 mod frame;
 mod segment;
+mod summary;
 
 pub(crate) use body::{
-    BodyReader, ENTRY_OVERHEAD_MAX, Record, put_configuration, put_entry, put_reset, put_term,
-    put_trim,
+    BodyReader, ENTRY_OVERHEAD_MAX, EntryRecord, Record, put_compact, put_configuration, put_entry,
+    put_reset, put_summary, put_term, put_trim,
 };
-pub(crate) use frame::{Frame, Slot, Tail, flags, zero_sectors};
-pub(crate) use segment::{Segment, SegmentCopy};
+pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
+pub(crate) use segment::{Last, Segment, SegmentCopy};
+pub(crate) use summary::Summary;
 
 /// What a disk writes whole or not at all.
 pub(crate) const SECTOR_BYTES: u64 = 512;
@@ -25,9 +27,6 @@ pub(crate) const FRAME_HEADER_BYTES: u64 = SLOT_BYTES;
 pub(crate) const FRAME_BODY_BYTES: u64 = 256 << 10;
 /// The version of all this.
 pub(crate) const FORMAT: u16 = 1;
-/// Bodies are stored as they are.
-pub(crate) const ENCODER_XXHASH: u8 = 1;
-
 /// The checksum of headers and bodies.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     twox_hash::XxHash3_64::oneshot(bytes)

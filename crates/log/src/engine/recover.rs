@@ -13,27 +13,24 @@
 //! Whoever cut a group left a frame that says so further on. That frame follows the last whole group, and
 //! everything between is void, whatever it looks like.
 
-use std::{io, path::Path, sync::Arc};
+use std::{borrow::Cow, io, path::Path};
 
-use bytes::Bytes;
-use tinyraftplus_core::{HardState, Seq, Term};
+use tinyraftplus_core::{HardState, Seq};
 
+use super::{Effect, group::after_group, index::Index, window::Window};
 use crate::{
-    DiskFile, LogError,
-    encode::Effect,
+    DiskFile, Encoder, LogError,
     format::{
-        BodyReader, FRAME_HEADER_BYTES, Frame, Record, SECTOR_BYTES, SLOT_BYTES, Segment, Slot,
-        Tail, checksum, flags, zero_sectors,
+        BodyReader, FRAME_HEADER_BYTES, Frame, Last, Record, SLOT_BYTES, Segment, Slot, Stamp,
+        Summary, Tail, checksum, flags, zero_sectors,
     },
-    index::Index,
-    num::{u64_of, usize_of},
+    num::{round_up, u64_of, usize_of},
     state::{State, is_newer},
-    window::Window,
 };
 
 const AHEAD_BYTES: usize = 1 << 20;
 /// A frame that voids a cut group lies at most this far past the reach of the group.
-const CUT_REACH_BYTES: u64 = 4096;
+const CUT_REACH_BYTES: u64 = 4 * 4096;
 
 /// A group that never became durable.
 #[derive(Clone, Copy, Debug)]
@@ -45,15 +42,21 @@ pub(crate) struct Tear {
     pub(crate) hard: Option<HardState>,
 }
 
-/// What a file holds.
+/// What a file holds, and what the log is after it.
 pub(crate) struct Scan<'a, F> {
     window: Window<'a, F>,
     path: &'a Path,
-    tag: u64,
-    file_bytes: u64,
-    group_bytes_max: u64,
+    encoder: &'a dyn Encoder,
+    segment: Segment,
+    stamp: Stamp,
+    /// The position after the file's last byte.
+    file_end: u64,
+    /// Where a full file ends; it was durable before the next was begun.
+    last: Option<Last>,
     pub(crate) state: State,
     pub(crate) index: Index,
+    /// What all frames do together.
+    pub(crate) effect: Effect,
     /// Where the next frame goes.
     pub(crate) position: u64,
     /// The checksum that it repeats.
@@ -121,22 +124,33 @@ enum Read {
 }
 
 impl<'a, F: DiskFile> Scan<'a, F> {
-    pub(crate) fn new(file: &'a F, path: &'a Path, segment: &Segment) -> Result<Self, LogError> {
-        let file_bytes = file.len().map_err(|source| LogError::Io {
+    /// Reads the frames of a file that begins with this header; the log is as `state` says there.
+    pub(crate) fn new(
+        file: &'a F,
+        path: &'a Path,
+        segment: Segment,
+        state: State,
+        encoder: &'a dyn Encoder,
+    ) -> Result<Self, LogError> {
+        let bytes = file.len().map_err(|source| LogError::Io {
             op: "measure",
             path: path.to_owned(),
             source,
         })?;
+        let position = segment.frames();
         Ok(Self {
-            window: Window::new(file, AHEAD_BYTES),
+            window: Window::new(file, segment.position, AHEAD_BYTES),
             path,
-            tag: segment.tag(),
-            file_bytes,
-            group_bytes_max: segment.group_bytes_max,
-            state: State::new(segment.identity, segment.hard, segment.start, segment.before),
+            encoder,
+            segment,
+            stamp: segment.stamp(),
+            file_end: segment.position.saturating_add(bytes),
+            last: None,
+            effect: Effect::none(position, state.terms.end()),
+            state,
             index: Index::default(),
-            position: u64::from(segment.header_bytes),
-            prev: 0,
+            position,
+            prev: segment.last.sum,
             opening: 0,
             unproven: None,
             marked: false,
@@ -146,9 +160,12 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         })
     }
 
-    /// Reads everything. Says what has to be cut, if anything.
+    /// Reads the newest file. Says what has to be cut, if anything.
     pub(crate) fn run(&mut self) -> Result<Option<Tear>, LogError> {
         loop {
+            if self.last.is_some_and(|last| last.end <= self.position) {
+                return Ok(None);
+            }
             let fault = match self.group(self.position, false)? {
                 Read::Whole(whole) => {
                     self.accept(whole)?;
@@ -171,11 +188,62 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         }
     }
 
+    /// Reads a file that is followed by another, which says where it ends. True if its seal was read, false if
+    /// that is missing and every frame was.
+    pub(crate) fn run_full(&mut self, last: Last) -> Result<bool, LogError> {
+        if let Some(Summary { effect, extents }) = self.seal(last)? {
+            let index = Index::sealed(extents);
+            let fits = self.state.replay(&effect);
+            let (index, ()) = index
+                .zip(fits.ok())
+                .ok_or_else(|| self.corrupt(last.end, "the seal of a file does not fit the log"))?;
+            (self.index, self.effect) = (index, effect);
+            (self.position, self.prev) = (last.end, last.sum);
+            return Ok(true);
+        }
+        self.last = Some(last);
+        self.run()?;
+        if (self.position, self.prev) != (last.end, last.sum) {
+            let what = "the next file says that this one goes on otherwise";
+            return Err(self.corrupt(self.position, what));
+        }
+        Ok(false)
+    }
+
+    /// The summary in the seal of a full file, if it was written and is whole.
+    fn seal(&mut self, last: Last) -> Result<Option<Summary>, LogError> {
+        let Slot::Frame(frame, _) = self.slot(last.end)? else { return Ok(None) };
+        let sound = frame.has(flags::SEAL)
+            && frame.prev == last.sum
+            && frame.body_end() <= self.file_end
+            && u64::from(frame.body_bytes) <= self.segment.group_bytes_max;
+        if !sound {
+            return Ok(None);
+        }
+        let Ok(body) = self.plain(&frame)? else { return Ok(None) };
+        let mut summary = None;
+        let mut configuration = None;
+        for record in BodyReader::new(&body, frame.first) {
+            match record {
+                Some(Record::Configuration(value)) => configuration = Some(value),
+                Some(Record::Summary(value)) => summary = Some(value),
+                _ => return Ok(None),
+            }
+        }
+        drop(body);
+        if let Some(summary) = &mut summary {
+            summary.effect.configuration = configuration;
+            self.opening_seen = self.opening_seen.max(frame.opening);
+            self.state.hard = frame.hard;
+        }
+        Ok(summary)
+    }
+
     fn judge(&self, fault: &Fault, beyond: &Beyond) -> Result<Option<Tear>, LogError> {
-        if beyond.proof || !fault.torn {
+        if beyond.proof || !fault.torn || self.last.is_some() {
             return Err(self.corrupt(fault.at, fault.why));
         }
-        if beyond.written_end > self.position + self.group_bytes_max + CUT_REACH_BYTES {
+        if beyond.written_end > self.position + self.segment.group_bytes_max + CUT_REACH_BYTES {
             return Err(self.corrupt(fault.at, "bytes lie farther on than any group reaches"));
         }
         if beyond.written_end == 0 {
@@ -190,11 +258,17 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             void.groups += 1;
         }
         for effect in &whole.effects {
-            apply(&mut self.state, effect).map_err(|what| self.corrupt(effect.position, what))?;
+            self.state
+                .replay(effect)
+                .map_err(|what| self.corrupt(effect.position, what))?;
             self.index.apply(effect);
+            self.effect.then(effect);
         }
         self.state.hard = whole.hard;
-        (self.position, self.prev) = (whole.frames.1, whole.prev);
+        // What follows a mark may be of its group.
+        let end = whole.frames.1;
+        self.position = if whole.marked { end } else { after_group(end, self.stamp) };
+        self.prev = whole.prev;
         self.opening = whole.opening;
         self.opening_seen = self.opening_seen.max(whole.opening);
         self.unproven = Some(whole.frames);
@@ -209,7 +283,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let mut whole = Whole::default();
         let mut first: Option<Frame> = None;
         loop {
-            if first.is_some() && at + FRAME_HEADER_BYTES > self.file_bytes {
+            if first.is_some() && at + FRAME_HEADER_BYTES > self.file_end {
                 return Ok(Read::Fault(Self::cut_short(position)));
             }
             let (frame, sum) = match self.slot(at)? {
@@ -217,7 +291,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                 other @ (Slot::Blank | Slot::Bad(_)) => {
                     match if first.is_none() { self.uncopy(at, prev, cut)? } else { None } {
                         Some((frame, sum)) => {
-                            whole.repairs.push((at, frame.encode(self.tag).0.to_vec()));
+                            whole.repairs.push((at, frame.encode(self.stamp).0.to_vec()));
                             (frame, sum)
                         }
                         None => return Ok(unreadable(at, other)),
@@ -240,11 +314,11 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                 Err(fault) => return Ok(Read::Fault(fault)),
             }
             (whole.opening, whole.hard) = (frame.opening, frame.hard);
-            (at, prev) = (frame.next_position(), sum);
+            (at, prev) = (frame.next_position(self.stamp), sum);
             if frame.has(flags::COPIED) {
-                let copy = frame.copy(sum);
-                let (bytes, sum) = copy.encode(self.tag);
-                if copy.body() > self.file_bytes {
+                let copy = frame.copy(sum, self.stamp);
+                let (bytes, sum) = copy.encode(self.stamp);
+                if copy.body() > self.file_end {
                     return Ok(Read::Fault(Self::cut_short(position)));
                 }
                 match self.slot(at)? {
@@ -254,7 +328,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                     }
                     Slot::Blank | Slot::Bad(_) => whole.repairs.push((at, bytes.to_vec())),
                 }
-                (at, prev) = (copy.next_position(), sum);
+                (at, prev) = (copy.next_position(self.stamp), sum);
             }
             if frame.flags & (flags::COPIED | flags::END) != 0 {
                 whole.frames.1 = at;
@@ -267,14 +341,11 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     /// The frame without a body that should be at `at`, if its copy is there.
     fn uncopy(&mut self, at: u64, prev: u64, cut: bool) -> Result<Option<(Frame, u64)>, LogError> {
         let next = at + SLOT_BYTES;
-        let copy_at = if next / SECTOR_BYTES == at / SECTOR_BYTES {
-            next.next_multiple_of(SECTOR_BYTES)
-        } else {
-            next
-        };
+        let block = self.stamp.block;
+        let copy_at = if next / block == at / block { round_up(next, block) } else { next };
         Ok(match self.slot(copy_at)? {
             Slot::Frame(copy, _) if copy.has(flags::CUT) == cut => {
-                copy.original(self.tag, at, prev)
+                copy.original(self.stamp, at, prev)
             }
             Slot::Frame(..) | Slot::Blank | Slot::Bad(_) => None,
         })
@@ -303,34 +374,66 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             && !frame.has(flags::COPY)
             && frame.has(flags::CUT) == cut
             && !is_newer(self.state.hard, frame.hard)
-            && frame.next_position() - from <= self.group_bytes_max
+            && !frame.has(flags::SEAL)
+            && frame.next_position(self.stamp) - from <= self.segment.group_bytes_max
     }
 
     /// What the body of a frame does.
     fn body(&mut self, frame: &Frame) -> Result<Result<Effect, Fault>, LogError> {
-        let torn = Fault {
+        let misfit = Fault {
             at: frame.position,
-            why: "a sector of its last group was never written",
-            torn: true,
+            why: "the body of a frame makes no sense",
+            torn: false,
         };
-        if frame.body_end() > self.file_bytes {
-            return Ok(Err(Self::cut_short(frame.position)));
+        Ok(if frame.flags & flags::RECORDS == flags::ENTRIES && frame.has(flags::CURRENT) {
+            // The header says it all.
+            let mut effect = Effect::none(frame.position, frame.first);
+            effect.add_entries(frame.hard.term, u64::from(frame.count));
+            self.stored(frame)?.map(|_| effect)
+        } else {
+            self.plain(frame)?.and_then(|body| effect_of(frame, &body).ok_or(misfit))
+        })
+    }
+
+    /// The body of a frame as it is stored, if it is whole.
+    fn stored(&mut self, frame: &Frame) -> Result<Result<&[u8], Fault>, LogError> {
+        let at = frame.position;
+        let fault = |why, torn| Fault { at, why, torn };
+        if frame.body_end() > self.file_end {
+            return Ok(Err(Self::cut_short(at)));
         }
+        let checked = self.encoder.checks_bodies() || frame.body_bytes == 0;
+        let path = self.path;
         let bytes = self
             .window
             .bytes(frame.body(), u64::from(frame.body_bytes))
-            .map_err(|error| failed(self.path, error))?;
-        if checksum(bytes) != frame.body_sum {
-            if zero_sectors(frame.body(), bytes) > frame.zero_sectors {
-                return Ok(Err(torn));
+            .map_err(|error| failed(path, error))?;
+        let sound = if checked { checksum(bytes) == frame.body_sum } else { frame.body_sum == 0 };
+        Ok(if !(checked && sound) && zero_sectors(frame.body(), bytes) > frame.zero_sectors {
+            Err(fault("a sector of its last group was never written", true))
+        } else if sound {
+            Ok(bytes)
+        } else {
+            Err(fault("the body of a frame is damaged", false))
+        })
+    }
+
+    /// The body of a frame as it was before it was encoded, if it is whole.
+    fn plain(&mut self, frame: &Frame) -> Result<Result<Cow<'_, [u8]>, Fault>, LogError> {
+        let (encoder, stamp) = (self.encoder, self.stamp);
+        Ok(self.stored(frame)?.and_then(|stored| {
+            if encoder.keeps_bodies() || frame.plain_bytes == 0 {
+                return Ok(Cow::Borrowed(stored));
             }
-            return Ok(Err(Fault { torn: false, why: "the body of a frame is damaged", ..torn }));
-        }
-        let body = Bytes::copy_from_slice(bytes);
-        Ok(effect_of(frame, &body).ok_or(Fault {
-            torn: false,
-            why: "the body of a frame makes no sense",
-            ..torn
+            let mut body = stored.to_vec();
+            let decoded = encoder.decode(&frame.associated(stamp), &mut body);
+            let why = "the encoder can't decode the body of a frame";
+            match decoded {
+                Ok(()) if u64_of(body.len()) == u64::from(frame.plain_bytes) => {
+                    Ok(Cow::Owned(body))
+                }
+                _ => Err(Fault { at: frame.position, why, torn: false }),
+            }
         }))
     }
 
@@ -342,10 +445,10 @@ impl<'a, F: DiskFile> Scan<'a, F> {
 
     /// Looks at everything from the damaged group on.
     fn look_beyond(&mut self, fault: u64) -> Result<Beyond, LogError> {
-        let (begin, tag, prev) = (self.position, self.tag, self.prev);
+        let (begin, stamp, prev) = (self.position, self.stamp, self.prev);
         let mut beyond = Beyond::default();
         let mut opening = self.opening_seen;
-        let end = self.file_bytes;
+        let end = self.last.map_or(self.file_end, |last| last.end);
         let look = |at: u64, piece: &[u8]| {
             if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
                 beyond.written_end = at + u64_of(last) + 1;
@@ -353,7 +456,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             for (slot, position) in
                 piece.chunks_exact(usize_of(SLOT_BYTES)).zip((at..).step_by(usize_of(SLOT_BYTES)))
             {
-                let Slot::Frame(frame, _) = Frame::decode(slot, tag, position) else { continue };
+                let Slot::Frame(frame, _) = Frame::decode(slot, stamp, position) else { continue };
                 opening = opening.max(frame.opening);
                 if beyond.hard.is_none_or(|hard| is_newer(frame.hard, hard)) {
                     beyond.hard = Some(frame.hard);
@@ -361,8 +464,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                 beyond.proof |= frame.begin > fault;
                 if frame.has(flags::CUT) && frame.begin == begin && beyond.cut.is_none() {
                     beyond.cut = if frame.has(flags::COPY) {
-                        let original = position.saturating_sub(SECTOR_BYTES);
-                        frame.original(tag, original, prev).map(|_| original)
+                        let original = position.saturating_sub(stamp.block);
+                        frame.original(stamp, original, prev).map(|_| original)
                     } else {
                         (frame.prev == prev).then_some(position)
                     };
@@ -379,13 +482,13 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     fn slot(&mut self, at: u64) -> Result<Slot, LogError> {
         let bytes =
             self.window.bytes(at, FRAME_HEADER_BYTES).map_err(|error| failed(self.path, error))?;
-        Ok(Frame::decode(bytes, self.tag, at))
+        Ok(Frame::decode(bytes, self.stamp, at))
     }
 
-    fn corrupt(&self, offset: u64, what: &'static str) -> LogError {
+    pub(crate) fn corrupt(&self, position: u64, what: &'static str) -> LogError {
         LogError::Corrupt {
             path: self.path.to_owned(),
-            offset,
+            offset: position.saturating_sub(self.segment.position),
             seq: Some(self.state.terms.end()),
             what,
         }
@@ -412,10 +515,10 @@ fn failed(path: &Path, source: io::Error) -> LogError {
 }
 
 /// What the records of a frame do together, if they agree with its header.
-fn effect_of(frame: &Frame, body: &Bytes) -> Option<Effect> {
+fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
     let mut effect = Effect::none(frame.position, frame.first);
     let (mut found, mut count) = (0, 0);
-    for record in BodyReader::new(body, body, frame.first) {
+    for record in BodyReader::new(body, frame.first) {
         found |= match record? {
             Record::Configuration(configuration) => {
                 effect.configuration = Some(configuration);
@@ -429,45 +532,18 @@ fn effect_of(frame: &Frame, body: &Bytes) -> Option<Effect> {
                 effect.trim = Some(end);
                 flags::TRIM
             }
+            Record::Compact(start) => {
+                effect.compact = Some(start);
+                flags::COMPACT
+            }
             Record::Term => 0,
             Record::Entry(entry) => {
-                effect.add_entry(entry.id.term);
+                effect.add_entries(entry.id.term, 1);
                 count += 1;
                 flags::ENTRIES
             }
+            Record::Summary(_) => return None,
         };
     }
-    let records = flags::CONFIGURATION | flags::RESET | flags::TRIM | flags::ENTRIES;
-    (frame.flags & records == found && frame.count == count).then_some(effect)
-}
-
-/// Applies a frame to a log that it must fit.
-fn apply(state: &mut State, effect: &Effect) -> Result<(), &'static str> {
-    if let Some(configuration) = &effect.configuration {
-        state.configuration = Some(Arc::clone(configuration));
-    }
-    if let Some(reset) = effect.reset {
-        if reset.start == Seq::ZERO && reset.before != Term::ZERO {
-            return Err("a reset names an entry before the first position");
-        }
-        state.terms = tinyraftplus_core::Terms::empty(reset.start, reset.before);
-    }
-    if let Some(end) = effect.trim {
-        if end < state.terms.start() || end > state.terms.end() {
-            return Err("a trim lies outside of the log");
-        }
-        state.terms.trim(end);
-    }
-    if state.terms.end() != effect.first {
-        return Err("entries do not follow those before them");
-    }
-    for &(term, count) in &effect.runs {
-        if term < state.last_term()
-            || state.terms.end().checked_add(count).is_none_or(|end: Seq| end < effect.first)
-        {
-            return Err("a term goes down along the log");
-        }
-        state.terms.append(term, count);
-    }
-    Ok(())
+    (frame.flags & flags::RECORDS == found && frame.count == count).then_some(effect)
 }

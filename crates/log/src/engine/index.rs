@@ -1,4 +1,4 @@
-//! Where in the stream an entry lies, without remembering every entry.
+//! Where in a file an entry lies, without remembering every entry.
 //!
 //! We keep one position about every [`STEP_BYTES`]. From it on, frames lie one after the other with rising
 //! seqs until the next position kept, so finding an entry is a look into this list and a short walk. After a
@@ -6,10 +6,11 @@
 
 use tinyraftplus_core::Seq;
 
-use crate::{encode::Effect, num::u64_of};
+use super::Effect;
+use crate::num::u64_of;
 
 /// How far it is from one position to the next, at least.
-const STEP_BYTES: u64 = 4096;
+const STEP_BYTES: u64 = 16 << 10;
 
 /// From `position` on lie frames whose entries begin at or before `first`, up to the next one's `first`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,7 +20,7 @@ pub(crate) struct Extent {
 }
 
 /// Extents, rising in both seq and position.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     extents: Vec<Extent>,
     /// The next entry does not follow on: what lies before it was trimmed or cut.
@@ -27,6 +28,20 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// An index as a seal has it; `None` if it is none.
+    pub(crate) fn sealed(mut extents: Vec<Extent>) -> Option<Self> {
+        extents.shrink_to_fit();
+        let rising = |pair: &[Extent]| match pair {
+            [a, b] => a.first < b.first && a.position < b.position,
+            _ => true,
+        };
+        extents.windows(2).all(rising).then_some(Self { extents, broken: false })
+    }
+
+    pub(crate) fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
     /// Takes note of a frame.
     pub(crate) fn apply(&mut self, effect: &Effect) {
         if effect.reset.is_some() {

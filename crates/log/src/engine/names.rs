@@ -1,0 +1,147 @@
+//! Which files of a directory are a log's.
+//!
+//! Names of logs can't be mistaken for each other, whatever they are: what stands between a log's name and the
+//! end of a file's name is nothing, or twenty digits.
+
+use std::{io, path::PathBuf};
+
+use crate::{Disk, LogError};
+
+const SEGMENT: &str = ".seg";
+const SPARE: &str = ".spare";
+
+/// How the files of a log are called.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    name: String,
+    /// Many files, or one.
+    many: bool,
+}
+
+/// What a directory has of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The numbers of its files, rising.
+    pub(crate) numbers: Vec<u64>,
+    /// Files that a killed process was about to use again: nothing in them counts.
+    pub(crate) spares: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn new(name: &str, many: bool) -> Result<Self, LogError> {
+        let sound = !name.is_empty()
+            && name.len() <= 128
+            && !name.starts_with('.')
+            && !name.chars().any(|c| c == '/' || c == '\\' || c.is_control());
+        if !sound {
+            return Err(LogError::BadName(name.to_owned()));
+        }
+        Ok(Self { name: name.to_owned(), many })
+    }
+
+    /// Whether the log is one file for ever.
+    pub(crate) const fn is_one(&self) -> bool {
+        !self.many
+    }
+
+    pub(crate) fn lock(&self) -> String {
+        format!("{}.lock", self.name)
+    }
+
+    /// The file with this number. A log in one file has number 0 only.
+    pub(crate) fn file(&self, number: u64) -> String {
+        if self.many { format!("{}.{number:020}{SEGMENT}", self.name) } else { self.one() }
+    }
+
+    /// What that file is called until it is ready, or once it is not needed any more.
+    pub(crate) fn spare(&self, number: u64) -> String {
+        format!("{}.{number:020}{SPARE}", self.name)
+    }
+
+    fn one(&self) -> String {
+        format!("{}.log", self.name)
+    }
+
+    /// The number in a file's name, if it is this log's and ends like this.
+    fn number(&self, file: &str, end: &str) -> Option<u64> {
+        let digits = file.strip_prefix(&self.name)?.strip_prefix('.')?.strip_suffix(end)?;
+        let sound = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| sound)
+    }
+
+    /// What there is of this log.
+    pub(crate) fn find<D: Disk>(&self, disk: &D) -> Result<Found, LogError> {
+        let files = disk.list().map_err(|source| LogError::Io {
+            op: "list the directory of",
+            path: disk.path(&self.file(0)),
+            source,
+        })?;
+        let mut found = Found::default();
+        for file in files {
+            let other = if file == self.one() {
+                found.numbers.extend((!self.many).then_some(0));
+                self.many
+            } else if let Some(number) = self.number(&file, SEGMENT) {
+                found.numbers.extend(self.many.then_some(number));
+                !self.many
+            } else {
+                if self.number(&file, SPARE).is_some() {
+                    found.spares.push(file);
+                }
+                continue;
+            };
+            if other {
+                const KINDS: [&str; 2] = ["a log in one file", "a log in segments"];
+                let [one, many] = KINDS;
+                let (found, wanted) = if self.many { (one, many) } else { (many, one) };
+                return Err(LogError::OtherKind { path: disk.path(&file), found, wanted });
+            }
+        }
+        found.numbers.sort_unstable();
+        Ok(found)
+    }
+
+    /// Every file of this log, of either kind, but for its lock.
+    pub(crate) fn all<D: Disk>(&self, disk: &D) -> io::Result<Vec<String>> {
+        let mut files = disk.list()?;
+        files.retain(|file| {
+            *file == self.one()
+                || self.number(file, SEGMENT).is_some()
+                || self.number(file, SPARE).is_some()
+        });
+        Ok(files)
+    }
+}
+
+/// The lock of a log, held until it is dropped.
+pub(crate) fn lock<D: Disk>(disk: &D, names: &Names) -> Result<D::Lock, LogError> {
+    let name = names.lock();
+    disk.lock(&name).map_err(|source| lock_failed(disk.path(&name), source))
+}
+
+pub(crate) fn lock_failed(path: PathBuf, source: io::Error) -> LogError {
+    if source.kind() == io::ErrorKind::WouldBlock {
+        LogError::Locked(path)
+    } else {
+        LogError::Io { op: "lock", path, source }
+    }
+}
+
+/// Deletes the log of this name, if there is one.
+pub(crate) fn destroy<D: Disk>(disk: &D, name: &str) -> Result<(), LogError> {
+    let names = Names::new(name, false)?;
+    // The lock's file stays: whoever waits for it would otherwise lock one that nobody else sees.
+    let _lock = lock(disk, &names)?;
+    let failed = |op, file: &str, source| LogError::Io { op, path: disk.path(file), source };
+    let list = || names.all(disk).map_err(|error| failed("list the directory of", name, error));
+    // The newest first: what is left by a crash in between says that something is missing at its end, or
+    // nothing is.
+    let files = list()?;
+    for file in files.iter().rev() {
+        disk.remove(file).map_err(|error| failed("remove", file, error))?;
+    }
+    if files.is_empty() {
+        return Ok(());
+    }
+    disk.sync_dir().map_err(|error| failed("sync the directory of", name, error))
+}

@@ -1,0 +1,437 @@
+//! Opening a log: finding out what its files hold, and making that durable before anyone is told.
+//!
+//! A process that was killed leaves bytes that only the kernel holds. They can be read, but a power failure
+//! would take them, so nothing read counts before it was written and synced again: everything that no later
+//! frame proves durable.
+//!
+//! Every file but the newest was durable before the next one was begun, and its seal says what it does to the
+//! log. So two places of it are read, however large it is; the newest file is read in full.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use tinyraftplus_core::{Configuration, HardState, Identity, Term};
+
+use super::{
+    Effect,
+    group::Place,
+    index::Index,
+    names::{Found, Names},
+    parts::Parts,
+    recover::Scan,
+    settle::Settle,
+    space::{Plan, Space, is_full},
+    upkeep::Sealing,
+};
+use crate::{
+    Disk, DiskFile, Encoder, LogError, LogOptions, Open, Recovery, Reset,
+    format::{FORMAT, Last, SECTOR_BYTES, Segment, SegmentCopy, Summary, Tail},
+    num::{u64_of, usize_of},
+    state::State,
+};
+
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// A log whose contents are known and durable.
+pub(crate) struct Opened<D: Disk> {
+    /// The header of the newest file, its handle and its space.
+    pub(crate) segment: Segment,
+    pub(crate) file: Arc<D::File>,
+    pub(crate) path: PathBuf,
+    pub(crate) space: Arc<Space>,
+    pub(crate) state: State,
+    /// Of the newest file.
+    pub(crate) index: Index,
+    pub(crate) effect: Effect,
+    pub(crate) parts: Parts,
+    pub(crate) position: u64,
+    pub(crate) prev: u64,
+    pub(crate) opening: u64,
+    /// The last frame is a mark.
+    pub(crate) marked: bool,
+    pub(crate) recovery: Recovery,
+    /// Full files without a seal.
+    pub(crate) unsealed: Vec<Sealing<D>>,
+    /// The numbers of files that hold nothing any more.
+    pub(crate) void: Vec<u64>,
+}
+
+/// How a log is opened.
+pub(crate) struct Opening<'a, D: Disk> {
+    pub(crate) disk: &'a D,
+    pub(crate) names: &'a Names,
+    pub(crate) options: &'a LogOptions,
+    pub(crate) plan: Plan,
+}
+
+/// A file, and what to call it.
+pub(crate) struct Target<F> {
+    pub(crate) file: F,
+    pub(crate) path: PathBuf,
+}
+
+/// A file with a header.
+struct Head<F> {
+    target: Target<F>,
+    segment: Segment,
+    configuration: Option<Arc<Configuration>>,
+    /// A copy of the header is missing or damaged.
+    damaged: bool,
+}
+
+impl<D: Disk> Opening<'_, D> {
+    /// Opens the log, or makes it if it never was one.
+    pub(crate) fn run(&self) -> Result<Opened<D>, LogError> {
+        let mut recovery = Recovery::default();
+        let Found { numbers, spares } = self.names.find(self.disk)?;
+        let mut replay = Replay { parts: Parts::default(), unsealed: Vec::new(), leftovers: Vec::new(), opening_seen: 0, bytes: 0 };
+        let (head, state) = match self.last_head(&numbers, &mut replay)? {
+            Some(found) => found,
+            None => {
+                recovery.created = true;
+                let head = self.create()?;
+                let state = self.base(&head);
+                (head, state)
+            }
+        };
+        for spare in spares {
+            self.disk.remove(&spare).map_err(|error| self.failed("remove", &spare, error))?;
+        }
+        recovery.seals_rebuilt = u64_of(replay.unsealed.len());
+        self.newest(head, state, replay, recovery)
+    }
+
+    /// Reads all files but the newest; returns that and the log at its beginning. `None` if there never was a
+    /// log.
+    fn last_head(
+        &self,
+        numbers: &[u64],
+        replay: &mut Replay<D>,
+    ) -> Result<Option<(Head<D::File>, State)>, LogError> {
+        // What is needed is the newest files without a gap. Older ones may be left of a deletion.
+        let gap = numbers.windows(2).rposition(|pair| matches!(pair, [a, b] if a + 1 != *b));
+        let (leftovers, numbers) = numbers.split_at(gap.map_or(0, |at| at + 1));
+        let mut before: Option<(Head<D::File>, State)> = None;
+        for (at, &number) in numbers.iter().enumerate() {
+            let Some(head) = self.head(number)? else {
+                // Prepared to be the next file, and not begun.
+                let newest = at + 1 == numbers.len();
+                if newest && before.is_some() {
+                    let name = self.names.file(number);
+                    self.disk.remove(&name).map_err(|error| self.failed("remove", &name, error))?;
+                } else if !newest || number > 0 {
+                    let what = "its header reads as zeros";
+                    return Err(corrupt(self.disk.path(&self.names.file(number)), what));
+                }
+                break;
+            };
+            let state = match before.take() {
+                Some((previous, state)) => self.follow(previous, state, &head, replay)?,
+                None => self.base(&head),
+            };
+            replay.parts.begin(&head.segment, replay.bytes);
+            before = Some((head, state));
+        }
+        // They are void, or the log's start is owed in the end.
+        replay.leftovers = leftovers.to_vec();
+        Ok(before)
+    }
+
+    /// The log at the beginning of a file, without the files before it.
+    fn base(&self, head: &Head<D::File>) -> State {
+        let Segment { identity, hard, tail, start, .. } = head.segment;
+        let mut state = State::new(identity, hard, tail.end, tail.term);
+        state.configuration.clone_from(&head.configuration);
+        state.owed = (start.start < tail.end).then_some(start);
+        state
+    }
+
+    /// Reads a file that is followed by another. Returns the log after it.
+    fn follow(
+        &self,
+        head: Head<D::File>,
+        state: State,
+        next: &Head<D::File>,
+        replay: &mut Replay<D>,
+    ) -> Result<State, LogError> {
+        let Head { target, segment, .. } = head;
+        let last = next.segment.last;
+        let encoder = &*self.options.encoder;
+        let mut scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
+        let sealed = scan.run_full(last)?;
+        let effect = scan.effect.clone();
+        replay.parts.apply(&effect);
+        replay.bytes = target.file.len().map_err(|error| target.failed("measure", error))?;
+        replay.opening_seen = replay.opening_seen.max(scan.opening_seen);
+        let mut state = scan.state.clone();
+        let tail = next.segment.tail;
+        if state.owed.is_some() && state.terms.runs().is_empty() && state.terms.end() == tail.end {
+            state.terms = tinyraftplus_core::Terms::empty(tail.end, tail.term);
+        }
+        let same = Tail::of(state.terms.end(), state.terms.last()) == tail
+            && state.hard == next.segment.hard
+            && segment.identity == next.segment.identity
+            && last.end <= next.segment.position;
+        if !same {
+            return Err(corrupt(
+                next.target.path.clone(),
+                "it is of another log, or does not follow the file before it",
+            ));
+        }
+        if !sealed {
+            let place = Place {
+                stamp: segment.stamp(),
+                opening: scan.opening_seen,
+                position: last.end,
+                prev: last.sum,
+                begin: last.end,
+                before: tail,
+                hard: state.hard,
+            };
+            let extents = scan.index.extents().to_vec();
+            drop(scan);
+            let there = replay.bytes;
+            replay.unsealed.push(Sealing {
+                space: Arc::new(Space::new(self.plan, there, last.end - segment.position, 0)),
+                file: Arc::new(target.file),
+                number: segment.number,
+                base: segment.position,
+                place,
+                summary: Summary { effect, extents },
+            });
+        }
+        Ok(state)
+    }
+
+    /// Reads the newest file, and makes what counts of it durable.
+    fn newest(
+        &self,
+        head: Head<D::File>,
+        state: State,
+        replay: Replay<D>,
+        mut recovery: Recovery,
+    ) -> Result<Opened<D>, LogError> {
+        let Head { target, segment, configuration, damaged } = head;
+        if self.names.is_one() {
+            // Links give a file two names, and each name has a lock of its own.
+            target.file.lock().map_err(|source| {
+                super::names::lock_failed(target.path.clone(), source)
+            })?;
+        }
+        let mut parts = replay.parts;
+        if parts.len() == 0 {
+            parts.begin(&segment, 0);
+        }
+        let encoder = &*self.options.encoder;
+        let mut scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
+        let tear = scan.run()?;
+        scan.opening_seen = scan.opening_seen.max(replay.opening_seen);
+        recovery.copies_repaired = u64_of(scan.repairs.len()) + u64::from(damaged);
+        let space = Arc::new(Space::new(self.plan, 0, 0, 0));
+        let mut settle = Settle { target: &target, segment, scan, space: &space };
+        settle.rewrite(damaged, configuration.as_deref())?;
+        let there = target.file.len().map_err(|error| target.failed("measure", error))?;
+        space.found(there, settle.scan.position - segment.position);
+        self.disk
+            .sync_dir()
+            .map_err(|error| target.failed("sync the directory of", error))?;
+        let marked = settle.void(tear, &mut recovery)?;
+        let Scan { state, index, effect, position, prev, opening_seen, marked: by_mark, .. } =
+            settle.scan;
+        if state.owed.is_some() {
+            let missing = parts.oldest().map_or(0, |part| part.number.saturating_sub(1));
+            return Err(LogError::SegmentMissing(self.disk.path(&self.names.file(missing))));
+        }
+        parts.apply(&effect);
+        let mut void = replay.leftovers;
+        void.extend(parts.take_void(state.terms.start()).iter().map(|part| part.number));
+        recovery.segments = u64_of(parts.len());
+        let Target { file, path } = target;
+        Ok(Opened {
+            segment,
+            file: Arc::new(file),
+            path,
+            space,
+            state,
+            index,
+            effect,
+            parts,
+            position,
+            prev,
+            opening: opening_seen.saturating_add(1),
+            marked: marked || by_mark,
+            recovery,
+            unsealed: replay.unsealed,
+            void,
+        })
+    }
+
+    /// The first file of a new log. Its header is written with everything else that nothing proves durable.
+    fn create(&self) -> Result<Head<D::File>, LogError> {
+        let target = self.target(0, Open::Create)?;
+        let options = self.options;
+        let drawn = |what, seed| new_identity(seed).map_err(|error| target.failed(what, error));
+        let identity = drawn("draw an identity for", options.seed)?;
+        let secret = drawn("draw a secret for", options.seed.map(|seed| !seed))?.get();
+        let encoder = &options.encoder;
+        let segment = Segment {
+            identity,
+            secret,
+            encoder: encoder.id(),
+            key_check: encoder.key_check(identity),
+            block: u64::from(options.block_bytes),
+            group_bytes_max: options.group_bytes_max,
+            number: 0,
+            position: 0,
+            last: Last::default(),
+            hard: HardState::default(),
+            start: Reset { start: options.first_seq, before: Term::ZERO },
+            tail: Tail { end: options.first_seq, term: Term::ZERO },
+            configuration: None,
+        };
+        Ok(Head { target, segment, configuration: None, damaged: true })
+    }
+
+    fn target(&self, number: u64, how: Open) -> Result<Target<D::File>, LogError> {
+        let name = self.names.file(number);
+        let file = self.disk.open(&name, how).map_err(|error| self.failed("open", &name, error))?;
+        Ok(Target { file, path: self.disk.path(&name) })
+    }
+
+    fn failed(&self, op: &'static str, name: &str, source: io::Error) -> LogError {
+        LogError::Io { op, path: self.disk.path(name), source }
+    }
+
+    /// The file with this number, if it has a header.
+    fn head(&self, number: u64) -> Result<Option<Head<D::File>>, LogError> {
+        let target = self.target(number, Open::Write)?;
+        let Some((segment, damaged)) = target.segment()? else { return Ok(None) };
+        let path = || target.path.clone();
+        if segment.number != number {
+            return Err(corrupt(path(), "it is another file of this log, or of another log, renamed"));
+        }
+        check_encoder(&segment, &*self.options.encoder, &target.path)?;
+        let mut configuration = None;
+        if let Some(stored) = segment.configuration {
+            let mut header = vec![0; usize_of(segment.header_bytes())];
+            target.file.read_at(0, &mut header).map_err(|error| target.failed("read", error))?;
+            let what = "both copies of the configuration in its header are damaged";
+            configuration = Some(Arc::new(stored.read(&header).ok_or_else(|| corrupt(path(), what))?));
+        }
+        Ok(Some(Head { target, segment, configuration, damaged }))
+    }
+}
+
+/// What reading the files, oldest first, has found.
+struct Replay<D: Disk> {
+    parts: Parts,
+    unsealed: Vec<Sealing<D>>,
+    /// Files before a gap.
+    leftovers: Vec<u64>,
+    opening_seen: u64,
+    /// How long the last file is.
+    bytes: u64,
+}
+
+/// Whether this encoder wrote the log.
+pub(crate) fn check_encoder(
+    segment: &Segment,
+    encoder: &dyn Encoder,
+    path: &std::path::Path,
+) -> Result<(), LogError> {
+    let path = path.to_owned();
+    if segment.encoder != encoder.id() {
+        return Err(LogError::WrongEncoder { path, found: segment.encoder, given: encoder.id() });
+    }
+    if segment.key_check != encoder.key_check(segment.identity) {
+        return Err(LogError::WrongKey(path));
+    }
+    Ok(())
+}
+
+fn corrupt(path: PathBuf, what: &'static str) -> LogError {
+    LogError::Corrupt { path, offset: 0, seq: None, what }
+}
+
+impl<F: DiskFile> Target<F> {
+    /// The header, and whether one of its copies is missing or damaged. `None` if there never was one.
+    pub(crate) fn segment(&self) -> Result<Option<(Segment, bool)>, LogError> {
+        let mut header = vec![0; usize_of(2 * SECTOR_BYTES)];
+        self.file.read_at(0, &mut header).map_err(|error| self.failed("read", error))?;
+        let (first, second) = header.split_at(usize_of(SECTOR_BYTES));
+        match (Segment::decode(first), Segment::decode(second)) {
+            (SegmentCopy::Valid(first), SegmentCopy::Valid(second)) => {
+                if first == second {
+                    Ok(Some((first, false)))
+                } else {
+                    Err(self.corrupt("the copies of its header are those of different logs"))
+                }
+            }
+            // Before a copy of ours: a newer version that was killed here may have left its own frames.
+            (SegmentCopy::Newer(found), _) | (_, SegmentCopy::Newer(found)) => {
+                Err(LogError::NewerFormat {
+                    path: self.path.clone(),
+                    found,
+                    newest_known: FORMAT,
+                })
+            }
+            (SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment)) => {
+                Ok(Some((segment, true)))
+            }
+            // A crash while the file was begun leaves nothing at all: no sector is written in part.
+            (SegmentCopy::Blank, SegmentCopy::Blank) if self.is_zero()? => Ok(None),
+            (SegmentCopy::Foreign, SegmentCopy::Foreign | SegmentCopy::Blank) => {
+                Err(LogError::NotALog(self.path.clone()))
+            }
+            _ => Err(self
+                .corrupt("both copies of its header are damaged, so nobody knows whose log it is")),
+        }
+    }
+
+    fn is_zero(&self) -> Result<bool, LogError> {
+        let mut zero = true;
+        let bytes = self.file.len().map_err(|error| self.failed("measure", error))?;
+        super::window::Window::new(&self.file, 0, usize_of(PIECE_BYTES))
+            .pieces(0, bytes, |_, piece| {
+                zero = piece.iter().all(|&byte| byte == 0);
+                zero
+            })
+            .map_err(|error| self.failed("read", error))?;
+        Ok(zero)
+    }
+
+    fn corrupt(&self, what: &'static str) -> LogError {
+        corrupt(self.path.clone(), what)
+    }
+
+    pub(crate) fn failed(&self, op: &'static str, source: io::Error) -> LogError {
+        let path = self.path.clone();
+        if is_full(&source) {
+            LogError::NoSpace { path, source }
+        } else {
+            LogError::Io { op, path, source }
+        }
+    }
+}
+
+/// A random identity, or one that is a function of the seed.
+pub(crate) fn new_identity(seed: Option<u64>) -> io::Result<Identity> {
+    if let Some(seed) = seed {
+        let mut rng = crate::sim_disk::SimRng::new(seed);
+        return Ok(Identity::new(u128::from(rng.next()) << 64 | u128::from(rng.next())));
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(Identity::new(u128::from_le_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_follow_from_a_seed_or_differ() {
+        assert_eq!(new_identity(Some(1)).unwrap(), new_identity(Some(1)).unwrap());
+        assert_ne!(new_identity(Some(1)).unwrap(), new_identity(Some(2)).unwrap());
+        assert_ne!(new_identity(None).unwrap(), new_identity(None).unwrap());
+    }
+}

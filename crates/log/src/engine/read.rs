@@ -1,0 +1,397 @@
+//! Reading entries back, beside the writer.
+//!
+//! A reader takes the lock only to look into the index. The bytes it then reads never change: frames are
+//! never written in place, not even by a trim, so a read that began before a trim ends well. A file that is
+//! being read is not used again.
+
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use bytes::{Bytes, BytesMut};
+use tinyraftplus_core::{Seq, Term};
+
+use super::{
+    index::{Extent, Index},
+    open_files::OpenFiles,
+    parts::{Part, Parts},
+};
+use crate::{
+    Disk, DiskFile, LogEntry, LogError, LogRead,
+    drops::Drops,
+    format::{BodyReader, FRAME_HEADER_BYTES, Frame, Record, Slot, checksum, flags},
+    num::{u64_of, usize_of},
+};
+
+/// Read at once, at least and at most, unless a frame is larger.
+const CHUNK_BYTES: Range<u64> = 16 << 10..256 << 10;
+
+/// What the writer tells the readers, after it is durable.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) bounds: Range<Seq>,
+    pub(crate) parts: Parts,
+    /// Of the newest file.
+    pub(crate) index: Index,
+    pub(crate) drops: Drops,
+    pub(crate) closed: bool,
+}
+
+/// The lock is held for moments and never across a panic of ours, so a poisoned one is as good.
+pub(crate) fn look(shared: &RwLock<Shared>) -> RwLockReadGuard<'_, Shared> {
+    shared.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn change(shared: &RwLock<Shared>) -> RwLockWriteGuard<'_, Shared> {
+    shared.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a range lies in a log.
+pub(crate) fn check_range(bounds: &Range<Seq>, start: Seq, end: Seq) -> Result<(), LogError> {
+    if start < bounds.start {
+        return Err(LogError::Compacted { start: bounds.start, got: start });
+    }
+    if end > bounds.end {
+        return Err(LogError::Trimmed { end: bounds.end, got: start.max(bounds.end) });
+    }
+    Ok(())
+}
+
+/// Collects entries up to a number of bytes, but at least one.
+pub(crate) struct Collect {
+    pub(crate) entries: Vec<LogEntry>,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Collect {
+    pub(crate) const fn new(bytes_max: u64) -> Self {
+        Self { entries: Vec::new(), bytes: 0, bytes_max }
+    }
+
+    /// Whether there is room for so many bytes of payload more.
+    fn fits(&self, payload: usize) -> bool {
+        self.entries.is_empty() || self.bytes.saturating_add(u64_of(payload)) <= self.bytes_max
+    }
+
+    /// Takes the entry, or says that it does not fit any more.
+    pub(crate) fn take(&mut self, entry: LogEntry) -> bool {
+        let fits = self.fits(entry.payload.len());
+        if fits {
+            self.bytes = self.bytes.saturating_add(u64_of(entry.payload.len()));
+            self.entries.push(entry);
+        }
+        fits
+    }
+}
+
+/// Reads the entries of a log's files.
+pub(crate) struct FileReader<D: Disk> {
+    shared: Arc<RwLock<Shared>>,
+    files: Arc<OpenFiles<D>>,
+    group_bytes_max: u64,
+    /// What is left of the last call; the next one often goes on there.
+    scratch: Mutex<Scratch>,
+}
+
+/// Bytes that were read, and where reading can go on.
+#[derive(Default)]
+struct Scratch {
+    /// Bytes of this file, from this offset on.
+    number: u64,
+    offset: u64,
+    chunk: Bytes,
+    /// How much the last frame took.
+    frame_bytes: u64,
+    cursor: Option<Cursor>,
+}
+
+/// Where the next entry lies.
+struct Cursor {
+    number: u64,
+    /// The log's count of drops: after another, entries lie elsewhere.
+    drops: u64,
+    next: Seq,
+    frame: Body,
+    /// Where the frame after it lies.
+    position: u64,
+}
+
+/// A frame's body, and how much of it was read.
+#[derive(Default)]
+struct Body {
+    bytes: Bytes,
+    at: usize,
+    term: Term,
+    next: Seq,
+}
+
+impl<D: Disk> FileReader<D> {
+    pub(crate) fn new(
+        shared: Arc<RwLock<Shared>>,
+        files: Arc<OpenFiles<D>>,
+        group_bytes_max: u64,
+    ) -> Self {
+        Self { shared, files, group_bytes_max, scratch: Mutex::default() }
+    }
+
+    /// Where to look for an entry, and the seq from which on to look elsewhere; `None` if it is not there any
+    /// more.
+    fn find(&self, seq: Seq, drops: u64) -> Result<Option<(Part, Extent, Seq)>, LogError> {
+        let (part, until, extent) = {
+            let shared = look(&self.shared);
+            // Dropped meanwhile: what follows may be other entries than those that were asked for.
+            if shared.drops.count() != drops {
+                return Ok(None);
+            }
+            let Some((part, until)) = shared.parts.find(seq) else { return Ok(None) };
+            let newest = shared.parts.newest().is_some_and(|newest| newest.number == part.number);
+            let extent = newest.then(|| shared.index.find(seq));
+            (part, until, extent)
+        };
+        let extent = match extent {
+            Some(extent) => extent,
+            None => match self.files.index(&part, &self.shared)? {
+                Some(index) => index.find(seq),
+                None => return Ok(None),
+            },
+        };
+        Ok(extent.map(|(extent, next)| {
+            let until = next.into_iter().chain(until).min().unwrap_or(Seq::MAX);
+            (part, extent, until)
+        }))
+    }
+}
+
+impl<D: Disk> LogRead for FileReader<D> {
+    fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError> {
+        let drops = {
+            let shared = look(&self.shared);
+            if shared.closed {
+                return Err(LogError::Closed);
+            }
+            if start >= end {
+                return Ok(Vec::new());
+            }
+            check_range(&shared.bounds, start, end)?;
+            shared.drops.count()
+        };
+        // Somebody else reads by this handle just now: begin anew beside him.
+        let mut own = Scratch::default();
+        let mut held = self.scratch.try_lock();
+        let scratch = held.as_deref_mut().unwrap_or(&mut own);
+        let mut collect = Collect::new(bytes_max);
+        let mut next = start;
+        while next < end {
+            let Some((part, extent, until)) = self.find(next, drops)? else { break };
+            let Some(file) = self.files.file(&part, &self.shared)? else { break };
+            let mut walk = Walk { reader: self, file: &*file, part, scratch, drops };
+            let until = until.min(end);
+            if walk.collect(extent, next, until, &mut collect)? {
+                break;
+            }
+            next = until;
+        }
+        if collect.entries.is_empty() {
+            check_range(&look(&self.shared).bounds, start, end)?;
+            return Err(LogError::Trimmed { end: start, got: start });
+        }
+        Ok(collect.entries)
+    }
+
+    fn bounds(&self) -> Range<Seq> {
+        look(&self.shared).bounds.clone()
+    }
+
+    fn drops(&self) -> u64 {
+        look(&self.shared).drops.count()
+    }
+
+    fn kept_since(&self, drops: u64) -> Seq {
+        look(&self.shared).drops.kept_since(drops)
+    }
+}
+
+/// Reads frames of one file, one after the other.
+struct Walk<'a, D: Disk> {
+    reader: &'a FileReader<D>,
+    file: &'a D::File,
+    part: Part,
+    scratch: &'a mut Scratch,
+    drops: u64,
+}
+
+impl<D: Disk> Walk<'_, D> {
+    /// Collects the entries in `start..end`, all of them in frames from the extent on. True when full.
+    fn collect(
+        &mut self,
+        extent: Extent,
+        start: Seq,
+        end: Seq,
+        collect: &mut Collect,
+    ) -> Result<bool, LogError> {
+        let number = self.part.number;
+        let cursor = self.scratch.cursor.take().filter(|cursor| {
+            (cursor.number, cursor.drops, cursor.next) == (number, self.drops, start)
+                && cursor.position >= extent.position
+        });
+        let (mut body, mut position) = match cursor {
+            Some(cursor) => (cursor.frame, cursor.position),
+            None => (Body::default(), extent.position),
+        };
+        let mut next = start;
+        let mut full = false;
+        loop {
+            if next < end && !full {
+                full = self.entries(&mut body, position, &mut next, end, collect)?;
+            }
+            if next >= end || full {
+                break;
+            }
+            (body, position) = self.frame(position, next)?;
+        }
+        self.scratch.cursor =
+            Some(Cursor { number, drops: self.drops, next, frame: body, position });
+        Ok(full)
+    }
+
+    /// Collects entries of a body from `next` on and before `end`. True when full.
+    fn entries(
+        &self,
+        body: &mut Body,
+        position: u64,
+        next: &mut Seq,
+        end: Seq,
+        collect: &mut Collect,
+    ) -> Result<bool, LogError> {
+        let Body { bytes, at, .. } = body;
+        let rest = bytes.get(*at..).unwrap_or_default();
+        let mut records = BodyReader::resume(rest, body.term, body.next);
+        while *next < end {
+            let left = records.left();
+            let Some(record) = records.next() else { break };
+            let misfit = "the body of a frame makes no sense";
+            let record = record.ok_or_else(|| self.corrupt(position, *next, misfit))?;
+            let Record::Entry(entry) = record else { continue };
+            if entry.id.seq < *next {
+                continue;
+            }
+            if !collect.fits(entry.payload.len()) {
+                // To be read again by the next call.
+                *at += rest.len() - left;
+                (body.term, body.next) = (entry.id.term, entry.id.seq);
+                return Ok(true);
+            }
+            *next = entry.id.seq.after();
+            collect.take(LogEntry {
+                id: entry.id,
+                kind: entry.kind,
+                ends_batch: entry.ends_batch,
+                payload: bytes.slice_ref(entry.payload),
+            });
+        }
+        *at += rest.len() - records.left();
+        (body.term, body.next) = records.place();
+        Ok(false)
+    }
+
+    /// The body of the frame at `position`, if it has entries from `next` on, and the position after it.
+    fn frame(&mut self, position: u64, next: Seq) -> Result<(Body, u64), LogError> {
+        let stamp = self.part.stamp;
+        let header = self.bytes(position, FRAME_HEADER_BYTES)?;
+        let frame = match Frame::decode(&header, stamp, position) {
+            Slot::Frame(frame, _)
+                if u64::from(frame.body_bytes.max(frame.plain_bytes))
+                    <= self.reader.group_bytes_max =>
+            {
+                frame
+            }
+            Slot::Frame(..) => {
+                return Err(self.corrupt(position, next, "a frame is longer than any group"));
+            }
+            Slot::Blank => return Err(self.corrupt(position, next, "a frame is gone")),
+            Slot::Bad(what) => return Err(self.corrupt(position, next, what)),
+        };
+        // A group may begin with a block of its own.
+        let after = frame.next_position(stamp);
+        let after = if frame.flags & (flags::END | flags::MARK) == flags::END {
+            super::group::after_group(after, stamp)
+        } else {
+            after
+        };
+        if !frame.has(flags::ENTRIES) || frame.end() <= next {
+            return Ok((Body::default(), after));
+        }
+        if next < frame.first {
+            let what = "a frame does not follow the one before it";
+            return Err(self.corrupt(position, next, what));
+        }
+        self.scratch.frame_bytes = after - position;
+        let bytes = self.body(&frame, next)?;
+        Ok((Body { bytes, at: 0, term: Term::ZERO, next: frame.first }, after))
+    }
+
+    /// The body of a frame, checked and decoded.
+    fn body(&mut self, frame: &Frame, seq: Seq) -> Result<Bytes, LogError> {
+        let stored = self.bytes(frame.body(), u64::from(frame.body_bytes))?;
+        let encoder = self.reader.files.encoder();
+        if encoder.checks_bodies() && checksum(&stored) != frame.body_sum {
+            return Err(self.corrupt(frame.position, seq, "the body of a frame is damaged"));
+        }
+        if encoder.keeps_bodies() {
+            return Ok(stored);
+        }
+        let mut body = Vec::from(stored);
+        let decoded = encoder.decode(&frame.associated(self.part.stamp), &mut body);
+        if decoded.is_err() || u64_of(body.len()) != u64::from(frame.plain_bytes) {
+            let what = "the encoder can't decode the body of a frame";
+            return Err(self.corrupt(frame.position, seq, what));
+        }
+        Ok(body.into())
+    }
+
+    /// These bytes of the file; what lies after its end reads as zeros.
+    fn bytes(&mut self, position: u64, count: u64) -> Result<Bytes, LogError> {
+        let offset = position - self.part.base;
+        if let Some(known) = self.scratch.known(self.part.number, offset, count) {
+            return Ok(known);
+        }
+        // Large frames are read whole, with the header of the next.
+        let ahead = self.scratch.frame_bytes.saturating_add(FRAME_HEADER_BYTES);
+        let wanted = count.max(ahead).max(CHUNK_BYTES.start);
+        let fill = CHUNK_BYTES.end / self.scratch.frame_bytes.max(1);
+        let wanted = wanted.max(fill.saturating_mul(self.scratch.frame_bytes).saturating_add(FRAME_HEADER_BYTES));
+        let wanted = wanted.min(count.max(self.reader.group_bytes_max));
+        let mut buffer = std::mem::take(&mut self.scratch.chunk)
+            .try_into_mut()
+            .unwrap_or_else(|_| BytesMut::new());
+        buffer.resize(usize_of(wanted), 0);
+        let read = self.file.read_at(offset, &mut buffer).map_err(|source| self.failed(source))?;
+        if let Some(rest) = buffer.get_mut(read..) {
+            rest.fill(0);
+        }
+        (self.scratch.number, self.scratch.offset) = (self.part.number, offset);
+        self.scratch.chunk = buffer.freeze();
+        Ok(self.scratch.chunk.slice(..usize_of(count)))
+    }
+
+    fn failed(&self, source: io::Error) -> LogError {
+        LogError::Io { op: "read", path: self.reader.files.path(self.part.number), source }
+    }
+
+    fn corrupt(&self, position: u64, seq: Seq, what: &'static str) -> LogError {
+        let offset = position.saturating_sub(self.part.base);
+        let path = self.reader.files.path(self.part.number);
+        LogError::Corrupt { path, offset, seq: Some(seq), what }
+    }
+}
+
+impl Scratch {
+    fn known(&self, number: u64, offset: u64, count: u64) -> Option<Bytes> {
+        let at = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let end = at.checked_add(usize_of(count))?;
+        (self.number == number && end <= self.chunk.len()).then(|| self.chunk.slice(at..end))
+    }
+}
