@@ -32,7 +32,9 @@ mod state;
 mod window;
 
 pub use crate::disk::{Disk, DiskFile, Open};
-pub use crate::encoder::{Encoder, EncoderError};
+pub use crate::encoder::{
+    Encoder, EncoderError, EncryptingEncoder, Key, KeyError, PlainEncoder, XxHashEncoder,
+};
 pub use crate::error::{Effect, LogError};
 pub use crate::ext::{Entries, LogExt};
 pub use crate::fs_log::FsLog;

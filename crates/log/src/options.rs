@@ -1,8 +1,10 @@
 //! What a log is told when it is opened, and what opening it found.
 
+use std::sync::Arc;
+
 use tinyraftplus_core::Seq;
 
-use crate::LogError;
+use crate::{Encoder, LogError, XxHashEncoder};
 
 /// What opening a log does about damage.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -31,6 +33,9 @@ pub struct LogOptions {
     pub reserve_bytes: u64,
     /// What opening does about damage.
     pub damaged: Damaged,
+    /// What happens to bodies on their way to the disk and back; a log is opened with the encoder and key that
+    /// wrote it. Default: as they are, with checksums.
+    pub encoder: Arc<dyn Encoder>,
     /// Makes the identity of a log that has to be created a function of this, for simulations only: two logs
     /// must never have the same. Default `None`: random.
     pub seed: Option<u64>,
@@ -46,6 +51,7 @@ impl Default for LogOptions {
             space_bytes: 1 << 20,
             reserve_bytes: 64 << 10,
             damaged: Damaged::Refuse,
+            encoder: Arc::new(XxHashEncoder::default()),
             seed: None,
         }
     }
