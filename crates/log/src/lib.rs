@@ -26,7 +26,9 @@ pub mod sim_disk;
 mod state;
 
 pub use crate::disk::{Disk, DiskFile, Open};
-pub use crate::encoder::{Encoder, EncoderError};
+pub use crate::encoder::{
+    Encoder, EncoderError, EncryptingEncoder, Key, KeyError, PlainEncoder, XxHashEncoder,
+};
 pub use crate::error::{Effect, LogError};
 pub use crate::ext::{Entries, LogExt};
 pub use crate::fs_log::{FsLog, MultiFsLog};

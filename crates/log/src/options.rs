@@ -43,6 +43,9 @@ pub struct LogOptions {
     pub encoder: Arc<dyn Encoder>,
     /// What opening does about damage.
     pub damaged: Damaged,
+    /// What happens to bodies on their way to the disk and back; a log is opened with the encoder and key that
+    /// wrote it. Default: as they are, with checksums.
+    pub encoder: Arc<dyn Encoder>,
     /// Makes the identity of a log that has to be created a function of this, for simulations only: two logs
     /// must never have the same. Default `None`: random.
     pub seed: Option<u64>,
@@ -61,6 +64,7 @@ impl Default for LogOptions {
             block_bytes: 512,
             encoder: Arc::new(XxHashEncoder::default()),
             damaged: Damaged::Refuse,
+            encoder: Arc::new(XxHashEncoder::default()),
             seed: None,
         }
     }
