@@ -2,18 +2,13 @@
 
 use std::{fmt, io};
 
-use bytes::Bytes;
 use tinyraftplus_core::{HardState, Seq};
 
 use crate::{
     Disk, DiskFile, LogError, Open,
-    format::{
-        BodyReader, FORMAT, Frame, Record, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot,
-        checksum, flags,
-    },
-    fs_log::{check_name, file_name},
+    engine::{Names, Target, Window},
+    format::{BodyReader, Frame, Record, SLOT_BYTES, Slot, checksum, flags},
     num::{u64_of, usize_of},
-    window::Window,
 };
 
 const AHEAD_BYTES: usize = 1 << 20;
@@ -40,63 +35,74 @@ impl fmt::Display for FrameInfo {
     }
 }
 
-/// Every valid frame header in the file of a log, in order of position, whatever lies between them. Changes
+/// Every valid frame header in the files of a log, in order of position, whatever lies between them. Changes
 /// nothing, and needs no lock.
 ///
 /// # Errors
 ///
-/// If the file can't be read, or its header is not one of ours.
+/// If a file can't be read, or its header is not one of ours.
 pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError> {
-    check_name(name)?;
-    let file_name = file_name(name);
-    let path = disk.path(&file_name);
-    let failed = |op, source: io::Error| LogError::Io { op, path: path.clone(), source };
-    let file = disk.open(&file_name, Open::Read).map_err(|error| failed("open", error))?;
-    let mut header = vec![0; usize_of(2 * SECTOR_BYTES)];
-    file.read_at(0, &mut header).map_err(|error| failed("read", error))?;
-    let (first, second) = header.split_at(usize_of(SECTOR_BYTES));
-    let segment = match (Segment::decode(first), Segment::decode(second)) {
-        (SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment)) => segment,
-        (SegmentCopy::Newer(found), _) | (_, SegmentCopy::Newer(found)) => {
-            return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
-        }
-        _ => return Err(LogError::NotALog(path)),
-    };
     let mut frames = Vec::new();
-    let end = file.len().map_err(|error| failed("measure", error))?;
-    let mut positions = Window::new(&file, AHEAD_BYTES);
+    let mut found = false;
+    for many in [false, true] {
+        let names = Names::new(name, many)?;
+        let Ok(files) = names.find(disk) else { continue };
+        for number in files.numbers {
+            found = true;
+            inspect_file(disk, &names.file(number), &mut frames)?;
+        }
+    }
+    if found {
+        Ok(frames)
+    } else {
+        let path = disk.path(&Names::new(name, false)?.file(0));
+        Err(LogError::Io { op: "find", path, source: io::ErrorKind::NotFound.into() })
+    }
+}
+
+fn inspect_file<D: Disk>(
+    disk: &D,
+    file_name: &str,
+    infos: &mut Vec<FrameInfo>,
+) -> Result<(), LogError> {
+    let path = disk.path(file_name);
+    let failed = |op, source: io::Error| LogError::Io { op, path: path.clone(), source };
+    let file = disk.open(file_name, Open::Read).map_err(|error| failed("open", error))?;
+    let target = Target { file, path: path.clone() };
+    let Some((segment, _)) = target.segment()? else { return Ok(()) };
+    let (file, base, stamp) = (&target.file, segment.position, segment.stamp());
+    let mut frames = Vec::new();
+    let end = base + file.len().map_err(|error| failed("measure", error))?;
+    let mut positions = Window::new(file, base, AHEAD_BYTES);
     positions
-        .pieces(Segment::BYTES, end, |at, piece| {
+        .pieces(segment.frames(), end, |at, piece| {
             for (slot, position) in
                 piece.chunks_exact(usize_of(SLOT_BYTES)).zip((at..).step_by(usize_of(SLOT_BYTES)))
             {
-                if let Slot::Frame(frame, _) = Frame::decode(slot, segment.tag(), position) {
+                if let Slot::Frame(frame, _) = Frame::decode(slot, stamp, position) {
                     frames.push(frame);
                 }
             }
             true
         })
         .map_err(|error| failed("read", error))?;
-    let mut bodies = Window::new(&file, AHEAD_BYTES);
-    frames
-        .into_iter()
-        .map(|frame| {
-            // A length is believed only as far as there is a file.
-            let bytes = u64::from(frame.body_bytes).min(end.saturating_sub(frame.body()));
-            let body = bodies.bytes(frame.body(), bytes).map_err(|error| failed("read", error))?;
-            let body = Bytes::copy_from_slice(body);
-            Ok(FrameInfo {
-                position: frame.position,
-                text: describe(&frame, &body),
-                first: frame.first,
-                count: u64::from(frame.count),
-                hard_state: frame.hard,
-            })
-        })
-        .collect()
+    let mut bodies = Window::new(file, base, AHEAD_BYTES);
+    for frame in frames {
+        // A length is believed only as far as there is a file.
+        let bytes = u64::from(frame.body_bytes).min(end.saturating_sub(frame.body()));
+        let body = bodies.bytes(frame.body(), bytes).map_err(|error| failed("read", error))?;
+        infos.push(FrameInfo {
+            position: frame.position,
+            text: describe(&frame, body, stamp.encoder),
+            first: frame.first,
+            count: u64::from(frame.count),
+            hard_state: frame.hard,
+        });
+    }
+    Ok(())
 }
 
-fn describe(frame: &Frame, body: &Bytes) -> String {
+fn describe(frame: &Frame, body: &[u8], encoder: u8) -> String {
     let mut words = vec![format!(
         "opening={} begin={} end={}@{}",
         frame.opening, frame.begin, frame.before.end, frame.before.term
@@ -116,8 +122,10 @@ fn describe(frame: &Frame, body: &Bytes) -> String {
             words.push(word.to_owned());
         }
     }
-    if checksum(body) == frame.body_sum {
-        for record in BodyReader::new(body, body, frame.first) {
+    if encoder > 2 {
+        words.push(format!("{} to {}", frame.first, frame.end()));
+    } else if checksum(body) == frame.body_sum || frame.body_sum == 0 {
+        for record in BodyReader::new(body, frame.first) {
             words.push(
                 record.map_or_else(|| "nonsense".to_owned(), |record| describe_record(&record)),
             );
@@ -136,7 +144,7 @@ fn describe(frame: &Frame, body: &Bytes) -> String {
 }
 
 /// A record in words; payloads are never shown, only their length.
-fn describe_record(record: &Record) -> String {
+fn describe_record(record: &Record<'_>) -> String {
     match record {
         Record::Configuration(configuration) => {
             let members: Vec<_> =
@@ -145,6 +153,8 @@ fn describe_record(record: &Record) -> String {
         }
         Record::Reset(reset) => format!("reset={}@{}", reset.start, reset.before),
         Record::Trim(end) => format!("trim={end}"),
+        Record::Compact(start) => format!("start={}@{}", start.start, start.before),
+        Record::Summary(summary) => format!("seal={}", summary.extents.len()),
         Record::Term => String::new(),
         Record::Entry(entry) => {
             let kind = match entry.kind {

@@ -11,8 +11,8 @@ use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq, Term};
 use crate::{
     Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Reset, Write,
     drops::Drops,
-    num::{u64_of, usize_of},
     engine::{Collect, check_range},
+    num::{u64_of, usize_of},
     state::{Limits, State},
 };
 
@@ -44,10 +44,8 @@ impl MemLog {
     #[expect(clippy::needless_pass_by_value, reason = "as for the other kinds of log")]
     pub fn new(options: LogOptions) -> Result<Self, LogError> {
         options.check()?;
-        let identity = crate::engine::new_identity(options.seed).map_err(|source| LogError::Io {
-            op: "draw an identity for",
-            path: "a log in memory".into(),
-            source,
+        let identity = crate::engine::new_identity(options.seed).map_err(|source| {
+            LogError::Io { op: "draw an identity for", path: "a log in memory".into(), source }
         })?;
         let start = options.first_seq;
         Ok(Self {

@@ -39,8 +39,6 @@ pub struct LogOptions {
     /// What the disk is trusted to write whole or not at all: 512, or 4096 for disks that do not promise 512;
     /// stored when the log is created. Default 512.
     pub block_bytes: u32,
-    /// What happens to bytes on their way to the disk. Default: nothing, and a checksum.
-    pub encoder: Arc<dyn Encoder>,
     /// What opening does about damage.
     pub damaged: Damaged,
     /// What happens to bodies on their way to the disk and back; a log is opened with the encoder and key that
@@ -62,7 +60,6 @@ impl Default for LogOptions {
             space_bytes: 1 << 20,
             reserve_bytes: 64 << 10,
             block_bytes: 512,
-            encoder: Arc::new(XxHashEncoder::default()),
             damaged: Damaged::Refuse,
             encoder: Arc::new(XxHashEncoder::default()),
             seed: None,

@@ -19,6 +19,10 @@ impl Encoder for PlainEncoder {
         false
     }
 
+    fn keeps_bodies(&self) -> bool {
+        true
+    }
+
     fn encode(&self, _: &[u8], _: &mut Vec<u8>, _: usize) -> Result<(), EncoderError> {
         Ok(())
     }
@@ -53,6 +57,10 @@ impl Encoder for XxHashEncoder {
 
     fn checks_bodies(&self) -> bool {
         self.body
+    }
+
+    fn keeps_bodies(&self) -> bool {
+        true
     }
 
     fn encode(&self, _: &[u8], _: &mut Vec<u8>, _: usize) -> Result<(), EncoderError> {

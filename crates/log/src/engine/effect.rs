@@ -138,7 +138,10 @@ impl State {
         }
         self.terms.compact(start.start);
         if known.is_none() && start.before > Term::ZERO {
-            self.terms = self.terms.with_before(start.before).ok_or("the start of the log has too new a term")?;
+            self.terms = self
+                .terms
+                .with_before(start.before)
+                .ok_or("the start of the log has too new a term")?;
         }
         self.owed = None;
         Ok(())
@@ -158,7 +161,8 @@ mod tests {
         let mut effect = Effect::none(0, Seq::new(end));
         match rng.below(8) {
             0 => {
-                let reset = Reset { start: Seq::new(end + rng.below(3) + 1), before: Term::new(*term) };
+                let reset =
+                    Reset { start: Seq::new(end + rng.below(3) + 1), before: Term::new(*term) };
                 (effect.reset, effect.first) = (Some(reset), reset.start);
             }
             1 | 2 => {
@@ -186,12 +190,13 @@ mod tests {
             let mut term = 1;
             let mut state =
                 State::new(Identity::new(1), HardState::default(), Seq::new(5), Term::new(1));
-            state.replay(&{
-                let mut some = Effect::none(0, Seq::new(5));
-                some.add_entries(Term::new(1), rng.below(6) + 1);
-                some
-            })
-            .unwrap();
+            state
+                .replay(&{
+                    let mut some = Effect::none(0, Seq::new(5));
+                    some.add_entries(Term::new(1), rng.below(6) + 1);
+                    some
+                })
+                .unwrap();
             let mut together = state.clone();
             let mut all = Effect::none(0, state.terms.end());
             for _ in 0..rng.below(12) {

@@ -31,15 +31,13 @@ pub(crate) use self::{
     effect::Effect,
     index::Extent,
     names::{Names, destroy},
-    open::{check_encoder, new_identity},
-    read::check_range,
+    open::{Target, new_identity},
+    read::{Collect, check_range},
     upkeep::without_effect,
     window::Window,
 };
-pub(crate) use self::{names::Found, open::Target, read::Collect};
 use self::{
     group::{Group, GroupEncoder, Place},
-    index::Index,
     open::{Opened, Opening},
     open_files::OpenFiles,
     read::{FileReader, Shared, change, look},
@@ -50,7 +48,7 @@ use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset, Write,
     drops::Drops,
     format::{ENTRY_OVERHEAD_MAX, Last, Segment, Summary, Tail, flags},
-    num::{round_up, u64_of, usize_of},
+    num::{round_up, u64_of},
     state::{Limits, State},
 };
 
@@ -190,9 +188,8 @@ impl<D: Disk> Engine<D> {
     /// The most that a group of writes can take on disk.
     fn estimate(&self, group: &[Write]) -> u64 {
         let entries = group.iter().flat_map(|write| &write.append);
-        let bytes = entries.fold(0, |sum, entry| {
-            sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX
-        });
+        let bytes =
+            entries.fold(0, |sum, entry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX);
         let members = group.iter().flat_map(|write| &write.configuration);
         let members = members.fold(0, |sum, it| sum + 96 * u64_of(it.members().len()));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
@@ -322,8 +319,7 @@ impl<D: Disk> Engine<D> {
             ..self.segment
         };
         let header = segment.encode(self.state.configuration.as_deref())?;
-        let space =
-            Space::new(self.plan, prepared.bytes, segment.header_bytes(), prepared.zeroed);
+        let space = Space::new(self.plan, prepared.bytes, segment.header_bytes(), prepared.zeroed);
         space.take(&*prepared.file, &self.path, segment.header_bytes(), Need::Urgent)?;
         if let Err(source) = prepared.file.write_durable_at(0, &header) {
             return Err(self.poison("begin the file after", source));
@@ -377,8 +373,7 @@ impl<D: Disk> Engine<D> {
             return Err(self.poison("write", source));
         }
         self.syncs += u64::from(durable);
-        self.mark =
-            (!durable).then(|| Mark { position: frame.position, bytes: bytes.to_vec() });
+        self.mark = (!durable).then(|| Mark { position: frame.position, bytes: bytes.to_vec() });
         self.marked = true;
         (self.position, self.prev) = (next, sum);
         Ok(())
@@ -421,7 +416,11 @@ impl<D: Disk> Engine<D> {
     }
 
     pub(crate) fn reader(&self) -> Arc<dyn LogRead> {
-        Arc::new(FileReader::new(Arc::clone(&self.shared), Arc::clone(&self.open_files), self.segment.group_bytes_max))
+        Arc::new(FileReader::new(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.open_files),
+            self.segment.group_bytes_max,
+        ))
     }
 
     pub(crate) fn bounds(&self) -> Range<Seq> {

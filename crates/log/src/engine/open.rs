@@ -83,7 +83,13 @@ impl<D: Disk> Opening<'_, D> {
     pub(crate) fn run(&self) -> Result<Opened<D>, LogError> {
         let mut recovery = Recovery::default();
         let Found { numbers, spares } = self.names.find(self.disk)?;
-        let mut replay = Replay { parts: Parts::default(), unsealed: Vec::new(), leftovers: Vec::new(), opening_seen: 0, bytes: 0 };
+        let mut replay = Replay {
+            parts: Parts::default(),
+            unsealed: Vec::new(),
+            leftovers: Vec::new(),
+            opening_seen: 0,
+            bytes: 0,
+        };
         let (head, state) = match self.last_head(&numbers, &mut replay)? {
             Some(found) => found,
             None => {
@@ -213,9 +219,10 @@ impl<D: Disk> Opening<'_, D> {
         let Head { target, segment, configuration, damaged } = head;
         if self.names.is_one() {
             // Links give a file two names, and each name has a lock of its own.
-            target.file.lock().map_err(|source| {
-                super::names::lock_failed(target.path.clone(), source)
-            })?;
+            target
+                .file
+                .lock()
+                .map_err(|source| super::names::lock_failed(target.path.clone(), source))?;
         }
         let mut parts = replay.parts;
         if parts.len() == 0 {
@@ -231,9 +238,7 @@ impl<D: Disk> Opening<'_, D> {
         settle.rewrite(damaged, configuration.as_deref())?;
         let there = target.file.len().map_err(|error| target.failed("measure", error))?;
         space.found(there, settle.scan.position - segment.position);
-        self.disk
-            .sync_dir()
-            .map_err(|error| target.failed("sync the directory of", error))?;
+        self.disk.sync_dir().map_err(|error| target.failed("sync the directory of", error))?;
         let marked = settle.void(tear, &mut recovery)?;
         let Scan { state, index, effect, position, prev, opening_seen, marked: by_mark, .. } =
             settle.scan;
@@ -307,7 +312,10 @@ impl<D: Disk> Opening<'_, D> {
         let Some((segment, damaged)) = target.segment()? else { return Ok(None) };
         let path = || target.path.clone();
         if segment.number != number {
-            return Err(corrupt(path(), "it is another file of this log, or of another log, renamed"));
+            return Err(corrupt(
+                path(),
+                "it is another file of this log, or of another log, renamed",
+            ));
         }
         check_encoder(&segment, &*self.options.encoder, &target.path)?;
         let mut configuration = None;
@@ -315,7 +323,8 @@ impl<D: Disk> Opening<'_, D> {
             let mut header = vec![0; usize_of(segment.header_bytes())];
             target.file.read_at(0, &mut header).map_err(|error| target.failed("read", error))?;
             let what = "both copies of the configuration in its header are damaged";
-            configuration = Some(Arc::new(stored.read(&header).ok_or_else(|| corrupt(path(), what))?));
+            configuration =
+                Some(Arc::new(stored.read(&header).ok_or_else(|| corrupt(path(), what))?));
         }
         Ok(Some(Head { target, segment, configuration, damaged }))
     }
@@ -368,11 +377,7 @@ impl<F: DiskFile> Target<F> {
             }
             // Before a copy of ours: a newer version that was killed here may have left its own frames.
             (SegmentCopy::Newer(found), _) | (_, SegmentCopy::Newer(found)) => {
-                Err(LogError::NewerFormat {
-                    path: self.path.clone(),
-                    found,
-                    newest_known: FORMAT,
-                })
+                Err(LogError::NewerFormat { path: self.path.clone(), found, newest_known: FORMAT })
             }
             (SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment)) => {
                 Ok(Some((segment, true)))

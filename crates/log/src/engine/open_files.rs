@@ -155,12 +155,8 @@ impl<D: Disk> OpenFiles<D> {
         if segment.stamp() != part.stamp {
             return Err(missing());
         }
-        let mut state = State::new(
-            segment.identity,
-            segment.hard,
-            segment.tail.end,
-            segment.tail.term,
-        );
+        let mut state =
+            State::new(segment.identity, segment.hard, segment.tail.end, segment.tail.term);
         state.terms = Terms::empty(segment.tail.end, segment.tail.term);
         state.owed = Some(segment.start);
         let mut scan = Scan::new(&target.file, &target.path, segment, state, &*self.encoder)?;

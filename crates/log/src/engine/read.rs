@@ -362,7 +362,8 @@ impl<D: Disk> Walk<'_, D> {
         let ahead = self.scratch.frame_bytes.saturating_add(FRAME_HEADER_BYTES);
         let wanted = count.max(ahead).max(CHUNK_BYTES.start);
         let fill = CHUNK_BYTES.end / self.scratch.frame_bytes.max(1);
-        let wanted = wanted.max(fill.saturating_mul(self.scratch.frame_bytes).saturating_add(FRAME_HEADER_BYTES));
+        let wanted = wanted
+            .max(fill.saturating_mul(self.scratch.frame_bytes).saturating_add(FRAME_HEADER_BYTES));
         let wanted = wanted.min(count.max(self.reader.group_bytes_max));
         let mut buffer = std::mem::take(&mut self.scratch.chunk)
             .try_into_mut()

@@ -15,7 +15,7 @@
 
 use std::{borrow::Cow, io, path::Path};
 
-use tinyraftplus_core::{HardState, Seq};
+use tinyraftplus_core::HardState;
 
 use super::{Effect, group::after_group, index::Index, window::Window};
 use crate::{
@@ -258,9 +258,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             void.groups += 1;
         }
         for effect in &whole.effects {
-            self.state
-                .replay(effect)
-                .map_err(|what| self.corrupt(effect.position, what))?;
+            self.state.replay(effect).map_err(|what| self.corrupt(effect.position, what))?;
             self.index.apply(effect);
             self.effect.then(effect);
         }
@@ -380,11 +378,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
 
     /// What the body of a frame does.
     fn body(&mut self, frame: &Frame) -> Result<Result<Effect, Fault>, LogError> {
-        let misfit = Fault {
-            at: frame.position,
-            why: "the body of a frame makes no sense",
-            torn: false,
-        };
+        let misfit =
+            Fault { at: frame.position, why: "the body of a frame makes no sense", torn: false };
         Ok(if frame.flags & flags::RECORDS == flags::ENTRIES && frame.has(flags::CURRENT) {
             // The header says it all.
             let mut effect = Effect::none(frame.position, frame.first);

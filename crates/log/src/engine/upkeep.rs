@@ -187,7 +187,8 @@ impl<D: Disk> Upkeep<D> {
     /// Waits until all work given so far is done.
     pub(crate) fn settle(&self) {
         let mut state = self.yard.state();
-        while self.thread.is_some() && (!state.jobs.is_empty() || state.preparing || state.recycling)
+        while self.thread.is_some()
+            && (!state.jobs.is_empty() || state.preparing || state.recycling)
         {
             state = self.yard.wait(state);
         }
@@ -270,7 +271,7 @@ impl<D: Disk> Yard<D> {
             }
             Job::Seal(sealing) => {
                 // Without a seal, opening reads the file in full and writes it then.
-                let _ = write_seal::<D>(&sealing, &*self.encoder);
+                let _ = self.seal(&sealing);
             }
             Job::Retire(files) => {
                 self.state().recycling = true;
@@ -292,9 +293,12 @@ impl<D: Disk> Yard<D> {
         let failed = |op, source| LogError::Io { op, path: path.clone(), source };
         let spare = self.state().spare.take();
         if let Some((spare, _)) = &spare {
-            self.disk.rename(spare, &name).map_err(|source| failed("rename a spare file to", source))?;
+            self.disk
+                .rename(spare, &name)
+                .map_err(|source| failed("rename a spare file to", source))?;
         }
-        let file = self.disk.open(&name, Open::Create).map_err(|source| failed("create", source))?;
+        let file =
+            self.disk.open(&name, Open::Create).map_err(|source| failed("create", source))?;
         let (bytes, zeroed) = match spare {
             Some((_, bytes)) => (bytes, bytes),
             None => {
@@ -349,25 +353,23 @@ impl<D: Disk> Yard<D> {
         }
         Ok(Some((spare, bytes)))
     }
-}
 
-/// Writes the seal of a file after its last frame.
-pub(crate) fn write_seal<D: Disk>(
-    sealing: &Sealing<D>,
-    encoder: &dyn Encoder,
-) -> Result<(), LogError> {
-    let bytes = encode_seal(sealing.place, &sealing.summary, encoder)?;
-    if bytes.len() > SEAL_BYTES_MAX {
-        return Ok(());
+    /// Writes the seal of a file after its last frame.
+    fn seal(&self, sealing: &Sealing<D>) -> Result<(), LogError> {
+        let bytes = encode_seal(sealing.place, &sealing.summary, &*self.encoder)?;
+        if bytes.len() > SEAL_BYTES_MAX {
+            return Ok(());
+        }
+        let at = sealing.place.position - sealing.base;
+        let end = at + u64_of(bytes.len());
+        let path = self.disk.path(&self.names.file(sealing.number));
+        sealing.space.take(&*sealing.file, &path, end, Need::Recovery)?;
+        sealing.file.write_durable_at(at, &bytes).map_err(|source| LogError::Io {
+            op: "seal",
+            path,
+            source,
+        })
     }
-    let at = sealing.place.position - sealing.base;
-    let end = at + u64_of(bytes.len());
-    let path = std::path::PathBuf::new();
-    sealing.space.take(&*sealing.file, &path, end, Need::Recovery)?;
-    sealing
-        .file
-        .write_durable_at(at, &bytes)
-        .map_err(|source| LogError::Io { op: "seal", path, source })
 }
 
 /// Whatever fails while a file is made ready, nothing that anybody was told of is in doubt.

@@ -22,10 +22,6 @@ impl<'a, F: DiskFile> Window<'a, F> {
         Self { file, base, buffer: Vec::new(), position: 0, ahead }
     }
 
-    pub(crate) const fn file(&self) -> &'a F {
-        self.file
-    }
-
     /// The bytes from `position` on. Callers check `count` against a limit first.
     pub(crate) fn bytes(&mut self, position: u64, count: u64) -> io::Result<&[u8]> {
         let count = usize_of(count);

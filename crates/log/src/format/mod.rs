@@ -10,8 +10,8 @@ mod segment;
 mod summary;
 
 pub(crate) use body::{
-    BodyReader, ENTRY_OVERHEAD_MAX, EntryRecord, Record, put_compact, put_configuration, put_entry,
-    put_reset, put_summary, put_term, put_trim,
+    BodyReader, ENTRY_OVERHEAD_MAX, Record, put_compact, put_configuration, put_entry, put_reset,
+    put_summary, put_term, put_trim,
 };
 pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
 pub(crate) use segment::{Last, Segment, SegmentCopy};

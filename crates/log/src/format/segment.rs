@@ -117,7 +117,10 @@ impl Segment {
     }
 
     /// The bytes of the whole header.
-    pub(crate) fn encode(&mut self, configuration: Option<&Configuration>) -> Result<Vec<u8>, LogError> {
+    pub(crate) fn encode(
+        &mut self,
+        configuration: Option<&Configuration>,
+    ) -> Result<Vec<u8>, LogError> {
         let mut stored = Vec::new();
         self.configuration = None;
         if let Some(value) = configuration {
@@ -202,7 +205,8 @@ impl Segment {
         let last = Last { end: take.u64()?, sum: take.u64()? };
         let key_check = take.array()?;
         let (bytes, sum) = (take.u64()?, take.u64()?);
-        let bytes = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) < Self::BYTES_MAX / 4)?;
+        let bytes =
+            u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) < Self::BYTES_MAX / 4)?;
         let configuration = (bytes > 0).then_some(StoredConfiguration { bytes, sum });
         let block = 1_u64.checked_shl(u32::from(block_bits))?;
         let hard = HardState { term, vote };
