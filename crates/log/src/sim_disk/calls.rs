@@ -1,0 +1,188 @@
+//! The calls that a log makes.
+
+use std::{collections::BTreeSet, io, path::PathBuf};
+
+use super::{Image, Inner, SimDisk, dead};
+use crate::{
+    Disk, DiskFile, Open,
+    num::{u64_of, usize_of},
+};
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn open(&self, name: &str, how: Open) -> io::Result<SimFile> {
+        let mut inner = self.inner();
+        let life = inner.life;
+        inner.alive(life)?;
+        let number = match inner.names.get(name) {
+            Some(&number) => number,
+            None if how == Open::Create => {
+                inner.step(life, || format!("create {name}"))?;
+                let number = inner.next_file;
+                inner.next_file += 1;
+                inner.images.insert(number, Image::default());
+                inner.names.insert(name.to_owned(), number);
+                number
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        drop(inner);
+        Ok(SimFile { disk: self.clone(), name: name.to_owned(), number, life })
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let inner = self.inner();
+        inner.alive(inner.life)?;
+        Ok(inner.names.keys().cloned().collect())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.inner();
+        let life = inner.life;
+        if !inner.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.step(life, || format!("remove {name}"))?;
+        inner.names.remove(name);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.inner();
+        let life = inner.life;
+        if !inner.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.step(life, || format!("rename {from} {to}"))?;
+        let Some(number) = inner.names.remove(from) else { return Err(dead()) };
+        inner.names.insert(to.to_owned(), number);
+        inner.renames.insert(to.to_owned(), from.to_owned());
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut inner = self.inner();
+        let life = inner.life;
+        inner.step(life, || "sync directory".to_owned())?;
+        inner.durable_names = inner.names.clone();
+        inner.renames.clear();
+        let kept: BTreeSet<u64> = inner.names.values().copied().collect();
+        inner.images.retain(|number, _| kept.contains(number));
+        Ok(())
+    }
+
+    fn lock(&self, name: &str) -> io::Result<SimLock> {
+        let mut inner = self.inner();
+        inner.alive(inner.life)?;
+        if !inner.locks.insert(name.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let life = inner.life;
+        drop(inner);
+        Ok(SimLock { disk: self.clone(), name: name.to_owned(), life })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        name.into()
+    }
+}
+
+/// A file of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimFile {
+    disk: SimDisk,
+    name: String,
+    number: u64,
+    life: u64,
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut inner = self.disk.inner();
+        inner.alive(self.life)?;
+        inner.image(self.number).map(|image| u64_of(image.seen.len()))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut inner = self.disk.inner();
+        inner.alive(self.life)?;
+        let image = inner.image(self.number)?;
+        let there =
+            usize::try_from(offset).ok().and_then(|at| image.seen.get(at..)).unwrap_or_default();
+        buffer.iter_mut().zip(there).for_each(|(to, from)| *to = *from);
+        Ok(buffer.len().min(there.len()))
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut inner = self.disk.inner();
+        inner.step(self.life, || {
+            let zeros =
+                if !data.is_empty() && data.iter().all(|&byte| byte == 0) { " zeros" } else { "" };
+            format!("write {} {offset}+{}{zeros}", self.name, data.len())
+        })?;
+        if let Some(error) = Inner::fault(&mut inner.fail_write) {
+            inner.note(&error.to_string());
+            return Err(error);
+        }
+        let len = u64_of(inner.image(self.number)?.seen.len());
+        let grown = (offset + u64_of(data.len())).saturating_sub(len);
+        if inner.capacity.is_some_and(|capacity| inner.used() + grown > capacity) {
+            inner.note("no space");
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inner.stats.writes += 1;
+        inner.stats.bytes_written += u64_of(data.len());
+        inner.image(self.number)?.write(offset, data);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.disk.inner();
+        inner.step(self.life, || format!("sync {}", self.name))?;
+        if let Some(error) = Inner::fault(&mut inner.fail_sync) {
+            inner.note(&error.to_string());
+            let survivors = inner.survivors.take();
+            inner.image(self.number)?.fail_sync(survivors);
+            return Err(error);
+        }
+        inner.stats.syncs += 1;
+        inner.image(self.number)?.sync();
+        Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut inner = self.disk.inner();
+        inner.step(self.life, || format!("allocate {} {len}", self.name))?;
+        let there = u64_of(inner.image(self.number)?.seen.len());
+        let grown = len.saturating_sub(there);
+        if inner.capacity.is_some_and(|capacity| inner.used() + grown > capacity) {
+            inner.note("no space");
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if grown > 0 {
+            let image = inner.image(self.number)?;
+            image.seen.resize(usize_of(len), 0);
+            image.resized = true;
+        }
+        Ok(())
+    }
+}
+
+/// A lock on a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimLock {
+    disk: SimDisk,
+    name: String,
+    life: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut inner = self.disk.inner();
+        if inner.life == self.life {
+            inner.locks.remove(&self.name);
+        }
+    }
+}
