@@ -107,11 +107,13 @@ pub trait DiskFile: Send + Sync + 'static {
     /// can still be read, and even if the next call succeeds.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Writes all of `data` and makes it durable.
+    /// Writes all of `data` and makes it durable, and as much of the length as it needs. What was written
+    /// elsewhere, before or meanwhile, is as durable as it was.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// What the operating system says. Some of it may have been written and may be lost, as after a failed
+    /// [`DiskFile::sync_data`].
     fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.write_at(offset, data)?;
         self.sync_data()

@@ -113,8 +113,8 @@ pub(crate) struct Group {
 }
 
 impl<'a> GroupEncoder<'a> {
+    /// The group goes behind what is in `out`.
     pub(crate) fn new(out: &'a mut Vec<u8>, place: Place) -> Self {
-        out.clear();
         let effect = Effect::none(place.position, place.before.end);
         let mut encoder =
             Self { out, place, header_at: 0, flags: 0, count: 0, effect, effects: Vec::new() };

@@ -16,7 +16,7 @@ use crate::{
     Disk, DiskFile, Log, LogError, LogOptions, LogRead, LogStats, Open, OsDisk, Recovery, Write,
     drops::Drops,
     encode::{Effect, Group, GroupEncoder, Place},
-    format::{ENTRY_OVERHEAD_MAX, Tail, flags},
+    format::{ENTRY_OVERHEAD_MAX, Frame, Tail, flags},
     num::u64_of,
     open::{Opened, open},
     read::{FileReader, Shared, change, look},
@@ -41,8 +41,8 @@ pub struct FsLog<D: Disk = OsDisk> {
     opening: u64,
     position: u64,
     prev: u64,
-    /// Where a mark is that no sync has covered yet.
-    mark: Option<u64>,
+    /// A mark that no sync has covered yet.
+    mark: Option<Frame>,
     /// Nothing was written since the last mark.
     marked: bool,
     space: Space,
@@ -175,7 +175,7 @@ impl<D: Disk> FsLog<D> {
             opening: self.opening,
             position: self.position,
             prev: self.prev,
-            begin: self.mark.unwrap_or(self.position),
+            begin: self.mark.map_or(self.position, |mark| mark.position),
             before: Tail::of(self.state.terms.end(), self.state.terms.last()),
             hard,
         }
@@ -201,6 +201,12 @@ impl<D: Disk> FsLog<D> {
         let hard = group.iter().rev().find_map(|write| write.hard_state).unwrap_or(self.state.hard);
         let place = self.place(hard);
         let hard_changed = hard != self.state.hard;
+        self.buffer.clear();
+        if let Some(mark) = self.mark {
+            // Nothing else makes the mark durable, and without it the group does not follow on: the power could
+            // fail, take the mark and leave the group, and opening would cut what was acknowledged.
+            self.buffer.extend(mark.encode(self.tag).0);
+        }
         let mut encoder = GroupEncoder::new(&mut self.buffer, place);
         let (mut changed, mut need) = (hard_changed, Need::Urgent);
         for write in group {
@@ -228,7 +234,8 @@ impl<D: Disk> FsLog<D> {
     fn write_group(&mut self, group: &[Write]) -> Result<Option<Group>, LogError> {
         let Some((group, need)) = self.encode(group)? else { return Ok(None) };
         self.ensure_space(group.end, need)?;
-        if let Err(source) = self.file.write_durable_at(self.position, &self.buffer) {
+        let at = self.mark.map_or(self.position, |mark| mark.position);
+        if let Err(source) = self.file.write_durable_at(at, &self.buffer) {
             return Err(self.poison("write", source));
         }
         self.syncs += 1;
@@ -274,7 +281,7 @@ impl<D: Disk> FsLog<D> {
             return Err(self.poison("write", source));
         }
         self.syncs += u64::from(durable);
-        self.mark = (!durable).then_some(frame.position);
+        self.mark = (!durable).then_some(frame);
         self.marked = true;
         (self.position, self.prev) = (frame.next_position(), sum);
         Ok(())
@@ -363,7 +370,7 @@ impl<D: Disk> Log for FsLog<D> {
         }
         let marked = if self.poisoned || self.marked && self.mark.is_none() {
             Ok(())
-        } else if let Some(position) = self.mark.take() {
+        } else if let Some(Frame { position, .. }) = self.mark.take() {
             debug_assert!(position < self.position, "a mark lies before what comes next");
             self.file.sync_data().map_err(|source| self.poison("sync", source))
         } else {

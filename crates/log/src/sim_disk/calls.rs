@@ -98,25 +98,8 @@ pub struct SimFile {
     life: u64,
 }
 
-impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        let mut inner = self.disk.inner();
-        inner.alive(self.life)?;
-        inner.image(self.number).map(|image| u64_of(image.seen.len()))
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut inner = self.disk.inner();
-        inner.alive(self.life)?;
-        let image = inner.image(self.number)?;
-        let there =
-            usize::try_from(offset).ok().and_then(|at| image.seen.get(at..)).unwrap_or_default();
-        buffer.iter_mut().zip(there).for_each(|(to, from)| *to = *from);
-        Ok(buffer.len().min(there.len()))
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut inner = self.disk.inner();
+impl SimFile {
+    fn write(&self, inner: &mut Inner, offset: u64, data: &[u8]) -> io::Result<()> {
         inner.step(self.life, || {
             let zeros =
                 if !data.is_empty() && data.iter().all(|&byte| byte == 0) { " zeros" } else { "" };
@@ -137,18 +120,61 @@ impl DiskFile for SimFile {
         inner.image(self.number)?.write(offset, data);
         Ok(())
     }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut inner = self.disk.inner();
+        inner.alive(self.life)?;
+        inner.image(self.number).map(|image| u64_of(image.seen.len()))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut inner = self.disk.inner();
+        inner.alive(self.life)?;
+        let image = inner.image(self.number)?;
+        let there =
+            usize::try_from(offset).ok().and_then(|at| image.seen.get(at..)).unwrap_or_default();
+        buffer.iter_mut().zip(there).for_each(|(to, from)| *to = *from);
+        Ok(buffer.len().min(there.len()))
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write(&mut self.disk.inner(), offset, data)
+    }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.step(self.life, || format!("sync {}", self.name))?;
-        if let Some(error) = Inner::fault(&mut inner.fail_sync) {
-            inner.note(&error.to_string());
-            let survivors = inner.survivors.take();
-            inner.image(self.number)?.fail_sync(survivors);
-            return Err(error);
+        let fault = inner.sync_fault();
+        let image = inner.image(self.number)?;
+        match fault {
+            None => image.sync(),
+            Some((error, survivors)) => {
+                image.fail_sync(survivors);
+                return Err(error);
+            }
         }
         inner.stats.syncs += 1;
-        inner.image(self.number)?.sync();
+        Ok(())
+    }
+
+    /// Two steps, and the process may die between them. Only what it wrote becomes durable: see
+    /// [`DiskFile::write_durable_at`].
+    fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut inner = self.disk.inner();
+        self.write(&mut inner, offset, data)?;
+        inner.step(self.life, || format!("sync {} {offset}+{}", self.name, data.len()))?;
+        let fault = inner.sync_fault();
+        let (image, end) = (inner.image(self.number)?, offset + u64_of(data.len()));
+        match fault {
+            None => image.sync_range(offset, end),
+            Some((error, survivors)) => {
+                image.fail_sync_range(offset, end, survivors);
+                return Err(error);
+            }
+        }
+        inner.stats.syncs += 1;
         Ok(())
     }
 

@@ -20,7 +20,7 @@ impl SimDisk {
     }
 
     /// After `after` more syncs, one fails: what it should have made durable is lost, though reads still see
-    /// it.
+    /// it. A durable write counts as a sync of its own sectors.
     pub fn fail_sync(&self, after: u64, kind: io::ErrorKind) {
         self.inner().fail_sync = Some(Planned { after, kind });
     }
@@ -57,6 +57,13 @@ impl Inner {
             }
             None => None,
         }
+    }
+
+    /// The fault that is planned for this sync, and which sectors survive it.
+    pub(super) fn sync_fault(&mut self) -> Option<(io::Error, Option<SimRng>)> {
+        let error = Self::fault(&mut self.fail_sync)?;
+        self.note(&error.to_string());
+        Some((error, self.survivors.take()))
     }
 
     pub(super) fn note(&mut self, text: &str) {

@@ -59,6 +59,40 @@ impl Image {
         self.resized = false;
     }
 
+    /// Makes durable what a durable write wrote: its own sectors, and as much of the length as they need. What
+    /// else was not synced stays in doubt.
+    pub(super) fn sync_range(&mut self, start: u64, end: u64) {
+        self.reach(end);
+        for sector in Self::sectors(start, end) {
+            self.versions.remove(&sector);
+            Self::put_sector(&mut self.durable, sector, &Self::sector(&self.seen, sector));
+        }
+    }
+
+    /// The same, when it fails: its own sectors are lost, but for those that are drawn.
+    pub(super) fn fail_sync_range(&mut self, start: u64, end: u64, mut survivors: Option<SimRng>) {
+        self.reach(end);
+        for sector in Self::sectors(start, end) {
+            self.versions.remove(&sector);
+            if survivors.as_mut().is_some_and(|rng| rng.below(2) > 0) {
+                Self::put_sector(&mut self.durable, sector, &Self::sector(&self.seen, sector));
+            }
+        }
+    }
+
+    fn reach(&mut self, end: u64) {
+        let end = usize_of(end);
+        if self.durable.len() < end {
+            self.durable.resize(end, 0);
+            self.resized = self.durable.len() < self.seen.len();
+        }
+    }
+
+    fn sectors(start: u64, end: u64) -> std::ops::Range<u64> {
+        let bytes = u64_of(SECTOR_BYTES);
+        if start == end { 0..0 } else { start / bytes..end.div_ceil(bytes) }
+    }
+
     /// The kernel gave up writing: it counts its pages as clean and forgets that they differ.
     pub(super) fn fail_sync(&mut self, survivors: Option<SimRng>) {
         self.durable.resize(self.seen.len(), 0);
