@@ -133,11 +133,11 @@ pub trait DiskFile: Send + Sync + 'static {
     fn unlock(&self) {}
 
     /// Gives a file that is shorter this length, with room on the disk: what was not there reads as zeros.
-    /// Not durable before the next sync.
+    /// Not durable before the next sync. Nobody may write beyond its end meanwhile.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Unsupported`] if the file system can't, [`io::ErrorKind::StorageFull`] if there is no
-    /// room; else what the operating system says.
+    /// [`io::ErrorKind::StorageFull`] if there is no room, [`io::ErrorKind::Unsupported`] from a disk that
+    /// can't; else what the operating system says. The file may be longer then, but not as long as was asked.
     fn allocate(&self, len: u64) -> io::Result<()>;
 }
