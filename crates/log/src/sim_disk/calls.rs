@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, io, path::PathBuf};
 
 use super::{Image, Inner, SimDisk, dead};
-use crate::{
-    Disk, DiskFile, Open,
-    num::{u64_of, usize_of},
-};
+use crate::{Disk, DiskFile, Open, num::u64_of};
 
 impl Disk for SimDisk {
     type File = SimFile;
@@ -109,7 +106,7 @@ impl SimFile {
             inner.note(&error.to_string());
             return Err(error);
         }
-        let len = u64_of(inner.image(self.number)?.seen.len());
+        let len = inner.image(self.number)?.seen.len();
         let grown = (offset + u64_of(data.len())).saturating_sub(len);
         if inner.capacity.is_some_and(|capacity| inner.used() + grown > capacity) {
             inner.note("no space");
@@ -126,17 +123,13 @@ impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut inner = self.disk.inner();
         inner.alive(self.life)?;
-        inner.image(self.number).map(|image| u64_of(image.seen.len()))
+        inner.image(self.number).map(|image| image.seen.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut inner = self.disk.inner();
         inner.alive(self.life)?;
-        let image = inner.image(self.number)?;
-        let there =
-            usize::try_from(offset).ok().and_then(|at| image.seen.get(at..)).unwrap_or_default();
-        buffer.iter_mut().zip(there).for_each(|(to, from)| *to = *from);
-        Ok(buffer.len().min(there.len()))
+        Ok(inner.image(self.number)?.seen.read(offset, buffer))
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -166,11 +159,11 @@ impl DiskFile for SimFile {
         self.write(&mut inner, offset, data)?;
         inner.step(self.life, || format!("sync {} {offset}+{}", self.name, data.len()))?;
         let fault = inner.sync_fault();
-        let (image, end) = (inner.image(self.number)?, offset + u64_of(data.len()));
+        let (image, count) = (inner.image(self.number)?, u64_of(data.len()));
         match fault {
-            None => image.sync_range(offset, end),
+            None => image.sync_range(offset, count),
             Some((error, survivors)) => {
-                image.fail_sync_range(offset, end, survivors);
+                image.fail_sync_range(offset, count, survivors);
                 return Err(error);
             }
         }
@@ -181,17 +174,13 @@ impl DiskFile for SimFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.step(self.life, || format!("allocate {} {len}", self.name))?;
-        let there = u64_of(inner.image(self.number)?.seen.len());
+        let there = inner.image(self.number)?.seen.len();
         let grown = len.saturating_sub(there);
         if inner.capacity.is_some_and(|capacity| inner.used() + grown > capacity) {
             inner.note("no space");
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if grown > 0 {
-            let image = inner.image(self.number)?;
-            image.seen.resize(usize_of(len), 0);
-            image.resized = true;
-        }
+        inner.image(self.number)?.seen.reach(len);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@
 mod calls;
 mod faults;
 mod image;
+mod pages;
 mod power;
 mod rng;
 
@@ -29,7 +30,6 @@ pub use self::{
     rng::SimRng,
 };
 use self::{faults::Planned, image::Image};
-use crate::num::u64_of;
 
 const SECTOR_BYTES: usize = 512;
 
@@ -131,21 +131,17 @@ impl SimDisk {
         let mut inner = self.inner();
         let number = *inner.names.get(file)?;
         let image = inner.images.get_mut(&number)?;
-        let result = change(&mut image.seen);
-        image.durable.clone_from(&image.seen);
-        image.versions.clear();
-        image.resized = false;
+        let mut bytes = image.seen.to_vec();
+        let result = change(&mut bytes);
+        *image = Image::of(&bytes);
         Some(result)
     }
 
     /// The bytes of a file, as reads see them.
     pub fn contents(&self, file: &str) -> Option<Vec<u8>> {
         let inner = self.inner();
-        inner
-            .names
-            .get(file)
-            .and_then(|number| inner.images.get(number))
-            .map(|image| image.seen.clone())
+        let number = inner.names.get(file)?;
+        inner.images.get(number).map(|image| image.seen.to_vec())
     }
 
     /// The operations since this was last called, those that only read left out; none the first time.
@@ -187,7 +183,7 @@ impl Inner {
     }
 
     fn used(&self) -> u64 {
-        self.images.values().map(|image| u64_of(image.seen.len())).sum()
+        self.images.values().map(|image| image.seen.len()).sum()
     }
 
     fn image(&mut self, number: u64) -> io::Result<&mut Image> {
