@@ -122,11 +122,13 @@ pub trait DiskFile: Send + Sync + 'static {
     /// can still be read, and even if the next call succeeds.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Writes all of `data` and makes it durable.
+    /// Writes all of `data` and makes it durable, and as much of the length as it needs. What was written
+    /// elsewhere, before or meanwhile, is as durable as it was.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// What the operating system says. Some of it may have been written and may be lost, as after a failed
+    /// [`DiskFile::sync_data`].
     fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.write_at(offset, data)?;
         self.sync_data()
@@ -146,11 +148,11 @@ pub trait DiskFile: Send + Sync + 'static {
     fn unlock(&self) {}
 
     /// Gives a file that is shorter this length, with room on the disk: what was not there reads as zeros.
-    /// Not durable before the next sync.
+    /// Not durable before the next sync. Nobody may write beyond its end meanwhile.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Unsupported`] if the file system can't, [`io::ErrorKind::StorageFull`] if there is no
-    /// room; else what the operating system says.
+    /// [`io::ErrorKind::StorageFull`] if there is no room, [`io::ErrorKind::Unsupported`] from a disk that
+    /// can't; else what the operating system says. The file may be longer then, but not as long as was asked.
     fn allocate(&self, len: u64) -> io::Result<()>;
 }

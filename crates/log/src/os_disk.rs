@@ -9,10 +9,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Disk, DiskFile, Open};
+use crate::{
+    Disk, DiskFile, Open,
+    num::{u64_of, usize_of},
+};
 
 #[cfg(not(unix))]
 compile_error!("tinyraftplus-log knows how to make files durable on Unix only");
+
+/// Written at a time, where zeros are the only way to get space.
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// The locks that this process holds.
 ///
@@ -78,11 +84,12 @@ impl Disk for OsDisk {
             .create(create)
             .truncate(false)
             .open(&path)?;
+        let durable = if write { durable(&path, &file)? } else { None };
         if create && fs::symlink_metadata(&path)?.is_symlink() {
             // What may just have been created is in a directory that nobody else syncs.
             path.canonicalize()?.parent().map_or(Ok(()), sync_path)?;
         }
-        Ok(OsFile { file })
+        Ok(OsFile { file, durable })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -128,6 +135,15 @@ impl Disk for OsDisk {
 #[derive(Debug)]
 pub struct OsFile {
     file: File,
+    /// The same file, opened once more so that every write is durable when it returns. None if it was opened to
+    /// be read only, or where there is no such thing.
+    ///
+    /// The kernel tells each open file once, and only once, that writing its pages back has failed, whoever
+    /// wrote them. With one open file for both, this could happen: the writer's data fails to reach the disk,
+    /// a sync in the background (of space made ahead, of a mark) is told so, and the next durable write, asking
+    /// in its turn, hears that all is well and acknowledges what stands on lost bytes. A copy of the descriptor
+    /// would not do: copies are the same open file to the kernel.
+    durable: Option<File>,
 }
 
 impl DiskFile for OsFile {
@@ -138,7 +154,7 @@ impl DiskFile for OsFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset + crate::num::u64_of(done)) {
+            match self.file.read_at(rest, offset + u64_of(done)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -178,22 +194,82 @@ impl DiskFile for OsFile {
         let _ = self.file.unlock();
     }
 
+    fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(file) = &self.durable {
+            return file.write_all_at(data, offset);
+        }
+        self.write_at(offset, data)?;
+        self.sync_data()
+    }
+
+    /// Where the file system has no call for it, by writing zeros.
     fn allocate(&self, len: u64) -> io::Result<()> {
         let there = self.file.metadata()?.len();
         if len <= there {
             return Ok(());
         }
-        #[cfg(target_os = "linux")]
-        return rustix::fs::fallocate(
-            &self.file,
-            rustix::fs::FallocateFlags::empty(),
-            there,
-            len - there,
-        )
-        .map_err(io::Error::from);
-        #[cfg(not(target_os = "linux"))]
-        return Err(io::ErrorKind::Unsupported.into());
+        match allocate(&self.file, there, len - there) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                write_zeros(&self.file, there, len)
+            }
+            result => result,
+        }
     }
+}
+
+/// The file once more, as an open file of its own: see [`OsFile`].
+#[cfg(target_os = "linux")]
+fn durable(path: &Path, file: &File) -> io::Result<Option<File>> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+    let durable = OpenOptions::new()
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::DSYNC.bits().cast_signed())
+        .open(path)?;
+    let (one, other) = (file.metadata()?, durable.metadata()?);
+    if (one.dev(), one.ino()) == (other.dev(), other.ino()) {
+        Ok(Some(durable))
+    } else {
+        Err(io::Error::other("another file took its name while it was opened; open it again"))
+    }
+}
+
+/// Elsewhere a durable write is a write and a sync.
+#[cfg(not(target_os = "linux"))]
+fn durable(_: &Path, _: &File) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, there: u64, count: u64) -> io::Result<()> {
+    use rustix::{fs::FallocateFlags, io::Errno};
+
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), there, count) {
+            // A signal, before all of it was there. Asking again for what is there already is no harm.
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut at = from;
+    while at < to {
+        let count = (to - at).min(u64_of(zeros.len()));
+        file.write_all_at(zeros.get(..usize_of(count)).unwrap_or(&zeros), at)?;
+        at += count;
+    }
+    Ok(())
 }
 
 /// A kernel lock on a file, free at once when the process dies.
@@ -233,4 +309,74 @@ fn try_lock(file: &File) -> io::Result<()> {
 
 fn sync_path(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> (tempfile::TempDir, OsDisk) {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = OsDisk::create(dir.path()).unwrap();
+        (dir, disk)
+    }
+
+    fn read(file: &OsFile, at: u64, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0xee; count];
+        let there = file.read_at(at, &mut bytes).unwrap();
+        bytes.truncate(there);
+        bytes
+    }
+
+    /// Fails if durable writes go through the open file that everything else uses, or don't wait for the disk.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn durable_writes_have_an_open_file_of_their_own() {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+        let (_dir, disk) = disk();
+        let file = disk.open("f", Open::Create).unwrap();
+        let durable = file.durable.as_ref().unwrap();
+        assert!(fcntl_getfl(durable).unwrap().contains(OFlags::DSYNC));
+        assert!(!fcntl_getfl(&file.file).unwrap().contains(OFlags::DSYNC));
+        // Flags belong to the open file: one that is shared would show them on both sides.
+        fcntl_setfl(durable, fcntl_getfl(durable).unwrap() | OFlags::NONBLOCK).unwrap();
+        assert!(!fcntl_getfl(&file.file).unwrap().contains(OFlags::NONBLOCK));
+        file.write_at(0, b"abcdef").unwrap();
+        file.write_durable_at(2, b"CD").unwrap();
+        assert_eq!(read(&file, 0, 9), b"abCDef");
+    }
+
+    /// A file that nobody may write can be read, by a process that could write it, too.
+    #[test]
+    fn reading_needs_no_more_than_that() {
+        let (dir, disk) = disk();
+        disk.open("f", Open::Create).unwrap().write_durable_at(0, b"x").unwrap();
+        let path = dir.path().join("f");
+        let mut permissions = fs::metadata(&path).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&path, permissions).unwrap();
+        let file = disk.open("f", Open::Read).unwrap();
+        assert_eq!(read(&file, 0, 2), b"x");
+        assert!(file.durable.is_none());
+        file.write_at(0, b"y").unwrap_err();
+        file.write_durable_at(0, b"y").unwrap_err();
+        assert_eq!(read(&file, 0, 2), b"x");
+    }
+
+    /// Fails if space that the file system could not allocate is not made otherwise.
+    #[test]
+    fn space_is_zeros_whoever_makes_it() {
+        let (_dir, disk) = disk();
+        let file = disk.open("f", Open::Create).unwrap();
+        file.write_at(0, b"abc").unwrap();
+        file.allocate(10_000).unwrap();
+        file.allocate(5000).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        let end = 10_000 + u64_of(ZEROS_BYTES) + 17;
+        write_zeros(&file.file, 10_000, end).unwrap();
+        assert_eq!(file.len().unwrap(), end);
+        assert_eq!(read(&file, 0, 3), b"abc");
+        assert!(read(&file, 3, usize_of(end)).iter().all(|&byte| byte == 0));
+    }
 }

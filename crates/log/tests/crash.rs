@@ -268,8 +268,9 @@ fn payload_of_zeros() {
     }
 }
 
-/// An idle mark that nobody waited for is lost, the group after it is not. Fails if the group after a mark
-/// claims the mark to be durable.
+/// An idle mark that nobody waited for is lost, the group after it is not, in flight or acknowledged. Fails if
+/// the group after a mark claims the mark to be durable, or if it is written without the mark: a durable write
+/// makes durable what it wrote, and nothing before it.
 #[test]
 fn idle_mark_lost() {
     let disk = SimDisk::new();
@@ -287,6 +288,19 @@ fn idle_mark_lost() {
         check(&disk, &before, &after);
     }
     assert!(cut > 4);
+
+    // Acknowledged: nothing that the power takes may be needed.
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    log.append(noise(2, 220)).unwrap();
+    log.mark().unwrap();
+    let doubts = disk.doubts().len();
+    assert_eq!(doubts, 1, "the mark is in doubt");
+    log.append(noise(1, 1000)).unwrap();
+    for disk in outcomes(&disk, 256, 1) {
+        assert_eq!(open(&disk.fork()).1.cut, None);
+        check(&disk, &after, &after);
+    }
 }
 
 /// The only readable copy of the newest vote lies in a group that is cut. It counts, and it is durable before

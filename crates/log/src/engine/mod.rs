@@ -47,7 +47,7 @@ use self::{
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset, Write,
     drops::Drops,
-    format::{ENTRY_OVERHEAD_MAX, Last, Segment, Summary, Tail, flags},
+    format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, flags},
     num::{round_up, u64_of},
     state::{Limits, State},
 };
@@ -56,12 +56,6 @@ use crate::{
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// What a write takes at most beside its entries: records, headers, padding.
 const WRITE_OVERHEAD_MAX: u64 = 1024;
-
-/// A mark that no sync has covered yet: it is written again with the next group.
-struct Mark {
-    position: u64,
-    bytes: Vec<u8>,
-}
 
 /// The writer.
 pub(crate) struct Engine<D: Disk> {
@@ -84,7 +78,8 @@ pub(crate) struct Engine<D: Disk> {
     opening: u64,
     position: u64,
     prev: u64,
-    mark: Option<Mark>,
+    /// A mark that no sync has covered yet.
+    mark: Option<Frame>,
     /// Nothing was written since the last mark.
     marked: bool,
     syncs: u64,
@@ -139,7 +134,14 @@ impl<D: Disk> Engine<D> {
             marked: opened.marked,
             syncs: 0,
             buffer: Vec::new(),
-            shared: Arc::new(RwLock::new(Shared { bounds, parts, index, drops, closed: false })),
+            shared: Arc::new(RwLock::new(Shared {
+                bounds,
+                parts,
+                index,
+                end: opened.position,
+                drops,
+                closed: false,
+            })),
             open_files: Arc::new(OpenFiles::new(
                 disk.clone(),
                 names.clone(),
@@ -215,7 +217,9 @@ impl<D: Disk> Engine<D> {
         let hard_changed = hard != self.state.hard;
         self.buffer.clear();
         if let Some(mark) = &self.mark {
-            self.buffer.extend(&mark.bytes);
+            // Nothing else makes the mark durable, and without it the group does not follow on: the power could
+            // fail, take the mark and leave the group, and opening would cut what was acknowledged.
+            self.buffer.extend(mark.encode(place.stamp).0);
         }
         let mut encoder = GroupEncoder::new(&mut self.buffer, &*self.encoder, place);
         let (mut changed, mut need) = (hard_changed, Need::Urgent);
@@ -283,6 +287,7 @@ impl<D: Disk> Engine<D> {
         }
         let start = self.state.terms.start();
         shared.bounds = start..self.state.terms.end();
+        shared.end = self.position;
         let void = if dropped { shared.parts.take_void(start) } else { Vec::new() };
         drop(shared);
         let retire =
@@ -297,8 +302,9 @@ impl<D: Disk> Engine<D> {
             return Ok(());
         }
         // The next file's header says that everything before it is durable, and where it ends.
-        if let Some(Mark { position, bytes }) = self.mark.take() {
-            if let Err(source) = self.file.write_durable_at(self.offset(position), &bytes) {
+        if let Some(mark) = self.mark.take() {
+            let (bytes, _) = mark.encode(self.segment.stamp());
+            if let Err(source) = self.file.write_durable_at(self.offset(mark.position), &bytes) {
                 return Err(self.poison("write", source));
             }
             self.syncs += 1;
@@ -336,6 +342,7 @@ impl<D: Disk> Engine<D> {
         let index = {
             let mut shared = change(&self.shared);
             shared.parts.begin(&segment, self.space.bytes());
+            shared.end = segment.frames();
             std::mem::take(&mut shared.index)
         };
         let extents = index.extents().to_vec();
@@ -373,7 +380,7 @@ impl<D: Disk> Engine<D> {
             return Err(self.poison("write", source));
         }
         self.syncs += u64::from(durable);
-        self.mark = (!durable).then(|| Mark { position: frame.position, bytes: bytes.to_vec() });
+        self.mark = (!durable).then_some(frame);
         self.marked = true;
         (self.position, self.prev) = (next, sum);
         Ok(())

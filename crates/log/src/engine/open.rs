@@ -293,7 +293,7 @@ impl<D: Disk> Opening<'_, D> {
             tail: Tail { end: options.first_seq, term: Term::ZERO },
             configuration: None,
         };
-        Ok(Head { target, segment, configuration: None, damaged: true })
+        Ok(Head { target, segment, configuration: None, damaged: false })
     }
 
     fn target(&self, number: u64, how: Open) -> Result<Target<D::File>, LogError> {
@@ -308,7 +308,9 @@ impl<D: Disk> Opening<'_, D> {
 
     /// The file with this number, if it has a header.
     fn head(&self, number: u64) -> Result<Option<Head<D::File>>, LogError> {
-        let target = self.target(number, Open::Write)?;
+        // The one file may be a link to where there is none yet.
+        let how = if self.names.is_one() { Open::Create } else { Open::Write };
+        let target = self.target(number, how)?;
         let Some((segment, damaged)) = target.segment()? else { return Ok(None) };
         let path = || target.path.clone();
         if segment.number != number {

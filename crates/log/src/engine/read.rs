@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) parts: Parts,
     /// Of the newest file.
     pub(crate) index: Index,
+    /// The position after its last frame with an entry.
+    pub(crate) end: u64,
     pub(crate) drops: Drops,
     pub(crate) closed: bool,
 }
@@ -108,6 +110,16 @@ struct Scratch {
     cursor: Option<Cursor>,
 }
 
+/// Where to look for an entry.
+struct Found {
+    part: Part,
+    extent: Extent,
+    /// From this seq on, look elsewhere.
+    until: Seq,
+    /// Nothing counts from this position on, or not yet.
+    end: u64,
+}
+
 /// Where the next entry lies.
 struct Cursor {
     number: u64,
@@ -122,6 +134,8 @@ struct Cursor {
 /// A frame's body, and how much of it was read.
 #[derive(Default)]
 struct Body {
+    /// Where its frame lies.
+    position: u64,
     bytes: Bytes,
     at: usize,
     term: Term,
@@ -137,10 +151,9 @@ impl<D: Disk> FileReader<D> {
         Self { shared, files, group_bytes_max, scratch: Mutex::default() }
     }
 
-    /// Where to look for an entry, and the seq from which on to look elsewhere; `None` if it is not there any
-    /// more.
-    fn find(&self, seq: Seq, drops: u64) -> Result<Option<(Part, Extent, Seq)>, LogError> {
-        let (part, until, extent) = {
+    /// Where to look for an entry; `None` if it is not there any more.
+    fn find(&self, seq: Seq, drops: u64) -> Result<Option<Found>, LogError> {
+        let (part, until, extent, end) = {
             let shared = look(&self.shared);
             // Dropped meanwhile: what follows may be other entries than those that were asked for.
             if shared.drops.count() != drops {
@@ -149,7 +162,7 @@ impl<D: Disk> FileReader<D> {
             let Some((part, until)) = shared.parts.find(seq) else { return Ok(None) };
             let newest = shared.parts.newest().is_some_and(|newest| newest.number == part.number);
             let extent = newest.then(|| shared.index.find(seq));
-            (part, until, extent)
+            (part, until, extent, if newest { shared.end } else { part.last.end })
         };
         let extent = match extent {
             Some(extent) => extent,
@@ -160,7 +173,7 @@ impl<D: Disk> FileReader<D> {
         };
         Ok(extent.map(|(extent, next)| {
             let until = next.into_iter().chain(until).min().unwrap_or(Seq::MAX);
-            (part, extent, until)
+            Found { part, extent, until, end }
         }))
     }
 }
@@ -185,11 +198,12 @@ impl<D: Disk> LogRead for FileReader<D> {
         let mut collect = Collect::new(bytes_max);
         let mut next = start;
         while next < end {
-            let Some((part, extent, until)) = self.find(next, drops)? else { break };
-            let Some(file) = self.files.file(&part, &self.shared)? else { break };
-            let mut walk = Walk { reader: self, file: &*file, part, scratch, drops };
-            let until = until.min(end);
-            if walk.collect(extent, next, until, &mut collect)? {
+            let Some(found) = self.find(next, drops)? else { break };
+            let Some(file) = self.files.file(&found.part, &self.shared)? else { break };
+            let until = found.until.min(end);
+            let (part, end) = (found.part, found.end);
+            let mut walk = Walk { reader: self, file: &*file, part, end, scratch, drops };
+            if walk.collect(found.extent, next, until, &mut collect)? {
                 break;
             }
             next = until;
@@ -219,6 +233,7 @@ struct Walk<'a, D: Disk> {
     reader: &'a FileReader<D>,
     file: &'a D::File,
     part: Part,
+    end: u64,
     scratch: &'a mut Scratch,
     drops: u64,
 }
@@ -235,7 +250,8 @@ impl<D: Disk> Walk<'_, D> {
         let number = self.part.number;
         let cursor = self.scratch.cursor.take().filter(|cursor| {
             (cursor.number, cursor.drops, cursor.next) == (number, self.drops, start)
-                && cursor.position >= extent.position
+                // What was trimmed and written again lies further on.
+                && cursor.frame.position >= extent.position
         });
         let (mut body, mut position) = match cursor {
             Some(cursor) => (cursor.frame, cursor.position),
@@ -322,7 +338,7 @@ impl<D: Disk> Walk<'_, D> {
             after
         };
         if !frame.has(flags::ENTRIES) || frame.end() <= next {
-            return Ok((Body::default(), after));
+            return Ok((Body { position, ..Body::default() }, after));
         }
         if next < frame.first {
             let what = "a frame does not follow the one before it";
@@ -330,7 +346,7 @@ impl<D: Disk> Walk<'_, D> {
         }
         self.scratch.frame_bytes = after - position;
         let bytes = self.body(&frame, next)?;
-        Ok((Body { bytes, at: 0, term: Term::ZERO, next: frame.first }, after))
+        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next: frame.first }, after))
     }
 
     /// The body of a frame, checked and decoded.
@@ -364,7 +380,8 @@ impl<D: Disk> Walk<'_, D> {
         let fill = CHUNK_BYTES.end / self.scratch.frame_bytes.max(1);
         let wanted = wanted
             .max(fill.saturating_mul(self.scratch.frame_bytes).saturating_add(FRAME_HEADER_BYTES));
-        let wanted = wanted.min(count.max(self.reader.group_bytes_max));
+        // What comes after the end is not there yet, and would be taken for what is there later.
+        let wanted = wanted.min(self.end.saturating_sub(position)).max(count);
         let mut buffer = std::mem::take(&mut self.scratch.chunk)
             .try_into_mut()
             .unwrap_or_else(|_| BytesMut::new());
