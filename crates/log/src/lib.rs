@@ -29,6 +29,7 @@ mod recover;
 pub mod sim_disk;
 mod space;
 mod state;
+pub mod suite;
 mod window;
 
 pub use crate::disk::{Disk, DiskFile, Open};
