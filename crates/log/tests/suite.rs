@@ -1,7 +1,5 @@
 //! Every log of this crate keeps every promise of the interface, and the suite notices logs that do not.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use tinyraftplus_log::{FsLog, MemLog, log_suite, sim_disk::SimDisk, suite::Subject};
 
 log_suite!(mem_log, Subject::new(|options| MemLog::new(options.clone())).forgets());

@@ -131,7 +131,9 @@ impl Case {
     #[track_caller]
     pub(super) fn group(&mut self, group: &[Write], when: &str) {
         done(self.write(group), when);
-        group.iter().for_each(|write| self.model.apply(write));
+        for write in group {
+            self.model.apply(write);
+        }
         self.agrees(when);
     }
 

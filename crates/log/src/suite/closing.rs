@@ -7,7 +7,7 @@ use super::{
     case::{Case, Leave, append, done, fails, refused, trim_to},
     model::entry,
 };
-use crate::{Log, LogError, LogExt, num::u64_of};
+use crate::{LogError, LogExt, num::u64_of};
 
 pub(super) fn closing_ends_everything(make: &Make<'_>) {
     let mut case = Case::new(make);

@@ -7,7 +7,7 @@ use super::{
     case::{Case, append, compact_before, fails, refused, trim_to},
     model::entry,
 };
-use crate::{Effect, Log, LogError, LogExt, Write};
+use crate::{Effect, LogError, LogExt, Write};
 
 /// A log of six entries in terms 1 and 2; `None` if it can't be compacted and says so.
 #[track_caller]

@@ -7,7 +7,7 @@ use super::{
     case::{Case, append, compact_before, refused, trim_to},
     model::entry,
 };
-use crate::{Log, LogError, LogExt, Write};
+use crate::{LogError, LogExt, Write};
 
 /// 2^53: beyond it, floating-point numbers skip positions.
 pub(super) fn grows_at_the_limit_of_doubles(make: &Make<'_>) {

@@ -9,7 +9,7 @@ use super::{
     model::entry,
 };
 use crate::{
-    Log, LogError, Reset, Write,
+    LogError, Reset, Write,
     num::{u64_of, usize_of},
 };
 

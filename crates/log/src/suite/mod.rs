@@ -80,6 +80,10 @@ use trimming::{
 ///
 /// Everything that is not said to be missing is tested.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four abilities that have nothing to do with each other"
+)]
 pub struct Subject {
     opener: Opener,
     options: LogOptions,
@@ -109,12 +113,14 @@ impl Subject {
         let open = move |options: &LogOptions| -> Result<Box<dyn Log>, LogError> {
             Ok(Box::new(open(options)?))
         };
-        let mut options = LogOptions::default();
-        options.entry_bytes_max = 20_000;
-        options.batch_bytes_max = 50_000;
-        options.group_bytes_max = 256 << 10;
-        options.space_bytes = 16 << 10;
-        options.reserve_bytes = 4 << 10;
+        let options = LogOptions {
+            entry_bytes_max: 20_000,
+            batch_bytes_max: 50_000,
+            group_bytes_max: 256 << 10,
+            space_bytes: 16 << 10,
+            reserve_bytes: 4 << 10,
+            ..LogOptions::default()
+        };
         Self {
             opener: Opener(Box::new(open)),
             options,

@@ -78,7 +78,9 @@ impl Model {
             .map(|(payload, seq)| entry(seq, term.get(), payload))
             .collect();
         if let Some((_, others)) = batch.split_last_mut() {
-            others.iter_mut().for_each(|entry| entry.ends_batch = false);
+            for entry in others {
+                entry.ends_batch = false;
+            }
         }
         batch
     }

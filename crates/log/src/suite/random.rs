@@ -11,7 +11,7 @@ use super::{
     model::{Model, entry},
 };
 use crate::{
-    EntryKind, Log, LogError, LogOptions, Reset, Write,
+    EntryKind, LogError, LogOptions, Reset, Write,
     num::{u64_of, usize_of},
     sim_disk::SimRng,
 };
@@ -139,7 +139,9 @@ fn random_write(rng: &mut SimRng, model: &Model, options: &LogOptions, compacts:
 /// A write that can't follow the group.
 fn random_mistake(rng: &mut SimRng, model: &Model, group: &[Write]) -> Write {
     let mut after = model.clone();
-    group.iter().for_each(|write| after.apply(write));
+    for write in group {
+        after.apply(write);
+    }
     let end = after.end().get();
     let term = after.newest_term().get();
     let append =
@@ -150,7 +152,9 @@ fn random_mistake(rng: &mut SimRng, model: &Model, group: &[Write]) -> Write {
         1 if after.start > Seq::ZERO => Write { trim: after.start.before(), ..Write::default() },
         2 => {
             let mut append = append(at(end, term));
-            append.iter_mut().for_each(|entry| entry.ends_batch = false);
+            for entry in &mut append {
+                entry.ends_batch = false;
+            }
             Write { append, ..Write::default() }
         }
         3 if after.hard.term > Term::ZERO => {

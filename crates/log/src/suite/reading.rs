@@ -3,7 +3,7 @@
 use std::{
     ops::Bound,
     panic::resume_unwind,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::{
     model::entry,
 };
 use crate::{
-    Log, LogEntry, LogError, LogExt, LogRead, Reset, Write,
+    LogEntry, LogError, LogExt, LogRead, Reset, Write,
     num::{u64_of, usize_of},
 };
 
@@ -296,13 +296,15 @@ pub(super) fn readers_beside_the_writer(make: &Make<'_>) {
         }
     }
     let mut case = Case::new(make);
-    let over = AtomicBool::new(false);
+    let (over, begun) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
+        let readers: Vec<_> = begun
+            .iter()
+            .map(|begun| {
                 let (reader, over) = (case.reader(), &over);
                 scope.spawn(move || {
                     while !over.load(Ordering::Relaxed) {
+                        begun.fetch_add(1, Ordering::Relaxed);
                         read_beside(&*reader);
                     }
                     read_beside(&*reader);
@@ -311,10 +313,26 @@ pub(super) fn readers_beside_the_writer(make: &Make<'_>) {
             .collect();
         let ended = Over(&over);
         for round in 1..40_u64 {
+            // Each reader is in the middle of a read, as far as anybody can tell.
+            for (reader, begun) in readers.iter().zip(&begun) {
+                let before = begun.load(Ordering::Relaxed);
+                while begun.load(Ordering::Relaxed) == before && !reader.is_finished() {
+                    std::thread::yield_now();
+                }
+            }
             let (start, end) = (case.model.start.get(), case.model.end().get());
-            let from = if round % 4 == 0 { end.saturating_sub(round % 7).max(start) } else { end };
-            let mut entries: Vec<_> = (from..from + 3).map(|seq| speaking(seq, round)).collect();
-            entries.iter_mut().take(2).for_each(|entry| entry.ends_batch = false);
+            let back = if round % 2 == 0 { round % 7 } else { 0 };
+            let from = end.saturating_sub(back).max(start);
+            let kept = case.model.slice(case.model.start..Seq::new(from)).last();
+            let mut follows = kept.map_or(case.model.before, |entry| entry.id.term).get();
+            let mut entries = Vec::new();
+            // The log grows all the same: whoever still asks for the old end finds other entries there.
+            let last = end + 2;
+            for seq in from..=last {
+                let entry = speaking(seq, round, follows);
+                entries.push(LogEntry { ends_batch: seq == last, ..entry });
+                follows = round;
+            }
             case.one(Write { append: entries, ..trim_to(from) }, "while others read");
             if round % 10 == 9 && case.compacts() {
                 let compact = Some(Seq::new(case.model.end().get() - 4));
@@ -331,33 +349,31 @@ pub(super) fn readers_beside_the_writer(make: &Make<'_>) {
     });
 }
 
-/// An entry that says which one it is.
-fn speaking(seq: u64, term: u64) -> LogEntry {
+/// An entry that says which one it is, and which term the one before it has.
+fn speaking(seq: u64, term: u64, follows: u64) -> LogEntry {
     let size = usize_of((seq * 37 + term) % 300);
-    entry(seq, term, format!("{seq} of term {term}, {}", "x".repeat(size)))
+    entry(seq, term, format!("{seq} of term {term} after term {follows}, {}", "x".repeat(size)))
 }
 
 #[track_caller]
 fn read_beside(reader: &dyn LogRead) {
     let bounds = reader.bounds();
-    let found = match reader.read(bounds.start, bounds.end, 4000) {
+    let found = match reader.read(bounds.start, bounds.end, u64::MAX) {
         Ok(entries) => entries,
         // Trimmed or compacted in between.
         Err(LogError::Trimmed { .. } | LogError::Compacted { .. }) => return,
         Err(error) => panic!("reading beside a writer: expected entries or Trimmed, got {error:?}"),
     };
-    let mut next = bounds.start;
-    let mut newest = Term::ZERO;
-    for found in &found {
-        let term = found.id.term;
-        let mut expected = speaking(next.get(), term.get());
-        expected.ends_batch = found.ends_batch;
-        same_entry(Some(found), Some(&expected), "an entry read beside a writer");
-        assert!(
-            term >= newest,
-            "terms read beside a writer: expected them to rise, found {term} after {newest}"
-        );
-        (next, newest) = (next.after(), term);
+    let mut before: Option<&LogEntry> = None;
+    for (found, seq) in found.iter().zip(bounds.start.get()..) {
+        // Nobody tells which one is before the first of them.
+        if let Some(before) = before {
+            let follows = before.id.term.get();
+            let expected = speaking(seq, found.id.term.get(), follows);
+            let expected = LogEntry { ends_batch: found.ends_batch, ..expected };
+            same_entry(Some(found), Some(&expected), "an entry read beside a writer");
+        }
+        before = Some(found);
     }
 }
 

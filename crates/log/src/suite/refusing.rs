@@ -9,7 +9,7 @@ use super::{
     model::entry,
 };
 use crate::{
-    Log, LogError, LogExt, Write,
+    LogError, LogExt, Write,
     num::{u64_of, usize_of},
 };
 

@@ -9,7 +9,7 @@ use super::{
     case::{Case, append, hard, trim_to},
     model::entry,
 };
-use crate::{Log, LogError, Reset, Write};
+use crate::{LogError, Reset, Write};
 
 /// Terms never go down, and a vote is final within its term.
 pub(super) fn hard_state_never_goes_back(make: &Make<'_>) {
@@ -52,16 +52,17 @@ pub(super) fn hard_state_never_goes_back(make: &Make<'_>) {
 
 pub(super) fn a_configuration_is_kept(make: &Make<'_>) {
     let mut case = Case::new(make);
-    let members = |count: u64| {
-        let member = |n: u64| {
-            let identity = Identity::new(u128::from(n) << 64 | 5);
-            Member { id: NodeId::from(n), identity }
-        };
-        let members = (1..=count).map(member).collect();
-        let made = Configuration::new(members, QuorumRule::Majority, Seq::ZERO);
-        Some(Arc::new(made.expect("these members fit together")))
+    let some = |count: u64| {
+        let members = (1..=count)
+            .map(|n| Member {
+                id: NodeId::from(n),
+                identity: Identity::new(u128::from(n) << 64 | 5),
+            })
+            .collect();
+        let configuration = Configuration::new(members, QuorumRule::Majority, Seq::ZERO);
+        Some(Arc::new(configuration.expect("these members fit together")))
     };
-    let store = |count| Write { configuration: members(count), ..Write::default() };
+    let store = |count| Write { configuration: some(count), ..Write::default() };
     case.one(store(1), "after a configuration of one member, in an empty log");
     case.restart();
     case.one(

@@ -7,7 +7,7 @@ use super::{
     case::{Case, append, refused, trim_to},
     model::entry,
 };
-use crate::{Log, LogError, LogExt, Reset, Write};
+use crate::{LogError, LogExt, Reset, Write};
 
 pub(super) fn trim_drops_the_newest(make: &Make<'_>) {
     let mut case = Case::new(make);
