@@ -1,7 +1,5 @@
 //! What is special to logs in files: directories, names, foreign files, syncs.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use tinyraftplus_core::Seq;
 use tinyraftplus_log::{FsLog, Log, LogError, LogExt, LogOptions, Write, sim_disk::SimDisk};
 

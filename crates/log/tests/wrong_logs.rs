@@ -3,7 +3,8 @@
 //! A right log is made from a [`MemLog`] by keeping what was written and writing it again when it is opened. Then
 //! it is made wrong in one way after the other; each must be noticed by the check that is for it.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "each log is wrong in one place")]
 
 use std::{
     collections::BTreeSet,
@@ -224,7 +225,7 @@ impl Wrong {
                 Bug::TrimsOneTooMany => {
                     write.trim = write
                         .trim
-                        .map(|end| end.before().filter(|&end| end >= bounds.start).unwrap_or(end));
+                        .map(|end| end.before().map_or(end, |before| before.max(bounds.start)));
                 }
                 Bug::TrimsBelowTheStart => {
                     write.trim = write.trim.map(|end| end.max(bounds.start));
@@ -255,8 +256,9 @@ impl Wrong {
                     write.trim = Some(bounds.start);
                 }
                 Bug::ResetKeepsTheStart => {
-                    write.trim = write.trim.or(write.reset.map(|_| bounds.start));
-                    write.reset = None;
+                    if write.reset.take().is_some() {
+                        write.trim = Some(bounds.start);
+                    }
                 }
                 Bug::ForgetsTheTermBeforeTheStart => {
                     if let Some(reset) = &mut write.reset {
@@ -339,18 +341,15 @@ impl Log for Wrong {
         }
         let bent = self.bent(group);
         let result = self.inner.write(&bent);
-        match &result {
-            Ok(()) => {
-                self.trimmed += bent.iter().filter(|write| write.trim.is_some()).count() as u64;
-                self.disk.lock().unwrap().groups.push(bent);
-            }
-            Err(_) => {
-                self.refusals += 1;
-                if self.bug == Bug::KeepsTheFirstWriteOfABadGroup && bent.len() > 1 {
-                    let first = vec![bent[0].clone()];
-                    if self.inner.write(&first).is_ok() {
-                        self.disk.lock().unwrap().groups.push(first);
-                    }
+        if result.is_ok() {
+            self.trimmed += bent.iter().filter(|write| write.trim.is_some()).count() as u64;
+            self.disk.lock().unwrap().groups.push(bent);
+        } else {
+            self.refusals += 1;
+            if self.bug == Bug::KeepsTheFirstWriteOfABadGroup && bent.len() > 1 {
+                let first = vec![bent[0].clone()];
+                if self.inner.write(&first).is_ok() {
+                    self.disk.lock().unwrap().groups.push(first);
                 }
             }
         }
@@ -475,7 +474,9 @@ impl LogRead for WrongReader {
         };
         match self.bug {
             Bug::ReadsTheTermWrong => {
-                entries.iter_mut().for_each(|entry| entry.id.term = Term::ZERO);
+                for entry in &mut entries {
+                    entry.id.term = Term::ZERO;
+                }
             }
             Bug::ReadsOneLess if entries.len() > 7 => {
                 entries.remove(0);
