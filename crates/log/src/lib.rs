@@ -24,6 +24,7 @@ mod options;
 mod os_disk;
 pub mod sim_disk;
 mod state;
+pub mod suite;
 
 pub use crate::disk::{Disk, DiskFile, Open};
 pub use crate::encoder::{

@@ -1,4 +1,7 @@
-//! Random writes and crashes, against a plain list.
+//! Random calls and crashes, against a plain list.
+//!
+//! `LOG_MODEL_CASES=10000 cargo test --release -p tinyraftplus-log --test model` runs more of them,
+//! `LOG_MODEL_START` says from which on.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -7,15 +10,39 @@ mod common;
 
 use std::io;
 
-use common::{Model, append, configuration, entry, hard, noise, open, trim, try_open};
+use bytes::Bytes;
+use common::{Model, append, configuration, entry, hard, noise, open, options, trim};
 use tinyraftplus_core::{Seq, Term};
 use tinyraftplus_log::{
-    Log, LogError, Reset, Write,
+    Effect, FsLog, Log, LogError, LogExt, Recovery, Reset, Write,
     sim_disk::{SimDisk, SimRng},
 };
 
+/// A kind of log that is compared with the list.
+#[derive(Clone, Copy)]
+struct Kind {
+    open: fn(&SimDisk) -> Opened,
+    compacts: bool,
+}
+
+type Opened = Result<(Box<dyn Log>, Recovery), LogError>;
+
+const FS_LOG: Kind = Kind {
+    open: |disk| {
+        let (log, recovery) = FsLog::open_on(disk, common::NAME, options())?;
+        Ok((Box::new(log), recovery))
+    },
+    compacts: false,
+};
+
+/// Fails if anything that was acknowledged is lost, or a group that was not is there in part.
+#[test]
+fn fs_log_agrees_with_a_plain_list_through_crashes() {
+    agrees_with_a_plain_list_through_crashes(FS_LOG);
+}
+
 /// A write that fits the model.
-fn random_write(rng: &mut SimRng, model: &Model) -> Write {
+fn random_write(rng: &mut SimRng, model: &Model, compacts: bool) -> Write {
     let mut write = Write::default();
     if rng.below(4) == 0 {
         let term = model.hard.term.get() + rng.below(2);
@@ -41,6 +68,10 @@ fn random_write(rng: &mut SimRng, model: &Model) -> Write {
         write.trim = Some(Seq::new(next.start + rng.below(next.entries.len() as u64 + 2)));
     }
     next = model.after(std::slice::from_ref(&write));
+    if compacts && rng.below(8) == 0 {
+        write.compact = Some(Seq::new(next.start + rng.below(next.entries.len() as u64 + 1)));
+        next = model.after(std::slice::from_ref(&write));
+    }
     for _ in 0..[0, 1, 1, 1, 2, 6][usize::try_from(rng.below(6)).unwrap()] {
         let term = next.term().max(1) + rng.below(10) / 9;
         let size = [0, 10, 100, 600, 5000][usize::try_from(rng.below(5)).unwrap()];
@@ -57,97 +88,235 @@ fn random_write(rng: &mut SimRng, model: &Model) -> Write {
     write
 }
 
-/// Which models the log may be found as after a crash.
-fn reopen(
-    disk: &SimDisk,
-    before: &Model,
-    after: &Model,
-    what: &str,
-) -> (tinyraftplus_log::FsLog<SimDisk>, Model, bool) {
-    let (log, recovery) = open(disk);
-    let found = Model::of(&log);
-    let rescued = Model { hard: after.hard, ..before.clone() };
-    assert!(
-        found == *before || found == *after || found == rescued,
-        "{what}: {recovery:?}\n{found:?}\n{before:?}\n{after:?}"
-    );
-    let cut = recovery.cut.is_some();
-    (log, found, cut)
+/// What one call of everyday use amounts to.
+#[derive(Debug)]
+enum Call {
+    /// `append` or `append_batch`.
+    Batch(Vec<Bytes>),
+    /// `trim`.
+    Keep(Option<Seq>),
+    /// Writes that piled up, or what a transaction did.
+    Group(Vec<Write>),
 }
 
-/// Fails if anything that was acknowledged is lost, or a group that was not is there in part.
-#[test]
-fn agrees_with_a_plain_list_through_crashes() {
-    let (mut crashes, mut cuts, mut writes, mut found_after) = (0, 0, 0, 0);
-    for seed in 0..400 {
-        let mut rng = SimRng::new(seed);
-        let disk = SimDisk::new();
-        let (mut log, _) = open(&disk);
-        let mut model = Model::default();
-        for step in 0..40 {
-            let what = format!("seed {seed} step {step}");
-            let mut group = Vec::new();
-            let mut next = model.clone();
-            for _ in 0..=rng.below(3) {
-                let write = random_write(&mut rng, &next);
-                next.apply(&write);
-                group.push(write);
-            }
-            let mut marked = Ok(());
-            match rng.below(8) {
-                0 => marked = log.mark(),
-                1 => disk.crash_after(rng.below(4)),
-                2 if rng.below(3) == 0 => disk.fail_sync(rng.below(2), io::ErrorKind::Other),
-                3 if rng.below(3) == 0 => disk.fail_write(rng.below(2), io::ErrorKind::Other),
-                _ => {}
-            }
-            let written = log.write(&group);
-            let refused = written.is_err();
-            match written {
-                Ok(()) => {
-                    writes += 1;
-                    model = next.clone();
-                    assert_eq!(Model::of(&log), model, "{what}");
+impl Call {
+    fn random(rng: &mut SimRng, model: &Model, compacts: bool) -> Self {
+        match rng.below(10) {
+            0 | 1 => Self::Batch(
+                (0..=rng.below(4))
+                    .map(|_| {
+                        let size = [0, 1, 50, 700, 9000][usize::try_from(rng.below(5)).unwrap()];
+                        noise(rng.next(), size)
+                    })
+                    .collect(),
+            ),
+            2 => Self::Keep(
+                (model.start..model.end())
+                    .next_back()
+                    .map(|last| Seq::new(last.saturating_sub(rng.below(5)).max(model.start))),
+            ),
+            // A follower's repair, a transaction: a trim and what takes the place of the trimmed.
+            3 => {
+                let keep = model.start + rng.below(model.entries.len() as u64 + 1);
+                let mut write = trim(keep);
+                let term = model.after(std::slice::from_ref(&write)).term() + 1;
+                for seq in keep..keep + rng.below(6) {
+                    write.append.push(entry(seq, term, noise(rng.next(), 300)));
                 }
-                Err(LogError::Poisoned) => assert!(marked.is_err(), "{what}"),
-                Err(error) => {
-                    assert!(matches!(error, LogError::WriteFailed { .. }), "{what}: {error}");
-                    assert!(matches!(log.write(&group), Err(LogError::Poisoned)));
-                }
+                Self::Group(vec![write])
             }
-            let failed = model != next;
-            if !refused && rng.below(12) > 0 {
-                continue;
+            4 if compacts => {
+                let start = model.start + rng.below(model.entries.len() as u64 + 1);
+                Self::Group(vec![Write { compact: Some(Seq::new(start)), ..Write::default() }])
             }
-            if rng.below(6) == 0 {
-                let _ = log.close();
+            _ => {
+                let mut next = model.clone();
+                Self::Group(
+                    (0..=rng.below(3))
+                        .map(|_| {
+                            let write = random_write(rng, &next, compacts);
+                            next.apply(&write);
+                            write
+                        })
+                        .collect(),
+                )
             }
-            drop(log);
-            crashes += 1;
-            if rng.below(3) == 0 {
-                disk.kill();
-            } else {
-                disk.power_loss(&mut rng);
-            }
-            // Sometimes recovery itself crashes.
-            while rng.below(3) == 0 {
-                disk.crash_after(rng.below(8));
-                if try_open(&disk).is_ok() {
-                    break;
-                }
-                if rng.below(2) == 0 { disk.kill() } else { disk.power_loss(&mut rng) }
-            }
-            disk.kill();
-            let cut;
-            (log, model, cut) = reopen(&disk, &model, &next, &what);
-            cuts += u64::from(cut);
-            found_after += u64::from(failed && model == next);
         }
     }
+
+    /// The list after the call.
+    fn after(&self, model: &Model) -> Model {
+        match self {
+            Self::Batch(payloads) => {
+                let term = model.hard.term.get().max(model.term());
+                let mut batch: Vec<_> = payloads
+                    .iter()
+                    .zip(model.end()..)
+                    .map(|(payload, seq)| entry(seq, term, payload.clone()))
+                    .collect();
+                let last = batch.len() - 1;
+                batch[..last].iter_mut().for_each(|entry| entry.ends_batch = false);
+                model.after(&[append(batch)])
+            }
+            Self::Keep(keep) => {
+                model.after(&[trim(keep.map_or(model.start, |keep| keep.after().get()))])
+            }
+            Self::Group(group) => model.after(group),
+        }
+    }
+
+    fn make(&self, log: &mut dyn Log) -> Result<(), LogError> {
+        match self {
+            Self::Batch(payloads) => match payloads.as_slice() {
+                [payload] => log.append(payload.clone()).map(drop),
+                payloads => log.append_batch(payloads.iter().cloned()).map(drop),
+            },
+            Self::Keep(keep) => log.trim(*keep),
+            Self::Group(group) => log.write(group),
+        }
+    }
+}
+
+/// A call that must be refused, and changes nothing: a transaction that is given up.
+fn refused(rng: &mut SimRng, log: &mut dyn Log, model: &Model, compacts: bool) {
+    let end = model.end();
+    let bad = match rng.below(4) {
+        0 if !compacts => Write { compact: Some(Seq::new(end)), ..Write::default() },
+        0 => Write { compact: Some(Seq::new(end + 2)), ..Write::default() },
+        1 => Write { append: vec![entry(end + 1, 99, "x")], ..trim(end) },
+        _ => append(vec![entry(end + 1, 99, "fits"), entry(end + 3, 99, "x")]),
+    };
+    let group = [append(vec![entry(end, 99, "gone")]), bad];
+    let error = log.write(&group).unwrap_err();
+    assert!(error.effect() == Effect::None && !error.is_fatal(), "{error:?}");
+    assert_eq!(Model::of(log), *model);
+}
+
+/// What a run has met.
+#[derive(Debug, Default)]
+struct Met {
+    writes: u64,
+    reopened: u64,
+    refused: u64,
+    crashes: u64,
+    cuts: u64,
+    /// Calls that failed, and were there all the same.
+    found_after: u64,
+}
+
+fn agrees_with_a_plain_list_through_crashes(kind: Kind) {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().unwrap())
+    };
+    let (start, cases) = (number("LOG_MODEL_START", 0), number("LOG_MODEL_CASES", 256));
+    let mut met = Met::default();
+    for seed in start..start + cases {
+        run(kind, seed, &mut met);
+    }
+    println!("{met:?}");
+    // A run that meets nothing proves nothing.
+    let each = |count: u64, in_four_cases: u64| cases < 256 || count > cases * in_four_cases / 4;
     assert!(
-        writes > 5000 && crashes > 1000 && cuts > 200 && found_after > 100,
-        "{writes} {crashes} {cuts} {found_after}"
+        each(met.writes, 80)
+            && each(met.reopened, 4)
+            && each(met.refused, 8)
+            && each(met.crashes, 16)
+            && each(met.cuts, 1)
+            && each(met.found_after, 1),
+        "{met:?}"
     );
+}
+
+fn run(kind: Kind, seed: u64, met: &mut Met) {
+    let mut rng = SimRng::new(seed);
+    let disk = SimDisk::new();
+    let (mut log, _) = (kind.open)(&disk).unwrap();
+    let mut model = Model::default();
+    // A fault waits for its call: without one the log can be opened again.
+    let mut armed = false;
+    for step in 0..40 {
+        let what = format!(
+            "step {step}; see it again: LOG_MODEL_START={seed} LOG_MODEL_CASES=1 cargo test -p tinyraftplus-log --test model"
+        );
+        let call = Call::random(&mut rng, &model, kind.compacts);
+        let next = call.after(&model);
+        let mut marked = Ok(());
+        let chance = rng.below(9);
+        armed |= (1..4).contains(&chance);
+        match chance {
+            0 => marked = log.mark(),
+            1 => disk.crash_after(rng.below(4)),
+            2 if rng.below(3) == 0 => disk.fail_sync(rng.below(2), io::ErrorKind::Other),
+            3 if rng.below(3) == 0 => disk.fail_write(rng.below(2), io::ErrorKind::Other),
+            4 => {
+                refused(&mut rng, &mut *log, &model, kind.compacts);
+                met.refused += 1;
+            }
+            5 | 6 if !armed => {
+                if rng.below(2) == 0 {
+                    log.close().unwrap();
+                }
+                drop(log);
+                log = (kind.open)(&disk).unwrap().0;
+                assert_eq!(Model::of(&*log), model, "reopened, {what}");
+                met.reopened += 1;
+            }
+            _ => {}
+        }
+        let written = call.make(&mut *log);
+        let failed = written.is_err();
+        match written {
+            Ok(()) => {
+                met.writes += 1;
+                model = next.clone();
+                assert_eq!(Model::of(&*log), model, "{what}");
+            }
+            Err(LogError::Poisoned) => assert!(marked.is_err(), "{what}"),
+            Err(error) => {
+                assert!(matches!(error, LogError::WriteFailed { .. }), "{what}: {error}");
+                let again = call.make(&mut *log);
+                assert!(matches!(again, Err(LogError::Poisoned)), "{what}: {again:?}");
+            }
+        }
+        if !failed && rng.below(12) > 0 {
+            continue;
+        }
+        if rng.below(6) == 0 {
+            let _ = log.close();
+        }
+        drop(log);
+        met.crashes += 1;
+        crash(kind, &disk, &mut rng);
+        armed = false;
+        let recovery;
+        (log, recovery) = (kind.open)(&disk).unwrap();
+        let found = Model::of(&*log);
+        let rescued = Model { hard: next.hard, ..model.clone() };
+        assert!(
+            found == model || found == next || found == rescued,
+            "{what}: {recovery:?}\n{found:?}\n{model:?}\n{next:?}"
+        );
+        met.cuts += u64::from(recovery.cut.is_some());
+        met.found_after += u64::from(failed && found != model && found == next);
+        model = found;
+    }
+}
+
+/// The process dies or the power fails, and sometimes again while the log is being opened.
+fn crash(kind: Kind, disk: &SimDisk, rng: &mut SimRng) {
+    if rng.below(3) == 0 {
+        disk.kill();
+    } else {
+        disk.power_loss(rng);
+    }
+    while rng.below(3) == 0 {
+        disk.crash_after(rng.below(8));
+        if (kind.open)(disk).is_ok() {
+            break;
+        }
+        if rng.below(2) == 0 { disk.kill() } else { disk.power_loss(rng) }
+    }
+    disk.kill();
 }
 
 /// The whole run again gives the same bytes: nothing but the seed decides.
@@ -159,7 +328,7 @@ fn same_seed_same_bytes() {
         let (mut log, _) = open(&disk);
         let mut model = Model::default();
         for _ in 0..50 {
-            let write = random_write(&mut rng, &model);
+            let write = random_write(&mut rng, &model, false);
             log.write(std::slice::from_ref(&write)).unwrap();
             model.apply(&write);
         }

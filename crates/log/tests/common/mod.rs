@@ -109,6 +109,11 @@ impl Model {
         if let Some(end) = write.trim {
             self.entries.truncate(usize::try_from(end.get() - self.start).unwrap());
         }
+        if let Some(start) = write.compact.filter(|start| start.get() > self.start) {
+            let gone = self.entries.drain(..usize::try_from(start.get() - self.start).unwrap());
+            self.before = gone.last().map_or(self.before, |entry| entry.id.term.get());
+            self.start = start.get();
+        }
         self.entries.extend(write.append.iter().cloned());
     }
 
@@ -121,7 +126,7 @@ impl Model {
     }
 
     /// What a log holds, read back in full.
-    pub(crate) fn of(log: &impl Log) -> Self {
+    pub(crate) fn of(log: &(impl Log + ?Sized)) -> Self {
         let restored = log.restored();
         let start = restored.terms.start();
         let before = start.before().and_then(|seq| restored.terms.term_of(seq)).unwrap_or_default();
