@@ -42,7 +42,7 @@ log_suite!(multi_fs_log_on_a_simulated_disk, {
 
 log_suite!(plain, with(Arc::new(PlainEncoder)));
 log_suite!(without_body_checksums, with(Arc::new(XxHashEncoder { body: false })));
-log_suite!(encrypted, with(Arc::new(EncryptingEncoder::new(Key::from_bytes([7; 32])))));
+log_suite!(encrypted, with(Arc::new(EncryptingEncoder::new(&Key::from_bytes([7; 32])))));
 
 fn with(encoder: Arc<dyn Encoder>) -> Subject {
     let disk = SimDisk::new();

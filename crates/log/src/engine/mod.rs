@@ -196,7 +196,12 @@ impl<D: Disk> Engine<D> {
         let members = members.fold(0, |sum, it| sum + 96 * u64_of(it.members().len()));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
         let bytes = bytes + members + u64_of(group.len()) * WRITE_OVERHEAD_MAX;
-        self.encoder.encoded_bytes_max(bytes + bytes / 256) + self.segment.block * 4
+        self.encoder.encoded_bytes_max(bytes + bytes / 256) + self.slack()
+    }
+
+    /// What a group takes beside its frames: a copy in another block, the rest of the last block, a mark.
+    const fn slack(&self) -> u64 {
+        2 * self.segment.block + 512
     }
 
     fn check_group(&self, bytes: u64) -> Result<(), LogError> {
@@ -445,7 +450,7 @@ impl<D: Disk> Engine<D> {
     pub(crate) fn group_bytes_max(&self) -> u64 {
         // What callers reckon with covers a frame's overhead only for small entries.
         let limit = self.segment.group_bytes_max.min(self.segment_bytes_max);
-        limit - limit / 128 - self.segment.header_bytes().min(limit / 4)
+        limit.saturating_sub(limit / 128 + self.segment.header_bytes() + self.slack())
     }
 
     pub(crate) fn stats(&self) -> LogStats {
