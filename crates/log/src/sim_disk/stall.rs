@@ -72,7 +72,8 @@ mod tests {
     use super::*;
     use crate::{Disk, DiskFile, Open};
 
-    /// Fails if a sync of any kind passes while the disk hangs, or hangs on after it was released.
+    /// Fails if a sync of any kind passes while the disk hangs (then it is this test that hangs), or hangs on
+    /// after it was released.
     #[test]
     fn syncs_wait_until_released() {
         let disk = SimDisk::new();
@@ -100,7 +101,7 @@ mod tests {
         file.sync_data().unwrap();
     }
 
-    /// Fails if a process that died goes on when the disk does.
+    /// Fails if a process that died goes on when the disk does, or hangs if its death wakes nobody.
     #[test]
     fn a_crash_ends_what_hangs() {
         let ends: [fn(&SimDisk); 3] = [
