@@ -153,7 +153,7 @@ mod tests {
         directory
     }
 
-    /// Fails if a change can happen without the one that it builds on.
+    /// Fails if renames are remembered by name and not in order: then a crash leaves both `a` and `c`.
     #[test]
     fn a_chain_of_renames_leaves_one_name() {
         let mut directory = durable(&[("a", 1)]);
@@ -167,6 +167,7 @@ mod tests {
         expect(&directory, &[&[("a", 1)]]);
     }
 
+    /// Fails if a change can happen without the one that it builds on.
     #[test]
     fn a_name_taken_over_is_never_missing() {
         let mut directory = durable(&[("new", 2), ("x", 1)]);
