@@ -1,6 +1,6 @@
 //! A file, as it is read and as it would be found after a power failure.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, io, ops::Range};
 
 use super::{
     Doubt, SECTOR_BYTES, SimRng,
@@ -16,13 +16,50 @@ pub(super) struct Image {
     durable: Pages,
     /// Sectors written since the last sync, and the versions they had meanwhile; the newest is what is seen.
     unsynced: BTreeMap<u64, Vec<Sector>>,
+    /// What can't be read, and why.
+    unreadable: Vec<(Range<u64>, io::ErrorKind)>,
 }
 
 impl Image {
     /// A file that is durable.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let pages = Pages::from(bytes);
-        Self { seen: pages.clone(), durable: pages, unsynced: BTreeMap::new() }
+        Self { seen: pages.clone(), durable: pages, ..Self::default() }
+    }
+
+    /// Changes it behind everybody's back, durably.
+    pub(super) fn replace(&mut self, bytes: &[u8]) {
+        let unreadable = std::mem::take(&mut self.unreadable);
+        *self = Self { unreadable, ..Self::of(bytes) };
+    }
+
+    /// Flips a bit behind everybody's back. What else was not synced is durable then, too.
+    pub(super) fn flip(&mut self, bit: u64) -> bool {
+        let mut byte = [0];
+        if self.seen.read(bit / 8, &mut byte) == 0 {
+            return false;
+        }
+        self.seen.write(bit / 8, &byte.map(|byte| byte ^ 1 << (bit % 8)));
+        self.durable = self.seen.clone();
+        self.unsynced.clear();
+        true
+    }
+
+    /// As [`crate::DiskFile::read_at`], unless something on the way can't be read.
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let end = offset.saturating_add(u64_of(buffer.len())).min(self.seen.len());
+        match self.unreadable.iter().find(|(bad, _)| bad.start < end && offset < bad.end) {
+            Some((_, kind)) if offset < end => Err((*kind).into()),
+            Some(_) | None => Ok(self.seen.read(offset, buffer)),
+        }
+    }
+
+    pub(super) fn fail_reads(&mut self, range: Range<u64>, kind: io::ErrorKind) {
+        self.unreadable.push((range, kind));
+    }
+
+    pub(super) fn mend_reads(&mut self) {
+        self.unreadable.clear();
     }
 
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) {
@@ -75,6 +112,22 @@ impl Image {
         for sector in sectors(offset, count) {
             self.unsynced.remove(&sector);
             self.settle(sector, survivors.as_mut());
+        }
+    }
+
+    /// A write that only readers ever see: no sync finds it, unless its sectors are written again.
+    pub(super) fn write_past_disk(&mut self, offset: u64, data: &[u8]) {
+        self.seen.write(offset, data);
+        for sector in sectors(offset, u64_of(data.len())) {
+            self.unsynced.remove(&sector);
+        }
+    }
+
+    /// A write that the disk put here by mistake. What would lie beyond the end hits nothing of this file.
+    pub(super) fn write_astray(&mut self, offset: u64, data: &[u8]) {
+        for pages in [&mut self.seen, &mut self.durable] {
+            let room = pages.len().saturating_sub(offset).min(u64_of(data.len()));
+            pages.write(offset, data.get(..usize_of(room)).unwrap_or_default());
         }
     }
 

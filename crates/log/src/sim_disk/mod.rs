@@ -5,18 +5,29 @@
 //!
 //! * [`SimDisk::kill`]: the process dies. The kernel lives, so everything written can be read.
 //! * [`SimDisk::power_loss`]: each sector that was not synced keeps any one of its versions, each file any
-//!   one of its lengths, each creation or removal happened or not. In any combination.
+//!   one of its lengths, each creation, removal or renaming happened or not. In any combination, but for
+//!   changes of the directory that build on one another.
 //! * A sync that fails loses what it should have made durable: reads still see it, a later sync succeeds and
 //!   does not save it, and a power loss takes it.
+//! * A durable write is a write and a sync of its own sectors: two steps, between which all this can happen.
+//!   It makes nothing else durable.
+//!
+//! And while the process lives, writes and syncs fail ([`SimDisk::fail_write`], [`SimDisk::fail_sync`],
+//! [`SimDisk::set_capacity`]), are lost or go elsewhere though they report success ([`SimDisk::lose_write`],
+//! [`SimDisk::misdirect_write`]) or hang ([`SimDisk::stall`]); places can't be read
+//! ([`SimDisk::fail_reads`]); bytes and files change behind everybody's back ([`SimDisk::flip_bit`],
+//! [`SimDisk::edit`], [`SimDisk::put`], [`SimDisk::take`]).
 //!
 //! All files of a crashed disk fail for ever: open the log again to get new ones, as a new process would.
 
 mod calls;
+mod directory;
 mod faults;
 mod image;
 mod pages;
 mod power;
 mod rng;
+mod stall;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,10 +37,16 @@ use std::{
 
 pub use self::{
     calls::{SimFile, SimLock},
+    faults::Lost,
     power::Doubt,
     rng::SimRng,
 };
-use self::{faults::Planned, image::Image};
+use self::{
+    directory::Directory,
+    faults::{Planned, Stray},
+    image::Image,
+    stall::Stall,
+};
 
 const SECTOR_BYTES: usize = 512;
 
@@ -50,13 +67,11 @@ pub struct SimStats {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Every file that may exist after a crash.
+    /// Every file that has a name, may have one after a crash, or is open.
     images: BTreeMap<u64, Image>,
-    /// Which name is which file, as the process sees it and durably.
-    names: BTreeMap<String, u64>,
-    durable_names: BTreeMap<String, u64>,
-    /// Renames since the directory was last synced, by the new name: what the old one was.
-    renames: BTreeMap<String, String>,
+    directory: Directory,
+    /// How often each file is open.
+    open: BTreeMap<u64, u64>,
     next_file: u64,
     locks: BTreeSet<String>,
     /// Rises with each crash. Files and locks of another life are dead.
@@ -68,10 +83,12 @@ struct Inner {
     crash_after: Option<u64>,
     crashed: bool,
     capacity: Option<u64>,
-    fail_write: Option<Planned>,
-    fail_sync: Option<Planned>,
+    fail_write: Option<Planned<io::ErrorKind>>,
+    stray: Option<Planned<Stray>>,
+    fail_sync: Option<Planned<io::ErrorKind>>,
     /// Draws which sectors a sync that fails made durable; none if there is none.
     survivors: Option<SimRng>,
+    stall: Stall,
     stats: SimStats,
 }
 
@@ -93,9 +110,7 @@ impl SimDisk {
         let inner = self.inner();
         let copy = Inner {
             images: inner.images.clone(),
-            names: inner.names.clone(),
-            durable_names: inner.durable_names.clone(),
-            renames: inner.renames.clone(),
+            directory: inner.directory.clone(),
             next_file: inner.next_file,
             life: inner.life + 1,
             capacity: inner.capacity,
@@ -129,19 +144,51 @@ impl SimDisk {
     /// Changes the bytes of a file behind everybody's back, durably.
     pub fn edit<T>(&self, file: &str, change: impl FnOnce(&mut Vec<u8>) -> T) -> Option<T> {
         let mut inner = self.inner();
-        let number = *inner.names.get(file)?;
+        let number = inner.directory.number(file)?;
         let image = inner.images.get_mut(&number)?;
         let mut bytes = image.seen.to_vec();
         let result = change(&mut bytes);
-        *image = Image::of(&bytes);
+        image.replace(&bytes);
         Some(result)
     }
 
-    /// The bytes of a file, as reads see them.
+    /// Changes the bytes of every file, in the order of their names, behind everybody's back, durably.
+    pub fn edit_all(&self, mut change: impl FnMut(&str, &mut Vec<u8>)) {
+        for file in self.files() {
+            self.edit(&file, |bytes| change(&file, bytes));
+        }
+    }
+
+    /// Puts a file there behind everybody's back, durably; one that had this name is gone. Which files there
+    /// are is durable then.
+    pub fn put(&self, file: &str, bytes: &[u8]) {
+        let mut inner = self.inner();
+        inner.add(file, Image::of(bytes));
+        inner.directory.sync();
+        inner.forget_unlinked();
+    }
+
+    /// Takes a file away behind everybody's back, durably, and returns its bytes. Which files there are is
+    /// durable then.
+    pub fn take(&self, file: &str) -> Option<Vec<u8>> {
+        let bytes = self.contents(file)?;
+        let mut inner = self.inner();
+        inner.directory.remove(file);
+        inner.directory.sync();
+        inner.forget_unlinked();
+        Some(bytes)
+    }
+
+    /// The names of the files, sorted, on a crashed disk too.
+    pub fn files(&self) -> Vec<String> {
+        self.inner().directory.names()
+    }
+
+    /// The bytes of a file, as reads see them if all of it can be read.
     pub fn contents(&self, file: &str) -> Option<Vec<u8>> {
         let inner = self.inner();
-        let number = inner.names.get(file)?;
-        inner.images.get(number).map(|image| image.seen.to_vec())
+        let number = inner.directory.number(file)?;
+        inner.images.get(&number).map(|image| image.seen.to_vec())
     }
 
     /// The operations since this was last called, those that only read left out; none the first time.
@@ -169,6 +216,7 @@ impl Inner {
         self.alive(life)?;
         if self.crash_after.is_some_and(|after| self.count >= after) {
             self.crashed = true;
+            self.stall.wake.notify_all();
             return Err(dead());
         }
         self.count += 1;
@@ -184,6 +232,21 @@ impl Inner {
 
     fn used(&self) -> u64 {
         self.images.values().map(|image| image.seen.len()).sum()
+    }
+
+    /// A new file of this name.
+    fn add(&mut self, name: &str, image: Image) -> u64 {
+        let number = self.next_file;
+        self.next_file += 1;
+        self.images.insert(number, image);
+        self.directory.create(name, number);
+        number
+    }
+
+    fn forget_unlinked(&mut self) {
+        let linked = self.directory.linked();
+        let open = &self.open;
+        self.images.retain(|number, _| linked.contains(number) || open.contains_key(number));
     }
 
     fn image(&mut self, number: u64) -> io::Result<&mut Image> {

@@ -1,7 +1,5 @@
 //! How a life ends: the process dies, or the power fails.
 
-use std::collections::BTreeSet;
-
 use super::{Inner, SimDisk, SimRng};
 
 /// Something that a power loss decides.
@@ -19,9 +17,9 @@ pub enum Doubt {
         /// The file.
         file: String,
     },
-    /// Whether a file was created or removed: 0 is not, 1 is.
+    /// Whether a file was created, removed or renamed: 0 is not, 1 is, if what it builds on is.
     Entry {
-        /// The file.
+        /// The file; of a rename, the new name.
         file: String,
     },
 }
@@ -43,12 +41,13 @@ impl SimDisk {
         self.inner().power_loss(choose);
     }
 
-    /// What a power loss would decide now, and between how many choices each.
+    /// What a power loss would decide now, and between how many choices each: if every file that is new is
+    /// there, and as long as it was.
     pub fn doubts(&self) -> Vec<(Doubt, u64)> {
         let mut doubts = Vec::new();
         self.fork().power_loss_choosing(|doubt, choices| {
             doubts.push((doubt.clone(), choices));
-            0
+            choices - 1
         });
         doubts
     }
@@ -59,37 +58,18 @@ impl Inner {
         self.life += 1;
         self.locks.clear();
         (self.count, self.crash_after, self.crashed) = (0, None, false);
-        (self.fail_write, self.fail_sync, self.survivors) = (None, None, None);
+        (self.fail_write, self.stray, self.fail_sync, self.survivors) = (None, None, None, None);
+        self.open.clear();
+        self.forget_unlinked();
+        self.release();
     }
 
     fn power_loss(&mut self, mut choose: impl FnMut(&Doubt, u64) -> u64) {
-        let names: BTreeSet<String> =
-            self.names.keys().chain(self.durable_names.keys()).cloned().collect();
-        for file in names {
-            let (seen, durable) =
-                (self.names.get(&file).copied(), self.durable_names.get(&file).copied());
-            // The old name of a renamed file goes when the new one comes.
-            if self.renames.values().any(|old| *old == file) {
-                continue;
-            }
-            if seen != durable && choose(&Doubt::Entry { file: file.clone() }, 2) > 0 {
-                if let Some(old) = self.renames.get(&file) {
-                    self.durable_names.remove(old);
-                }
-                match seen {
-                    Some(number) => self.durable_names.insert(file, number),
-                    None => self.durable_names.remove(&file),
-                };
-            }
-        }
-        self.renames.clear();
-        self.names = self.durable_names.clone();
-        for (file, number) in &self.names {
-            let Some(image) = self.images.get_mut(number) else { continue };
+        self.directory.lose(&mut choose);
+        for (file, number) in self.directory.files() {
+            let Some(image) = self.images.get_mut(&number) else { continue };
             self.stats.sectors_lost += image.lose(file, &mut choose);
         }
-        let kept: BTreeSet<u64> = self.names.values().copied().collect();
-        self.images.retain(|number, _| kept.contains(number));
         self.die();
     }
 }
