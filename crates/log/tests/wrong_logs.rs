@@ -255,10 +255,8 @@ impl Wrong {
                 {
                     write.trim = Some(bounds.start);
                 }
-                Bug::ResetKeepsTheStart => {
-                    if write.reset.take().is_some() {
-                        write.trim = Some(bounds.start);
-                    }
+                Bug::ResetKeepsTheStart if write.reset.take().is_some() => {
+                    write.trim = Some(bounds.start);
                 }
                 Bug::ForgetsTheTermBeforeTheStart => {
                     if let Some(reset) = &mut write.reset {

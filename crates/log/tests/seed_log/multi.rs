@@ -173,9 +173,9 @@ pub(crate) fn fails_after_trim(kind: Kind) -> Place {
         assert!(matches!(log.trim(Some(Seq::ZERO)), Err(LogError::WriteFailed { .. })));
         drop(log);
         if power {
-            disk.power_loss_choosing(|_, _| 0)
+            disk.power_loss_choosing(|_, _| 0);
         } else {
-            disk.kill()
+            disk.kill();
         }
         let log = (kind.open)(&disk).unwrap();
         let after: Vec<_> = log.iter(..).map(Result::unwrap).collect();
@@ -202,9 +202,9 @@ pub(crate) fn multi_10_batches_reopen(kind: Kind) {
         assert_eq!(place.log().append_batch(batch).unwrap().start.get(), 2 * round);
         has_segments(&mut place, round + 1);
         if round == 0 {
-            place.reopen()
+            place.reopen();
         } else {
-            place.reopen_unclosed()
+            place.reopen_unclosed();
         }
         place.is(Some(2 * round + 1), &format!("round {round}"));
     }
@@ -306,7 +306,7 @@ pub(crate) fn destroy_and_reuse(kind: Kind, fill: impl Fn(&mut Place)) {
             .list()
             .unwrap()
             .into_iter()
-            .filter(|name| !name.ends_with(".lock"))
+            .filter(|name| name.as_str() != "x.lock")
             .collect();
         assert!(left.is_empty(), "{left:?}");
         place.reopen_unclosed();
