@@ -336,6 +336,14 @@ impl<D: Disk> Log for FsLog<D> {
         self.group_bytes_max - self.group_bytes_max / 256
     }
 
+    fn batch_bytes_max(&self) -> u64 {
+        self.limits.batch_bytes
+    }
+
+    fn entry_bytes_max(&self) -> u64 {
+        self.limits.entry_bytes
+    }
+
     fn stats(&self) -> LogStats {
         let Range { start, end } = Log::bounds(self);
         LogStats {

@@ -26,9 +26,11 @@ mod options;
 mod os_disk;
 mod read;
 mod recover;
+mod shared;
 pub mod sim_disk;
 mod space;
 mod state;
+mod timeout;
 mod window;
 
 pub use crate::disk::{Disk, DiskFile, Open};
@@ -41,3 +43,5 @@ pub use crate::log::{EntryKind, Log, LogEntry, LogRead, LogStats, Reset, Write};
 pub use crate::mem_log::MemLog;
 pub use crate::options::{Cut, Damaged, LogOptions, Recovery};
 pub use crate::os_disk::{OsDisk, OsFile, OsLock};
+pub use crate::shared::{EntryStream, Pending, SharedLog, Txn, TxnEntries};
+pub use crate::timeout::{TimeoutLog, Timeouts};
