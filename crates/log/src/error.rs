@@ -182,8 +182,29 @@ pub enum LogError {
         /// What it said.
         source: EncoderError,
     },
-    /// The disk took longer than allowed. What was being done may still happen.
-    #[error("{op} took longer than {} ms; it may still happen", after.as_millis())]
+    /// Too much waits to be written. Nothing happened; try again when earlier calls are done.
+    #[error("{queued} bytes wait to be written, and {limit} may; wait for earlier calls first")]
+    Busy {
+        /// How many bytes wait.
+        queued: u64,
+        /// How many may.
+        limit: u64,
+    },
+    /// The code of a log panicked: nobody knows what it did. The log accepts no more.
+    #[error(
+        "the log panicked in {op}: {message}; what was being written may or may not be there, so the log must be opened again"
+    )]
+    Panicked {
+        /// What was being done.
+        op: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// It took longer than allowed.
+    #[error("{op} took longer than {} ms; {}", after.as_millis(), match effect {
+        Effect::None => "it never began",
+        Effect::Possible => "it may still happen",
+    })]
     Timeout {
         /// What was being done.
         op: &'static str,
@@ -202,6 +223,7 @@ impl LogError {
     pub const fn is_fatal(&self) -> bool {
         match self {
             Self::WriteFailed { .. }
+            | Self::Panicked { .. }
             | Self::Corrupt { .. }
             | Self::Poisoned
             | Self::Closed
@@ -227,6 +249,7 @@ impl LogError {
             | Self::OneFile(_)
             | Self::Encoder { .. }
             | Self::Timeout { .. }
+            | Self::Busy { .. }
             | Self::Unsupported(_) => false,
         }
     }
@@ -234,7 +257,7 @@ impl LogError {
     /// Whether the write that failed may be there after a restart.
     pub const fn effect(&self) -> Effect {
         match self {
-            Self::WriteFailed { .. } => Effect::Possible,
+            Self::WriteFailed { .. } | Self::Panicked { .. } => Effect::Possible,
             Self::Timeout { effect, .. } => *effect,
             Self::Io { .. }
             | Self::Corrupt { .. }
@@ -260,6 +283,7 @@ impl LogError {
             | Self::WrongEncoder { .. }
             | Self::WrongKey(_)
             | Self::Encoder { .. }
+            | Self::Busy { .. }
             | Self::Unsupported(_) => Effect::None,
         }
     }

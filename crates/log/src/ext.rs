@@ -1,14 +1,16 @@
 //! The everyday calls of a log that is used alone, without Raft.
 
 use std::{
+    fmt,
     ops::{Bound, Range, RangeBounds},
     sync::Arc,
+    task::Poll,
 };
 
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Seq, Term};
 
-use crate::{EntryKind, Log, LogEntry, LogError, LogRead, Write, num::u64_of};
+use crate::{EntryKind, Log, LogEntry, LogError, LogRead, Write, num::u64_of, shared::Watch};
 
 /// How much an iterator reads at first, and twice as much each time.
 ///
@@ -132,55 +134,142 @@ pub trait LogExt: Log {
         self.write(&[Write { trim: Some(end), ..Write::default() }])
     }
 
+    /// Drops the entries before this one: the log begins here from now on. If it begins later already, nothing
+    /// happens.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Trimmed`] if the log ends before, [`LogError::OneFile`] if this kind of log can't give
+    /// its oldest entries back, else as for [`LogExt::append`].
+    fn compact(&mut self, before: Seq) -> Result<(), LogError> {
+        self.write(&[Write { compact: Some(before), ..Write::default() }])
+    }
+
     /// The entries of a range, as of now: what is appended later is not among them.
     ///
     /// Never holds up a writer. Ends with an error if the log is trimmed below its end meanwhile, or closed.
     #[doc(alias = "read")]
     fn iter(&self, range: impl RangeBounds<Seq>) -> Entries {
-        let bounds = self.bounds();
-        let next = match range.start_bound() {
-            Bound::Included(&start) => start,
-            Bound::Excluded(&before) => before.after(),
-            Bound::Unbounded => bounds.start,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&last) => last.after(),
-            Bound::Excluded(&end) => end,
-            Bound::Unbounded => bounds.end,
-        };
-        let reader = self.reader();
-        let drops = reader.drops();
-        let end = end.min(bounds.end);
-        let ahead = READ_AHEAD_BYTES;
-        Entries { reader, drops, next, end, ahead, read: Vec::new().into_iter() }
+        Entries::new(self.reader(), range)
     }
 }
 
 impl<L: Log + ?Sized> LogExt for L {}
 
-/// Iterates over entries of a log, reading ahead a little.
+/// Iterates over the entries that were in a range of a log when this was made.
+///
+/// It holds up nobody, and takes the memory of what it reads ahead. After an error it ends.
+#[doc(alias = "iter")]
 pub struct Entries {
     reader: Arc<dyn LogRead>,
+    /// Says when to look again whether what was read ahead still holds.
+    watch: Option<Arc<Watch>>,
+    seen: u64,
     /// The log's count of drops when this was made.
     drops: u64,
     next: Seq,
     end: Seq,
     ahead: u64,
+    ahead_max: u64,
     read: std::vec::IntoIter<LogEntry>,
 }
 
 impl Entries {
-    fn read_on(&mut self) -> Result<Option<LogEntry>, LogError> {
-        if self.next >= self.end {
-            return Ok(None);
+    pub(crate) fn new(reader: Arc<dyn LogRead>, range: impl RangeBounds<Seq>) -> Self {
+        // Asked again if the log was trimmed in between: an end from before and a count from after would hide
+        // that other entries have these seqs now.
+        let mut drops = reader.drops();
+        let bounds = loop {
+            let bounds = reader.bounds();
+            let now = reader.drops();
+            if now == drops {
+                break bounds;
+            }
+            drops = now;
+        };
+        let (next, end) = resolve(range, &bounds);
+        Self {
+            reader,
+            watch: None,
+            seen: 0,
+            drops,
+            next,
+            end: end.min(bounds.end),
+            ahead: READ_AHEAD_BYTES,
+            ahead_max: READ_AHEAD_BYTES_MAX,
+            read: Vec::new().into_iter(),
         }
-        let entries = self.reader.read(self.next, self.end, self.ahead)?;
-        self.ahead = (self.ahead * 2).min(READ_AHEAD_BYTES_MAX);
-        // Asked after reading: what was read may have come after a trim.
+    }
+
+    /// Looks at `watch` before each entry, so that even what was read ahead ends with a trim or with closing.
+    pub(crate) fn watched(mut self, watch: Arc<Watch>) -> Self {
+        self.seen = watch.count();
+        self.watch = Some(watch);
+        self
+    }
+
+    /// How many bytes to read ahead at most. Default 4 MiB, reached step by step.
+    #[doc(alias = "iterStepSize")]
+    #[must_use]
+    pub fn read_ahead_bytes(mut self, bytes: u64) -> Self {
+        self.ahead_max = bytes;
+        self.ahead = self.ahead.min(bytes);
+        self
+    }
+
+    /// What can be said without reading: an entry that was read ahead, an error, or the end.
+    pub(crate) fn at_hand(&mut self) -> Poll<Option<Result<LogEntry, LogError>>> {
+        if let Err(error) = self.look_again() {
+            return Poll::Ready(Some(Err(self.end_with(error))));
+        }
+        match self.read.next() {
+            Some(entry) => Poll::Ready(Some(Ok(entry))),
+            None if self.next >= self.end => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether there is nothing more to come.
+    fn is_over(&self) -> bool {
+        self.next >= self.end && self.read.as_slice().is_empty()
+    }
+
+    fn end_with(&mut self, error: LogError) -> LogError {
+        self.next = self.end;
+        self.read = Vec::new().into_iter();
+        error
+    }
+
+    /// Whether entries were dropped, or the log closed, since it was last asked.
+    fn look_again(&mut self) -> Result<(), LogError> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        let now = watch.count();
+        if now == self.seen || self.is_over() {
+            return Ok(());
+        }
+        if watch.is_closed() {
+            return Err(LogError::Closed);
+        }
+        self.seen = now;
+        self.check_kept()
+    }
+
+    fn check_kept(&self) -> Result<(), LogError> {
         let kept = self.reader.kept_since(self.drops);
         if kept < self.end {
             return Err(LogError::Trimmed { end: kept, got: self.next.max(kept) });
         }
+        Ok(())
+    }
+
+    fn read_on(&mut self) -> Result<Option<LogEntry>, LogError> {
+        if self.watch.as_ref().is_some_and(|watch| watch.is_closed()) {
+            return Err(LogError::Closed);
+        }
+        let entries = self.reader.read(self.next, self.end, self.ahead)?;
+        self.ahead = (self.ahead * 2).min(self.ahead_max);
+        // Asked after reading: what was read may have come after a trim.
+        self.check_kept()?;
         self.next = entries.last().map_or(self.end, |last| last.id.seq.after());
         self.read = entries.into_iter();
         Ok(self.read.next())
@@ -191,15 +280,35 @@ impl Iterator for Entries {
     type Item = Result<LogEntry, LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(entry) = self.read.next() {
-            return Some(Ok(entry));
+        if let Poll::Ready(at_hand) = self.at_hand() {
+            return at_hand;
         }
-        let result = self.read_on();
-        if result.is_err() {
-            self.next = self.end;
-        }
-        result.transpose()
+        self.read_on().map_err(|error| self.end_with(error)).transpose()
     }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries")
+            .field("next", &self.next)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first and the end of a range, as far as the log goes.
+pub(crate) fn resolve(range: impl RangeBounds<Seq>, bounds: &Range<Seq>) -> (Seq, Seq) {
+    let next = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&before) => before.after(),
+        Bound::Unbounded => bounds.start,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&last) => last.after(),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => bounds.end,
+    };
+    (next, end)
 }
 
 #[cfg(test)]
@@ -242,14 +351,7 @@ mod tests {
     #[test]
     fn a_large_batch_is_not_read_over_and_over() {
         let reader = Arc::new(Counting(AtomicU64::new(0)));
-        let entries = Entries {
-            reader: Arc::clone(&reader) as Arc<dyn LogRead>,
-            drops: 0,
-            next: Seq::ZERO,
-            end: Seq::new(16 << 10),
-            ahead: READ_AHEAD_BYTES,
-            read: Vec::new().into_iter(),
-        };
+        let entries = Entries::new(Arc::clone(&reader) as Arc<dyn LogRead>, ..Seq::new(16 << 10));
         assert_eq!(entries.map(Result::unwrap).count(), 16 << 10);
         assert!(reader.0.load(Ordering::Relaxed) <= 8);
     }

@@ -122,6 +122,14 @@ macro_rules! on_disk {
                 self.0.group_bytes_max()
             }
 
+            fn batch_bytes_max(&self) -> u64 {
+                self.0.batch_bytes_max()
+            }
+
+            fn entry_bytes_max(&self) -> u64 {
+                self.0.entry_bytes_max()
+            }
+
             fn stats(&self) -> LogStats {
                 self.0.stats()
             }
@@ -143,7 +151,7 @@ on_disk!(MultiFsLog, true);
 impl<D: Disk> MultiFsLog<D> {
     /// Waits until the work that nobody waits for is done: sealing full segments, deleting or clearing those
     /// that hold nothing any more, making the next one ready.
-    pub fn settle(&self) {
-        self.0.settle();
+    pub fn finish_upkeep(&self) {
+        self.0.finish_upkeep();
     }
 }

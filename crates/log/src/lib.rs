@@ -22,9 +22,11 @@ mod mem_log;
 mod num;
 mod options;
 mod os_disk;
+mod shared;
 pub mod sim_disk;
 mod state;
 pub mod suite;
+mod timeout;
 
 pub use crate::disk::{Disk, DiskFile, Open};
 pub use crate::encoder::{
@@ -38,3 +40,5 @@ pub use crate::log::{EntryKind, Log, LogEntry, LogRead, LogStats, Reset, Write};
 pub use crate::mem_log::MemLog;
 pub use crate::options::{Cut, Damaged, LogOptions, Recovery};
 pub use crate::os_disk::{OsDisk, OsFile, OsLock};
+pub use crate::shared::{EntryStream, Pending, SharedLog, Txn, TxnEntries};
+pub use crate::timeout::{TimeoutLog, Timeouts};

@@ -5,9 +5,9 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use tinyraftplus_core::{Configuration, EntryId, HardState, Identity, Restored, Seq, Term};
 
-use crate::LogError;
+use crate::{LogError, Timeouts};
 #[cfg(doc)]
-use crate::LogExt;
+use crate::{LogExt, SharedLog, TimeoutLog};
 
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,6 +113,27 @@ pub trait Log: Send + 'static {
     fn group_bytes_max(&self) -> u64 {
         u64::MAX
     }
+
+    /// How many bytes of payload a batch may have. A larger one is refused.
+    fn batch_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// How many bytes of payload an entry may have. A larger one is refused.
+    fn entry_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// What each call may take, if there is a limit, as there is for a [`TimeoutLog`]. A [`SharedLog`] keeps
+    /// to it too, waiting in its queue included.
+    fn timeouts(&self) -> Option<Timeouts> {
+        None
+    }
+
+    /// Waits, however long it takes, until a call that was given up with [`LogError::Timeout`] is over.
+    ///
+    /// Afterwards [`Log::bounds`] says what became of it.
+    fn settle(&mut self) {}
 
     /// What it has done and holds.
     fn stats(&self) -> LogStats;

@@ -156,6 +156,14 @@ impl Log for MemLog {
         self.state.terms.last()
     }
 
+    fn batch_bytes_max(&self) -> u64 {
+        self.limits.batch_bytes
+    }
+
+    fn entry_bytes_max(&self) -> u64 {
+        self.limits.entry_bytes
+    }
+
     fn stats(&self) -> LogStats {
         let entries = self.look();
         LogStats {

@@ -392,8 +392,16 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Waits until all work in the background is done.
-    pub(crate) fn settle(&self) {
-        self.upkeep.settle();
+    pub(crate) fn finish_upkeep(&self) {
+        self.upkeep.finish();
+    }
+
+    pub(crate) const fn batch_bytes_max(&self) -> u64 {
+        self.limits.batch_bytes
+    }
+
+    pub(crate) const fn entry_bytes_max(&self) -> u64 {
+        self.limits.entry_bytes
     }
 
     pub(crate) fn identity(&self) -> Identity {

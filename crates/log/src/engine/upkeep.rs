@@ -185,7 +185,7 @@ impl<D: Disk> Upkeep<D> {
     }
 
     /// Waits until all work given so far is done.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn finish(&self) {
         let mut state = self.yard.state();
         while self.thread.is_some()
             && (!state.jobs.is_empty() || state.preparing || state.recycling)
