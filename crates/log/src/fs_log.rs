@@ -66,16 +66,12 @@ macro_rules! on_disk {
             /// # Errors
             ///
             /// As for a directory.
-            #[expect(
-                clippy::needless_pass_by_value,
-                reason = "a log's options are used once, and go with the call"
-            )]
             pub fn open_on(
                 disk: &D,
                 name: &str,
                 options: LogOptions,
             ) -> Result<(Self, Recovery), LogError> {
-                let (engine, recovery) = Engine::open(disk, name, $many, &options)?;
+                let (engine, recovery) = Engine::open(disk, name, $many, options)?;
                 Ok((Self(engine), recovery))
             }
 

@@ -95,7 +95,7 @@ impl<D: Disk> Engine<D> {
         disk: &D,
         name: &str,
         many: bool,
-        options: &LogOptions,
+        options: LogOptions,
     ) -> Result<(Self, Recovery), LogError> {
         options.check()?;
         let names = Names::new(name, many)?;
@@ -107,10 +107,11 @@ impl<D: Disk> Engine<D> {
             enough: segment_bytes_max,
             block: u64::from(options.block_bytes),
         };
-        let opening = Opening { disk, names: &names, options, plan };
+        let opening = Opening { disk, names: &names, options: &options, plan };
         let opened = opening.run().map_err(without_effect)?;
         let Opened { unsealed, void, recovery, .. } = opened;
-        let encoder = Arc::clone(&options.encoder);
+        let limits = Limits::of(&options);
+        let encoder = options.encoder;
         let upkeep = Upkeep::new(disk.clone(), names.clone(), plan, Arc::clone(&encoder));
         let bounds = opened.state.terms.start()..opened.state.terms.end();
         let drops = Drops::default();
@@ -120,7 +121,7 @@ impl<D: Disk> Engine<D> {
             encoder: Arc::clone(&encoder),
             lock: Some(lock),
             poisoned: false,
-            limits: Limits::of(options),
+            limits,
             segment_bytes_max,
             plan,
             state: opened.state,

@@ -90,14 +90,13 @@ impl<D: Disk> Opening<'_, D> {
             opening_seen: 0,
             bytes: 0,
         };
-        let (head, state) = match self.last_head(&numbers, &mut replay)? {
-            Some(found) => found,
-            None => {
-                recovery.created = true;
-                let head = self.create()?;
-                let state = self.base(&head);
-                (head, state)
-            }
+        let (head, state) = if let Some(found) = self.last_head(&numbers, &mut replay)? {
+            found
+        } else {
+            recovery.created = true;
+            let head = self.create()?;
+            let state = base(&head);
+            (head, state)
         };
         for spare in spares {
             self.disk.remove(&spare).map_err(|error| self.failed("remove", &spare, error))?;
@@ -112,11 +111,11 @@ impl<D: Disk> Opening<'_, D> {
         &self,
         numbers: &[u64],
         replay: &mut Replay<D>,
-    ) -> Result<Option<(Head<D::File>, State)>, LogError> {
+    ) -> Result<Option<Reached<D>>, LogError> {
         // What is needed is the newest files without a gap. Older ones may be left of a deletion.
         let gap = numbers.windows(2).rposition(|pair| matches!(pair, [a, b] if a + 1 != *b));
         let (leftovers, numbers) = numbers.split_at(gap.map_or(0, |at| at + 1));
-        let mut before: Option<(Head<D::File>, State)> = None;
+        let mut before: Option<Reached<D>> = None;
         for (at, &number) in numbers.iter().enumerate() {
             let Some(head) = self.head(number)? else {
                 // Prepared to be the next file, and not begun.
@@ -132,7 +131,7 @@ impl<D: Disk> Opening<'_, D> {
             };
             let state = match before.take() {
                 Some((previous, state)) => self.follow(previous, state, &head, replay)?,
-                None => self.base(&head),
+                None => base(&head),
             };
             replay.parts.begin(&head.segment, replay.bytes);
             before = Some((head, state));
@@ -140,15 +139,6 @@ impl<D: Disk> Opening<'_, D> {
         // They are void, or the log's start is owed in the end.
         replay.leftovers = leftovers.to_vec();
         Ok(before)
-    }
-
-    /// The log at the beginning of a file, without the files before it.
-    fn base(&self, head: &Head<D::File>) -> State {
-        let Segment { identity, hard, tail, start, .. } = head.segment;
-        let mut state = State::new(identity, hard, tail.end, tail.term);
-        state.configuration.clone_from(&head.configuration);
-        state.owed = (start.start < tail.end).then_some(start);
-        state
     }
 
     /// Reads a file that is followed by another. Returns the log after it.
@@ -330,6 +320,18 @@ impl<D: Disk> Opening<'_, D> {
         }
         Ok(Some(Head { target, segment, configuration, damaged }))
     }
+}
+
+/// The newest file that was begun, and the log at its beginning.
+type Reached<D> = (Head<<D as Disk>::File>, State);
+
+/// The log at the beginning of a file, without the files before it.
+fn base<F>(head: &Head<F>) -> State {
+    let Segment { identity, hard, tail, start, .. } = head.segment;
+    let mut state = State::new(identity, hard, tail.end, tail.term);
+    state.configuration.clone_from(&head.configuration);
+    state.owed = (start.start < tail.end).then_some(start);
+    state
 }
 
 /// What reading the files, oldest first, has found.

@@ -44,6 +44,9 @@ struct Full<D: Disk> {
     index: Arc<Index>,
 }
 
+/// A full file and its index.
+type Loaded<D> = (Arc<<D as Disk>::File>, Arc<Index>);
+
 impl<D: Disk> OpenFiles<D> {
     pub(crate) fn new(
         disk: D,
@@ -110,12 +113,7 @@ impl<D: Disk> OpenFiles<D> {
         Ok(self.full(part, shared)?.map(|(_, index)| index))
     }
 
-    #[expect(clippy::type_complexity, reason = "two handles, used at once by the callers")]
-    fn full(
-        &self,
-        part: &Part,
-        shared: &RwLock<Shared>,
-    ) -> Result<Option<(Arc<D::File>, Arc<Index>)>, LogError> {
+    fn full(&self, part: &Part, shared: &RwLock<Shared>) -> Result<Option<Loaded<D>>, LogError> {
         if let Some(found) = self.state().find(part.number) {
             return Ok(Some(found));
         }
@@ -136,8 +134,7 @@ impl<D: Disk> OpenFiles<D> {
     }
 
     /// Opens a full file, and reads its index.
-    #[expect(clippy::type_complexity, reason = "two handles, used at once by the caller")]
-    fn load(&self, part: &Part) -> Result<(Arc<D::File>, Arc<Index>), LogError> {
+    fn load(&self, part: &Part) -> Result<Loaded<D>, LogError> {
         let path = self.path(part.number);
         let file = self
             .disk
@@ -168,7 +165,7 @@ impl<D: Disk> OpenFiles<D> {
 }
 
 impl<D: Disk> Files<D> {
-    fn find(&mut self, number: u64) -> Option<(Arc<D::File>, Arc<Index>)> {
+    fn find(&mut self, number: u64) -> Option<Loaded<D>> {
         let at = self.full.iter().position(|full| full.number == number)?;
         let full = self.full.remove(at)?;
         let found = (Arc::clone(&full.file), Arc::clone(&full.index));

@@ -65,7 +65,6 @@ struct State<D: Disk> {
     /// A file of zeros to be used again, and how long it is.
     spare: Option<(String, u64)>,
     recycling: bool,
-    started: bool,
     stop: bool,
 }
 
@@ -83,6 +82,7 @@ pub(crate) struct Yard<D: Disk> {
 pub(crate) struct Upkeep<D: Disk> {
     yard: Arc<Yard<D>>,
     thread: Option<JoinHandle<()>>,
+    started: bool,
 }
 
 impl<D: Disk> Upkeep<D> {
@@ -94,12 +94,11 @@ impl<D: Disk> Upkeep<D> {
             preparing: false,
             spare: None,
             recycling: false,
-            started: false,
             stop: false,
         };
         let state = Mutex::new(state);
         let yard = Yard { disk, names, plan, encoder, state, changed: Condvar::new() };
-        Self { yard: Arc::new(yard), thread: None }
+        Self { yard: Arc::new(yard), thread: None, started: false }
     }
 
     /// Zeros would help the writer.
@@ -160,13 +159,9 @@ impl<D: Disk> Upkeep<D> {
     }
 
     /// Starts the thread if need be; without one, work is done within the calls.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a log is used without any runtime, and its space must be made beside the writer"
-    )]
     fn start(&mut self) -> bool {
-        if self.thread.is_none() && !self.yard.state().started {
-            self.yard.state().started = true;
+        if self.thread.is_none() && !self.started {
+            self.started = true;
             let yard = Arc::clone(&self.yard);
             let thread = std::thread::Builder::new().name("log upkeep".to_owned());
             self.thread = thread.spawn(move || yard.work()).ok();
@@ -299,15 +294,14 @@ impl<D: Disk> Yard<D> {
         }
         let file =
             self.disk.open(&name, Open::Create).map_err(|source| failed("create", source))?;
-        let (bytes, zeroed) = match spare {
-            Some((_, bytes)) => (bytes, bytes),
-            None => {
-                let there = file.len().map_err(|source| failed("measure", source))?;
-                let bytes = self.plan.step + self.plan.reserve;
-                // Nothing that anybody was told of is in doubt, whatever fails here.
-                extend(&file, &path, there, bytes).map_err(without_effect)?;
-                (bytes.max(there), 0)
-            }
+        let (bytes, zeroed) = if let Some((_, bytes)) = spare {
+            (bytes, bytes)
+        } else {
+            let there = file.len().map_err(|source| failed("measure", source))?;
+            let bytes = self.plan.step + self.plan.reserve;
+            // Nothing that anybody was told of is in doubt, whatever fails here.
+            extend(&file, &path, there, bytes).map_err(without_effect)?;
+            (bytes.max(there), 0)
         };
         self.disk.sync_dir().map_err(|source| failed("sync the directory of", source))?;
         Ok(Prepared { file: Arc::new(file), bytes, zeroed })

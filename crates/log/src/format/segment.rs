@@ -54,6 +54,7 @@ pub(crate) struct StoredConfiguration {
 }
 
 /// One copy of a header.
+#[expect(clippy::large_enum_variant, reason = "looked at once, and not kept")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SegmentCopy {
     /// All zeros: not written.
