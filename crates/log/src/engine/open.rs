@@ -93,8 +93,8 @@ impl<D: Disk> Opening<'_, D> {
         let (head, state) = if let Some(found) = self.last_head(&numbers, &mut replay)? {
             found
         } else {
-            recovery.created = true;
-            let head = self.create()?;
+            let (head, created) = self.create()?;
+            recovery.created = created;
             let state = base(&head);
             (head, state)
         };
@@ -207,13 +207,6 @@ impl<D: Disk> Opening<'_, D> {
         mut recovery: Recovery,
     ) -> Result<Opened<D>, LogError> {
         let Head { target, segment, configuration, damaged } = head;
-        if self.names.is_one() {
-            // Links give a file two names, and each name has a lock of its own.
-            target
-                .file
-                .lock()
-                .map_err(|source| super::names::lock_failed(target.path.clone(), source))?;
-        }
         let mut parts = replay.parts;
         if parts.len() == 0 {
             parts.begin(&segment, 0);
@@ -260,9 +253,14 @@ impl<D: Disk> Opening<'_, D> {
         })
     }
 
-    /// The first file of a new log. Its header is written with everything else that nothing proves durable.
-    fn create(&self) -> Result<Head<D::File>, LogError> {
+    /// The first file of a new log, and true; or false, if somebody made one by another name of the file just
+    /// now. The header is written with everything else that nothing proves durable.
+    fn create(&self) -> Result<(Head<D::File>, bool), LogError> {
         let target = self.target(0, Open::Create)?;
+        let target = match self.head_of(target, 0)? {
+            Ok(head) => return Ok((head, false)),
+            Err(target) => target,
+        };
         let options = self.options;
         let drawn = |what, seed| new_identity(seed).map_err(|error| target.failed(what, error));
         let identity = drawn("draw an identity for", options.seed)?;
@@ -283,13 +281,19 @@ impl<D: Disk> Opening<'_, D> {
             tail: Tail { end: options.first_seq, term: Term::ZERO },
             configuration: None,
         };
-        Ok(Head { target, segment, configuration: None, damaged: false })
+        Ok((Head { target, segment, configuration: None, damaged: false }, true))
     }
 
     fn target(&self, number: u64, how: Open) -> Result<Target<D::File>, LogError> {
         let name = self.names.file(number);
         let file = self.disk.open(&name, how).map_err(|error| self.failed("open", &name, error))?;
-        Ok(Target { file, path: self.disk.path(&name) })
+        let target = Target { file, path: self.disk.path(&name) };
+        if self.names.is_one() {
+            // Before a byte is read. Links give a file two names, and each name has a lock of its own.
+            let failed = |source| super::names::lock_failed(target.path.clone(), source);
+            target.file.lock().map_err(failed)?;
+        }
+        Ok(target)
     }
 
     fn failed(&self, op: &'static str, name: &str, source: io::Error) -> LogError {
@@ -300,8 +304,16 @@ impl<D: Disk> Opening<'_, D> {
     fn head(&self, number: u64) -> Result<Option<Head<D::File>>, LogError> {
         // The one file may be a link to where there is none yet.
         let how = if self.names.is_one() { Open::Create } else { Open::Write };
-        let target = self.target(number, how)?;
-        let Some((segment, damaged)) = target.segment()? else { return Ok(None) };
+        Ok(self.head_of(self.target(number, how)?, number)?.ok())
+    }
+
+    /// The header of this file, or the file back if it has none.
+    fn head_of(
+        &self,
+        target: Target<D::File>,
+        number: u64,
+    ) -> Result<Result<Head<D::File>, Target<D::File>>, LogError> {
+        let Some((segment, damaged)) = target.segment()? else { return Ok(Err(target)) };
         let path = || target.path.clone();
         if segment.number != number {
             return Err(corrupt(
@@ -318,7 +330,7 @@ impl<D: Disk> Opening<'_, D> {
             configuration =
                 Some(Arc::new(stored.read(&header).ok_or_else(|| corrupt(path(), what))?));
         }
-        Ok(Some(Head { target, segment, configuration, damaged }))
+        Ok(Ok(Head { target, segment, configuration, damaged }))
     }
 }
 
