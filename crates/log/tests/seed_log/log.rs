@@ -95,8 +95,10 @@ pub(crate) fn log_08_trim_fails(kind: Kind) {
     place.append("b");
     place.fails_for_good(|log| log.trim(None), &[]);
     place.fails_for_good(|log| log.trim(Some(Seq::ZERO)), &[(0, "a")]);
-    place.disk.set_capacity(Some(place.disk.bytes_used()));
+    place.fill_the_disk();
     place.log().trim(None).unwrap();
+    place.is(None, "");
+    place.reopen();
     place.is(None, "");
 }
 

@@ -152,8 +152,10 @@ pub(crate) fn multi_07_many_segments_keep_their_order(kind: Kind) {
 pub(crate) fn multi_08_trim_fails(kind: Kind) {
     let mut place = fails_after_trim(kind);
     place.is(Some(2), "entry 2");
-    place.disk.set_capacity(Some(place.disk.bytes_used()));
+    place.fill_the_disk();
     place.log().trim(None).unwrap();
+    place.is(None, "");
+    place.reopen();
     place.is(None, "");
 }
 
