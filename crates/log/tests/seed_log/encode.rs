@@ -21,7 +21,7 @@ pub(crate) fn encode_01_to_03_round_trip(kind: Kind) {
     }
 }
 
-/// Fails if headers, or bodies with a checksum, are believed unchecked.
+/// Fails if headers, or bodies with a checksum, are believed unchecked, by opening or by reading.
 pub(crate) fn encode_04_damage_is_named(kind: Kind) {
     let mut place = Place::new(kind);
     place.append("0123456789abcdefghij");
