@@ -138,7 +138,7 @@ impl Place {
     }
 }
 
-/// More than the space that is kept ahead, so that a full disk shows.
+/// More than the space that is kept ahead, so that a full disk shows, and less than a segment.
 pub(crate) fn large() -> Bytes {
-    vec![7; 100_000].into()
+    vec![7; 50_000].into()
 }
