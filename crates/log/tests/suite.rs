@@ -1,10 +1,10 @@
 //! Every log of this crate keeps every promise of the interface, and the suite notices logs that do not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tinyraftplus_log::{
     Encoder, EncryptingEncoder, FsLog, Key, LogOptions, MemLog, MultiFsLog, PlainEncoder,
-    XxHashEncoder, log_suite, sim_disk::SimDisk, suite::Subject,
+    TimeoutLog, Timeouts, XxHashEncoder, log_suite, sim_disk::SimDisk, suite::Subject,
 };
 
 log_suite!(mem_log, Subject::new(|options| MemLog::new(options.clone())).forgets());
@@ -52,6 +52,23 @@ fn with(encoder: Arc<dyn Encoder>) -> Subject {
         MultiFsLog::open_on(&disk, "x", options).map(|(log, _)| log)
     })
 }
+
+log_suite!(timeout_log, {
+    let disk = SimDisk::new();
+    Subject::new(move |options| {
+        let (disk, options) = (disk.clone(), small(options));
+        let timeouts = Timeouts::all(Duration::from_secs(60));
+        TimeoutLog::open(timeouts, move || MultiFsLog::open_on(&disk, "x", options))
+            .map(|(log, _)| log)
+    })
+});
+
+log_suite!(timeout_log_in_memory, {
+    Subject::new(move |options| {
+        TimeoutLog::new(Timeouts::all(Duration::from_secs(60)), MemLog::new(options.clone())?)
+    })
+    .forgets()
+});
 
 log_suite!(blocks_of_4096, {
     let disk = SimDisk::new();

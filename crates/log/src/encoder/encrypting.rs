@@ -21,7 +21,7 @@
 //! **Why a nonce is never used twice.** With the same key and nonce, two bodies would give away their difference,
 //! and the key of the tag. So all 24 bytes of each frame's nonce come from the operating system's generator.
 //! There is no state of ours that two openings, clones of the encoder, forked processes or two copies of a
-//! virtual machine could share (a copied machine reseeds its kernel); neither a counter nor a crash can go
+//! virtual machine could share (Linux reseeds when the hypervisor says that the machine was copied); neither a counter nor a crash can go
 //! back. Among 2^64 frames under one key, two equal nonces have a probability of 2^-65. The call costs 0.3 us; the
 //! rest of sealing an empty frame 2 us, the sync after it 100 us and more: a generator in our memory would save
 //! nothing that shows.

@@ -4,7 +4,7 @@ use tinyraftplus_core::Seq;
 
 use super::{
     Make,
-    case::{Case, append, compact_before, fails, refused, trim_to},
+    case::{Case, append, compact_before, done, fails, refused, trim_to},
     model::entry,
 };
 use crate::{Effect, LogError, LogExt, Write};
@@ -117,7 +117,9 @@ pub(super) fn compacts_with_other_changes(make: &Make<'_>) {
 pub(super) fn nothing_to_compact(make: &Make<'_>) {
     let Some(mut case) = six(make) else { return };
     case.one(compact_before(0), "after a compaction to the start, which changes nothing");
-    case.one(compact_before(3), "after a compaction before seq 3");
+    done(case.compact(Seq::new(3)), "compact()");
+    case.model.apply(&compact_before(3));
+    case.agrees("after compact() before seq 3");
     case.one(compact_before(3), "after a compaction to the start, which changes nothing");
     case.one(compact_before(1), "after a compaction below the start, which changes nothing");
     case.restart();

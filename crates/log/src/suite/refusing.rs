@@ -5,7 +5,7 @@ use tinyraftplus_core::Seq;
 
 use super::{
     Make,
-    case::{Case, append, hard, refused, trim_to},
+    case::{Case, append, hard, refused, same, trim_to},
     model::entry,
 };
 use crate::{
@@ -89,6 +89,8 @@ pub(super) fn limits_are_named(make: &Make<'_>) {
         return;
     }
     let (entry_max, batch_max) = (case.options().entry_bytes_max, case.options().batch_bytes_max);
+    same(&case.entry_bytes_max(), &entry_max, "entry_bytes_max()");
+    same(&case.batch_bytes_max(), &batch_max, "batch_bytes_max()");
     let zeros = |size: u64| Bytes::from(vec![0; usize_of(size)]);
     let names = |error: LogError, limit: u64| {
         let text = error.to_string();

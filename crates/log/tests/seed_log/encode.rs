@@ -1,6 +1,6 @@
 //! `01encode`.
 
-use tinyraftplus_core::{HardState, Identity, Term};
+use tinyraftplus_core::{HardState, Identity, Seq, Term};
 use tinyraftplus_log::{Disk, LogError, LogExt, Write};
 
 use crate::{Kind, place::Place};
@@ -21,7 +21,7 @@ pub(crate) fn encode_01_to_03_round_trip(kind: Kind) {
     }
 }
 
-/// Fails if headers, or bodies with a checksum, are believed unchecked.
+/// Fails if headers, or bodies with a checksum, are believed unchecked, by opening or by reading.
 pub(crate) fn encode_04_damage_is_named(kind: Kind) {
     let mut place = Place::new(kind);
     place.append("0123456789abcdefghij");
@@ -56,5 +56,12 @@ pub(crate) fn encode_04_damage_is_named(kind: Kind) {
     if kind.checks_bodies {
         let error = damaged(&[frame + 128 + 16]).unwrap_err();
         assert!(matches!(error, LogError::Corrupt { .. }), "{error:?}");
+        // What is damaged while it is open is not read either.
+        let log = (kind.open)(&place.disk).unwrap();
+        place.disk.edit(&file, |bytes| bytes[frame + 128 + 16] ^= 0xff).unwrap();
+        let error = log.iter(..).next().unwrap().unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, LogError::Corrupt { seq: Some(Seq::ZERO), .. }), "{error:?}");
+        assert!(text.contains(&file) && text.contains(&frame.to_string()), "{text}");
     }
 }

@@ -11,7 +11,12 @@ mod log;
 mod multi;
 mod place;
 
-use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, sim_disk::SimDisk};
+use std::sync::Arc;
+
+use tinyraftplus_log::{
+    Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogOptions, MultiFsLog, PlainEncoder,
+    XxHashEncoder, sim_disk::SimDisk,
+};
 
 /// A kind of log that has the scenarios.
 #[derive(Clone, Copy)]
@@ -92,20 +97,41 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(
-    fs_log,
-    super::Kind {
-        open: |disk| Ok(Box::new(super::FsLog::open_on(disk, "x", super::options())?.0)),
-        destroy: |disk| super::FsLog::destroy_on(disk, "x"),
-        scale: 1024,
-        segmented: false,
-        checks_bodies: true,
-    }
-);
+/// Opens and destroys a kind of log with an encoder.
+macro_rules! kind {
+    ($log:ident, $encoder:expr) => {
+        crate::Kind {
+            open: |disk| Ok(Box::new(crate::$log::open_on(disk, "x", crate::options($encoder))?.0)),
+            destroy: |disk| crate::$log::destroy_on(disk, "x"),
+            scale: 900,
+            segmented: stringify!($log).starts_with("Multi"),
+            checks_bodies: crate::Encoder::checks_bodies(&$encoder),
+        }
+    };
+}
 
-fn options() -> LogOptions {
+scenarios!(fs_log, kind!(FsLog, crate::XxHashEncoder { body: true }));
+scenarios!(fs_log_without_body_checksums, kind!(FsLog, crate::XxHashEncoder { body: false }));
+scenarios!(fs_log_plain, kind!(FsLog, crate::PlainEncoder));
+scenarios!(fs_log_encrypted, kind!(FsLog, crate::encrypting()));
+scenarios!(multi_fs_log, kind!(MultiFsLog, crate::XxHashEncoder { body: true }));
+scenarios!(
+    multi_fs_log_without_body_checksums,
+    kind!(MultiFsLog, crate::XxHashEncoder { body: false })
+);
+scenarios!(multi_fs_log_plain, kind!(MultiFsLog, crate::PlainEncoder));
+scenarios!(multi_fs_log_encrypted, kind!(MultiFsLog, crate::encrypting()));
+
+fn encrypting() -> EncryptingEncoder {
+    EncryptingEncoder::new(&Key::from_bytes([7; 32]))
+}
+
+/// With segments of about 64 times the `scale`.
+fn options(encoder: impl Encoder) -> LogOptions {
     let mut options = LogOptions::default();
+    options.segment_bytes_max = 64 << 10;
     options.space_bytes = 16 << 10;
     options.reserve_bytes = 4 << 10;
+    options.encoder = Arc::new(encoder);
     options
 }

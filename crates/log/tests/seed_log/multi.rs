@@ -125,7 +125,8 @@ pub(crate) fn multi_06_trim_across_segments(kind: Kind) {
     }
 }
 
-/// `segments_misordered`: the original reopens 11 segments and more in the order of their names as text.
+/// `segments_misordered`: the original reopens 11 segments and more in the order of their names as text. Fails if
+/// segments are ordered so.
 pub(crate) fn multi_07_many_segments_keep_their_order(kind: Kind) {
     for of_a_segment in [32, 20, 10, 5] {
         let mut place = Place::new(kind);
@@ -152,8 +153,10 @@ pub(crate) fn multi_07_many_segments_keep_their_order(kind: Kind) {
 pub(crate) fn multi_08_trim_fails(kind: Kind) {
     let mut place = fails_after_trim(kind);
     place.is(Some(2), "entry 2");
-    place.disk.set_capacity(Some(place.disk.bytes_used()));
+    place.fill_the_disk();
     place.log().trim(None).unwrap();
+    place.is(None, "");
+    place.reopen();
     place.is(None, "");
 }
 
@@ -285,6 +288,7 @@ pub(crate) fn multi_18_empty_batches_destroy_and_reuse(kind: Kind) {
     });
 }
 
+/// Fails if destroying a log leaves a file of it, or works on an open one.
 pub(crate) fn destroy_and_reuse(kind: Kind, fill: impl Fn(&mut Place)) {
     let mut place = Place::new(kind);
     for _ in 0..2 {

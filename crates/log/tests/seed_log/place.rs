@@ -87,6 +87,16 @@ impl Place {
         self.disk.set_capacity(None);
     }
 
+    /// Appends until there is no room for an append.
+    pub(crate) fn fill_the_disk(&mut self) {
+        self.disk.set_capacity(Some(self.disk.bytes_used()));
+        for size in [4000, 100] {
+            let payload = Bytes::from(vec![1; size]);
+            let full = (0..10_000).find_map(|_| self.log().append(payload.clone()).err()).unwrap();
+            assert!(matches!(full, LogError::NoSpace { .. }), "{full:?}");
+        }
+    }
+
     /// On a copy of the disk: a call fails because a sync does. After the power failed too it never happened;
     /// after a restart it did or did not, whole.
     #[track_caller]
@@ -128,7 +138,7 @@ impl Place {
     }
 }
 
-/// More than the space that is kept ahead, so that a full disk shows.
+/// More than the space that is kept ahead, so that a full disk shows, and less than a segment.
 pub(crate) fn large() -> Bytes {
-    vec![7; 100_000].into()
+    vec![7; 50_000].into()
 }
