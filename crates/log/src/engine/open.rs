@@ -312,7 +312,7 @@ impl<D: Disk> Opening<'_, D> {
         &self,
         target: Target<D::File>,
         number: u64,
-    ) -> Result<Result<Head<D::File>, Target<D::File>>, LogError> {
+    ) -> Result<HeadOr<Target<D::File>, D::File>, LogError> {
         let Some((segment, damaged)) = target.segment()? else { return Ok(Err(target)) };
         let path = || target.path.clone();
         if segment.number != number {
@@ -333,6 +333,9 @@ impl<D: Disk> Opening<'_, D> {
         Ok(Ok(Head { target, segment, configuration, damaged }))
     }
 }
+
+/// A file with a header, or something else.
+type HeadOr<E, F> = Result<Head<F>, E>;
 
 /// The newest file that was begun, and the log at its beginning.
 type Reached<D> = (Head<<D as Disk>::File>, State);
