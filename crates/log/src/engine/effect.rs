@@ -100,8 +100,10 @@ impl State {
             }
             if end < self.terms.start() {
                 // The file with the entries before this was compacted: a later record says so, or it is missing.
-                self.owed.as_mut().ok_or("a trim lies outside of the log")?;
-                self.terms = Terms::empty(end, Term::ZERO);
+                let owed = self.owed.ok_or("a trim lies outside of the log")?;
+                let all = end == owed.start;
+                self.terms = Terms::empty(end, if all { owed.before } else { Term::ZERO });
+                self.owed = self.owed.filter(|_| !all);
             }
             self.terms.trim(end);
         }

@@ -316,7 +316,9 @@ impl<D: Disk> Engine<D> {
             self.syncs += 1;
         }
         let number = self.segment.number + 1;
-        let prepared = self.upkeep.next_file(number)?;
+        let prepared = self.upkeep.next_file(number);
+        self.poisoned |= matches!(prepared, Err(LogError::WriteFailed { .. }));
+        let prepared = prepared?;
         let last = Last { end: self.position, sum: self.prev };
         let mut segment = Segment {
             number,

@@ -73,8 +73,10 @@ pub(crate) struct Target<F> {
 struct Head<F> {
     target: Target<F>,
     segment: Segment,
+    /// The configuration, if there is one and either copy of it is whole. It is needed only if the files
+    /// before this one are gone; while they are not, the write of this header may have been cut short.
     configuration: Option<Arc<Configuration>>,
-    /// A copy of the header is missing or damaged.
+    /// A copy of the header or of its configuration is missing or damaged.
     damaged: bool,
 }
 
@@ -95,7 +97,7 @@ impl<D: Disk> Opening<'_, D> {
         } else {
             let (head, created) = self.create()?;
             recovery.created = created;
-            let state = base(&head);
+            let state = base(&head)?;
             (head, state)
         };
         for spare in spares {
@@ -131,7 +133,7 @@ impl<D: Disk> Opening<'_, D> {
             };
             let state = match before.take() {
                 Some((previous, state)) => self.follow(previous, state, &head, replay)?,
-                None => base(&head),
+                None => base(&head)?,
             };
             replay.parts.begin(&head.segment, replay.bytes);
             before = Some((head, state));
@@ -206,7 +208,8 @@ impl<D: Disk> Opening<'_, D> {
         replay: Replay<D>,
         mut recovery: Recovery,
     ) -> Result<Opened<D>, LogError> {
-        let Head { target, segment, configuration, damaged } = head;
+        let Head { target, segment, damaged, .. } = head;
+        let configuration = state.configuration.clone();
         let mut parts = replay.parts;
         if parts.len() == 0 {
             parts.begin(&segment, 0);
@@ -323,12 +326,13 @@ impl<D: Disk> Opening<'_, D> {
         }
         check_encoder(&segment, &*self.options.encoder, &target.path)?;
         let mut configuration = None;
+        let mut damaged = damaged;
         if let Some(stored) = segment.configuration {
             let mut header = vec![0; usize_of(segment.header_bytes())];
             target.file.read_at(0, &mut header).map_err(|error| target.failed("read", error))?;
-            let what = "both copies of the configuration in its header are damaged";
-            configuration =
-                Some(Arc::new(stored.read(&header).ok_or_else(|| corrupt(path(), what))?));
+            let copies = stored.read(&header);
+            damaged |= copies.iter().any(Option::is_none);
+            configuration = copies.into_iter().flatten().next().map(Arc::new);
         }
         Ok(Ok(Head { target, segment, configuration, damaged }))
     }
@@ -341,12 +345,16 @@ type HeadOr<E, F> = Result<Head<F>, E>;
 type Reached<D> = (Head<<D as Disk>::File>, State);
 
 /// The log at the beginning of a file, without the files before it.
-fn base<F>(head: &Head<F>) -> State {
+fn base<F>(head: &Head<F>) -> Result<State, LogError> {
     let Segment { identity, hard, tail, start, .. } = head.segment;
+    if head.segment.configuration.is_some() && head.configuration.is_none() {
+        let what = "both copies of the configuration in its header are damaged";
+        return Err(corrupt(head.target.path.clone(), what));
+    }
     let mut state = State::new(identity, hard, tail.end, tail.term);
     state.configuration.clone_from(&head.configuration);
     state.owed = (start.start < tail.end).then_some(start);
-    state
+    Ok(state)
 }
 
 /// What reading the files, oldest first, has found.

@@ -15,7 +15,7 @@ use std::{
 use super::{
     group::{Place, encode_seal},
     names::Names,
-    space::{Need, Plan, Space, extend},
+    space::{Need, Plan, Space, extend, is_full},
 };
 use crate::{
     Disk, DiskFile, Encoder, LogError, Open,
@@ -60,7 +60,7 @@ struct State<D: Disk> {
     jobs: VecDeque<Job<D>>,
     /// Where zeros are wanted.
     zero: Option<(u64, Arc<Space>)>,
-    prepared: Option<Prepared<D>>,
+    prepared: Option<Result<Prepared<D>, LogError>>,
     preparing: bool,
     /// A file of zeros to be used again, and how long it is.
     spare: Option<(String, u64)>,
@@ -118,12 +118,14 @@ impl<D: Disk> Upkeep<D> {
         while state.preparing && state.prepared.is_none() {
             state = yard.wait(state);
         }
-        if let Some(prepared) = state.prepared.take() {
-            return Ok(prepared);
-        }
+        let prepared = state.prepared.take();
         drop(state);
-        match yard.prepare(number) {
-            Err(LogError::NoSpace { .. }) if yard.recycled() => yard.prepare(number),
+        match prepared.unwrap_or_else(|| yard.prepare(number)) {
+            // There may be some by now: at the latest when a file that was given back is ready.
+            Err(LogError::NoSpace { .. }) => {
+                yard.wait_for_spare();
+                yard.prepare(number)
+            }
             result => result,
         }
     }
@@ -259,10 +261,9 @@ impl<D: Disk> Yard<D> {
     fn run(&self, job: Job<D>) {
         match job {
             Job::Prepare(number) => {
-                // If it fails, the writer tries again and hears why.
-                let prepared = self.prepare(number).ok();
+                let prepared = self.prepare(number);
                 let mut state = self.state();
-                (state.prepared, state.preparing) = (prepared, false);
+                (state.prepared, state.preparing) = (Some(prepared), false);
             }
             Job::Seal(sealing) => {
                 // Without a seal, opening reads the file in full and writes it then.
@@ -282,10 +283,20 @@ impl<D: Disk> Yard<D> {
     }
 
     /// Makes the next file: one of zeros that was used before, or a new one.
+    ///
+    /// If it fails but for lack of space, the log is not to be written to any more: what a failed sync left
+    /// undone, another may not find.
     fn prepare(&self, number: u64) -> Result<Prepared<D>, LogError> {
         let name = self.names.file(number);
         let path = self.disk.path(&name);
-        let failed = |op, source| LogError::Io { op, path: path.clone(), source };
+        let failed = |op, source| {
+            let path = path.clone();
+            if is_full(&source) {
+                LogError::NoSpace { path, source }
+            } else {
+                LogError::WriteFailed { op, path, source }
+            }
+        };
         let spare = self.state().spare.take();
         if let Some((spare, _)) = &spare {
             self.disk
@@ -299,21 +310,19 @@ impl<D: Disk> Yard<D> {
         } else {
             let there = file.len().map_err(|source| failed("measure", source))?;
             let bytes = self.plan.step + self.plan.reserve;
-            // Nothing that anybody was told of is in doubt, whatever fails here.
-            extend(&file, &path, there, bytes).map_err(without_effect)?;
+            extend(&file, &path, there, bytes)?;
             (bytes.max(there), 0)
         };
         self.disk.sync_dir().map_err(|source| failed("sync the directory of", source))?;
         Ok(Prepared { file: Arc::new(file), bytes, zeroed })
     }
 
-    /// Waits until a file that is being zeroed can be used; says whether there is one.
-    fn recycled(&self) -> bool {
+    /// Waits until a file that is being zeroed can be used, if there is one.
+    fn wait_for_spare(&self) {
         let mut state = self.state();
         while state.recycling && state.spare.is_none() {
             state = self.wait(state);
         }
-        state.spare.is_some()
     }
 
     /// Removes files; one is kept and zeroed, to be used again.

@@ -75,9 +75,9 @@ impl StoredConfiguration {
         [2 * SECTOR_BYTES, 2 * SECTOR_BYTES + round_up(self.bytes as u64, SECTOR_BYTES)]
     }
 
-    /// Reads the copy that is whole, of a header read in full.
-    pub(crate) fn read(self, header: &[u8]) -> Option<Configuration> {
-        self.offsets().into_iter().find_map(|at| {
+    /// The copies, as far as they are whole, of a header read in full.
+    pub(crate) fn read(self, header: &[u8]) -> [Option<Configuration>; 2] {
+        self.offsets().map(|at| {
             let bytes = header.get(usize_of(at)..)?.get(..usize_of(u64::from(self.bytes)))?;
             let mut take = Take(bytes);
             (checksum(bytes) == self.sum).then(|| configuration::take(&mut take))?
@@ -292,12 +292,13 @@ mod tests {
         assert!(header.len() > 4096 && header.len().is_multiple_of(4096));
         assert_eq!(Segment::decode(&header[..512]), SegmentCopy::Valid(segment));
         let stored = segment.configuration.unwrap();
-        assert_eq!(stored.read(&header), Some(configuration.clone()));
+        let both = [Some(configuration.clone()), Some(configuration.clone())];
+        assert_eq!(stored.read(&header), both);
         let [first, second] = stored.offsets().map(usize_of);
         let mut damaged = header;
         damaged[first + 3] ^= 1;
-        assert_eq!(stored.read(&damaged), Some(configuration));
+        assert_eq!(stored.read(&damaged), [None, Some(configuration)]);
         damaged[second + 3] ^= 1;
-        assert_eq!(stored.read(&damaged), None);
+        assert_eq!(stored.read(&damaged), [None, None]);
     }
 }
