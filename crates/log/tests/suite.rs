@@ -57,7 +57,7 @@ log_suite!(timeout_log, {
     let disk = SimDisk::new();
     Subject::new(move |options| {
         let (disk, options) = (disk.clone(), small(options));
-        let timeouts = Timeouts::all(Duration::from_secs(60));
+        let timeouts = Timeouts::all(Duration::from_mins(1));
         TimeoutLog::open(timeouts, move || MultiFsLog::open_on(&disk, "x", options))
             .map(|(log, _)| log)
     })
@@ -65,7 +65,7 @@ log_suite!(timeout_log, {
 
 log_suite!(timeout_log_in_memory, {
     Subject::new(move |options| {
-        TimeoutLog::new(Timeouts::all(Duration::from_secs(60)), MemLog::new(options.clone())?)
+        TimeoutLog::new(Timeouts::all(Duration::from_mins(1)), MemLog::new(options.clone())?)
     })
     .forgets()
 });
