@@ -384,6 +384,14 @@ impl Log for Wrong {
         if self.bug == Bug::HasNoLimits { u64::MAX } else { self.options.group_bytes_max }
     }
 
+    fn batch_bytes_max(&self) -> u64 {
+        self.inner.batch_bytes_max()
+    }
+
+    fn entry_bytes_max(&self) -> u64 {
+        self.inner.entry_bytes_max()
+    }
+
     fn stats(&self) -> LogStats {
         let mut stats = self.inner.stats();
         stats.syncs -= self.replayed;
