@@ -192,7 +192,7 @@ impl Gate {
         self.state().groups.clone()
     }
 
-    fn pass(&self, op: &'static str) {
+    pub(crate) fn pass(&self, op: &'static str) {
         let mut state = self.state();
         let panics = state.panics.remove(op);
         state.inside.insert(op);
