@@ -24,6 +24,9 @@ use tinyraftplus_log::{
     sim_disk::SimDisk,
 };
 
+type Set = fn(&mut Timeouts);
+type Call = fn(&SharedLog) -> Pending<()>;
+
 const SHORT: Duration = Duration::from_millis(200);
 
 /// A log at a gate, with a time for some calls and much for all others.
@@ -80,20 +83,19 @@ fn calls_that_are_fast_enough_pass() {
 /// another's time, if the effect is wrong, or if the late write is lost, or is not seen by what follows it.
 #[test]
 fn a_write_that_is_too_slow_may_still_happen() {
-    let check =
-        |name, set: fn(&mut Timeouts), call: fn(&SharedLog) -> Pending<()>, after: &[&str]| {
-            let (log, gate) = gated(set);
-            log.append_batch(["a", "b"]).wait().unwrap();
-            gate.shut("write");
-            let call = begin(&gate, "write", call(&log));
-            assert_timeout(call.wait(), name, Effect::Possible);
-            assert_eq!(log.end(), seq(2));
-            gate.open("write");
-            // Its place is behind the late one.
-            log.append_batch(["next"]).wait().unwrap();
-            assert_eq!(contents(&log), after);
-            log.close().wait().unwrap();
-        };
+    let check = |name, set: Set, call: Call, after: &[&str]| {
+        let (log, gate) = gated(set);
+        log.append_batch(["a", "b"]).wait().unwrap();
+        gate.shut("write");
+        let call = begin(&gate, "write", call(&log));
+        assert_timeout(call.wait(), name, Effect::Possible);
+        assert_eq!(log.end(), seq(2));
+        gate.open("write");
+        // Its place is behind the late one.
+        log.append_batch(["next"]).wait().unwrap();
+        assert_eq!(contents(&log), after);
+        log.close().wait().unwrap();
+    };
     thread::scope(|scope| {
         let cases: [(_, Set, Call, &[&str]); 4] = [
             (
