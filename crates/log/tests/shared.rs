@@ -382,14 +382,25 @@ fn the_last_handle_closes() {
         assert!(payloads(entries).unwrap().is_empty());
         if kit.keeps {
             let log = kit.open();
-            let txn = log.txn().wait().unwrap();
-            let after = log.append("c");
-            // A transaction is open, so nobody can close yet; nobody waits for that either.
-            drop(log);
-            drop(txn);
-            assert_eq!(after.wait().unwrap(), seq(2));
+            assert_eq!(contents(&log), ["a", "b"]);
+            log.close().wait().unwrap();
         }
     });
+}
+
+/// Fails if dropping the last handle waits for a transaction, or the log stays open when that ends.
+#[test]
+fn the_last_handle_waits_for_nobody() {
+    let (log, gate) = GatedLog::new();
+    let log = SharedLog::new(log);
+    gate.shut("close");
+    let txn = log.txn().wait().unwrap();
+    let after = log.append("a");
+    drop(log);
+    drop(txn);
+    assert_eq!(after.wait().unwrap(), seq(0));
+    gate.await_inside("close");
+    gate.open("close");
 }
 
 /// Fails if what waits has no limit.
