@@ -15,7 +15,7 @@ use std::{
 
 use tinyraftplus_core::{Seq, Term};
 
-use crate::LogError;
+use crate::{LogError, shared::core::guarded};
 
 /// What a call that succeeded gives.
 #[derive(Debug)]
@@ -196,6 +196,9 @@ impl Notices {
         for event in self.events {
             event.changed.notify_all();
         }
-        self.wakers.into_iter().for_each(Waker::wake);
+        for waker in self.wakers {
+            // One that panics is its executor's business: others wait here too.
+            drop(guarded(|| waker.wake()));
+        }
     }
 }

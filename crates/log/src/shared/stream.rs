@@ -4,12 +4,10 @@
 //! under way, of the size that the iterator reads ahead.
 
 use std::{
-    fmt, io,
+    collections::VecDeque,
+    fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     thread,
 };
@@ -73,7 +71,21 @@ struct Request {
 
 /// The reading thread, once there is one. It ends when this is dropped.
 #[derive(Default)]
-pub(crate) struct Reads(Mutex<Option<Sender<Request>>>);
+pub(crate) struct Reads(Arc<Desk>);
+
+#[derive(Default)]
+struct Desk {
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+}
+
+/// What streams ask for. Each that still lives has at most one request here.
+#[derive(Default)]
+struct Inbox {
+    requests: VecDeque<Request>,
+    is_started: bool,
+    is_over: bool,
+}
 
 impl EntryStream {
     pub(crate) fn new(core: &Arc<Core>, entries: Entries) -> Self {
@@ -142,7 +154,10 @@ impl Stream for EntryStream {
                             }
                             item
                         }
-                        Read::Failed(error) => Some(Err(error)),
+                        Read::Failed(error) => {
+                            self.core.reads.take_back(&slot);
+                            Some(Err(error))
+                        }
                     };
                     return Poll::Ready(item);
                 }
@@ -154,8 +169,9 @@ impl Stream for EntryStream {
 
 impl Drop for EntryStream {
     fn drop(&mut self) {
-        if let Stage::Away(_, alarm) = std::mem::replace(&mut self.stage, Stage::Over) {
+        if let Stage::Away(slot, alarm) = std::mem::replace(&mut self.stage, Stage::Over) {
             self.core.clock.cancel(alarm);
+            self.core.reads.take_back(&slot);
         }
     }
 }
@@ -195,40 +211,63 @@ impl Slot {
 
 impl Reads {
     fn send(&self, request: Request) -> Result<(), LogError> {
-        let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = match &*sender {
-            Some(sender) => sender,
-            None => sender.insert(start().map_err(|source| LogError::Io {
+        let mut inbox = self.0.inbox();
+        if !inbox.is_started {
+            let desk = Arc::clone(&self.0);
+            let thread = thread::Builder::new().name("log-reader".to_owned());
+            thread.spawn(move || desk.run()).map_err(|source| LogError::Io {
                 op: "start a thread to read",
                 path: "the log".into(),
                 source,
-            })?),
-        };
-        // The thread ends only when this is dropped.
-        drop(sender.send(request));
+            })?;
+            inbox.is_started = true;
+        }
+        inbox.requests.push_back(request);
+        drop(inbox);
+        self.0.changed.notify_one();
         Ok(())
+    }
+
+    /// Takes a request back, if nobody works on it yet.
+    fn take_back(&self, slot: &Arc<Slot>) {
+        let mut inbox = self.0.inbox();
+        let at = inbox.requests.iter().position(|request| Arc::ptr_eq(&request.slot, slot));
+        let request = at.and_then(|at| inbox.requests.remove(at));
+        drop(inbox);
+        drop(request);
     }
 }
 
-fn start() -> io::Result<Sender<Request>> {
-    let (sender, requests) = channel();
-    thread::Builder::new().name("log-reader".to_owned()).spawn(move || run(&requests))?;
-    Ok(sender)
+impl Drop for Reads {
+    fn drop(&mut self) {
+        self.0.inbox().is_over = true;
+        self.0.changed.notify_one();
+    }
 }
 
-fn run(requests: &Receiver<Request>) {
-    while let Ok(Request { mut entries, slot }) = requests.recv() {
-        if Arc::strong_count(&slot) == 1 {
-            continue;
+impl Desk {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut inbox = self.inbox();
+        while !inbox.is_over {
+            let Some(Request { mut entries, slot }) = inbox.requests.pop_front() else {
+                inbox = self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(inbox);
+            let read = match guarded(move || {
+                let item = entries.next();
+                (entries, item)
+            }) {
+                Ok((entries, item)) => Read::Done(entries, item),
+                Err(message) => Read::Failed(LogError::Panicked { op: "read", message }),
+            };
+            // A waker that panics is its executor's business.
+            drop(guarded(|| slot.tell(read)));
+            inbox = self.inbox();
         }
-        let read = match guarded(move || {
-            let item = entries.next();
-            (entries, item)
-        }) {
-            Ok((entries, item)) => Read::Done(entries, item),
-            Err(message) => Read::Failed(LogError::Panicked { op: "read", message }),
-        };
-        // A waker that panics is its executor's business.
-        drop(guarded(|| slot.tell(read)));
     }
 }

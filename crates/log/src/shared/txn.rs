@@ -40,6 +40,15 @@ use crate::{
 /// assert_eq!(log.head()?.map(|entry| entry.payload), Some("c".into()));
 /// # Ok::<(), tinyraftplus_log::LogError>(())
 /// ```
+///
+/// It ends once: what the original refuses when it runs does not compile here.
+///
+/// ```compile_fail
+/// # fn twice(txn: tinyraftplus_log::Txn) {
+/// txn.commit();
+/// txn.abort();
+/// # }
+/// ```
 #[must_use = "dropping a transaction undoes it"]
 pub struct Txn {
     /// `None` once it ended.

@@ -384,3 +384,34 @@ impl<L: Log> fmt::Debug for TimeoutLog<L> {
         f.debug_struct("TimeoutLog").field("timeouts", &self.timeouts).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As in the original: commit has the time of a transaction, all others that of `default`.
+    #[test]
+    fn what_is_not_set_falls_back() {
+        let mut timeouts = Timeouts::default();
+        let all = [
+            Op::Open,
+            Op::Close,
+            Op::Txn,
+            Op::Commit,
+            Op::Append,
+            Op::AppendBatch,
+            Op::Trim,
+            Op::Compact,
+            Op::Iter,
+            Op::Destroy,
+            Op::Other,
+        ];
+        assert!(all.iter().all(|&op| timeouts.of(op) == Duration::from_millis(1500)));
+        let (txn, commit) = (Duration::from_millis(7), Duration::from_millis(8));
+        timeouts.txn = Some(txn);
+        assert_eq!((timeouts.of(Op::Txn), timeouts.of(Op::Commit)), (txn, txn));
+        timeouts.commit = Some(commit);
+        assert_eq!((timeouts.of(Op::Txn), timeouts.of(Op::Commit)), (txn, commit));
+        assert_eq!(timeouts.of(Op::Append), Duration::from_millis(1500));
+    }
+}
