@@ -69,7 +69,7 @@ fn inspect_file<D: Disk>(
     let failed = |op, source: io::Error| LogError::Io { op, path: path.clone(), source };
     let file = disk.open(file_name, Open::Read).map_err(|error| failed("open", error))?;
     let target = Target { file, path: path.clone() };
-    let Some((segment, _)) = target.segment()? else { return Ok(()) };
+    let Some((segment, _)) = target.segment(None)? else { return Ok(()) };
     let (file, base, stamp) = (&target.file, segment.position, segment.stamp());
     let mut frames = Vec::new();
     let end = base + file.len().map_err(|error| failed("measure", error))?;

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, Open, Recovery, Reset,
-    format::{FORMAT, Last, SECTOR_BYTES, Segment, SegmentCopy, Summary, Tail},
+    format::{FORMAT, Frame, Last, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Summary, Tail},
     num::{u64_of, usize_of},
     state::State,
 };
@@ -119,7 +119,8 @@ impl<D: Disk> Opening<'_, D> {
         let (leftovers, numbers) = numbers.split_at(gap.map_or(0, |at| at + 1));
         let mut before: Option<Reached<D>> = None;
         for (at, &number) in numbers.iter().enumerate() {
-            let Some(head) = self.head(number)? else {
+            let previous = before.as_ref().map(|(head, _)| &head.segment);
+            let Some(head) = self.head(number, previous)? else {
                 // Prepared to be the next file, and not begun.
                 let newest = at + 1 == numbers.len();
                 if newest && before.is_some() {
@@ -162,9 +163,7 @@ impl<D: Disk> Opening<'_, D> {
         replay.opening_seen = replay.opening_seen.max(scan.opening_seen);
         let mut state = scan.state.clone();
         let tail = next.segment.tail;
-        if state.owed.is_some() && state.terms.runs().is_empty() && state.terms.end() == tail.end {
-            state.terms = tinyraftplus_core::Terms::empty(tail.end, tail.term);
-        }
+        state.learn(tail);
         let same = Tail::of(state.terms.end(), state.terms.last()) == tail
             && state.hard == next.segment.hard
             && segment.identity == next.segment.identity
@@ -260,7 +259,7 @@ impl<D: Disk> Opening<'_, D> {
     /// now. The header is written with everything else that nothing proves durable.
     fn create(&self) -> Result<(Head<D::File>, bool), LogError> {
         let target = self.target(0, Open::Create)?;
-        let target = match self.head_of(target, 0)? {
+        let target = match self.head_of(target, 0, None)? {
             Ok(head) => return Ok((head, false)),
             Err(target) => target,
         };
@@ -303,11 +302,15 @@ impl<D: Disk> Opening<'_, D> {
         LogError::Io { op, path: self.disk.path(name), source }
     }
 
-    /// The file with this number, if it has a header.
-    fn head(&self, number: u64) -> Result<Option<Head<D::File>>, LogError> {
+    /// The file with this number, if it has a header. The one before it has this one.
+    fn head(
+        &self,
+        number: u64,
+        previous: Option<&Segment>,
+    ) -> Result<Option<Head<D::File>>, LogError> {
         // The one file may be a link to where there is none yet.
         let how = if self.names.is_one() { Open::Create } else { Open::Write };
-        Ok(self.head_of(self.target(number, how)?, number)?.ok())
+        Ok(self.head_of(self.target(number, how)?, number, previous)?.ok())
     }
 
     /// The header of this file, or the file back if it has none.
@@ -315,8 +318,11 @@ impl<D: Disk> Opening<'_, D> {
         &self,
         target: Target<D::File>,
         number: u64,
+        previous: Option<&Segment>,
     ) -> Result<HeadOr<Target<D::File>, D::File>, LogError> {
-        let Some((segment, damaged)) = target.segment()? else { return Ok(Err(target)) };
+        let Some((segment, damaged)) = target.segment(previous)? else {
+            return Ok(Err(target));
+        };
         let path = || target.path.clone();
         if segment.number != number {
             return Err(corrupt(
@@ -389,8 +395,13 @@ fn corrupt(path: PathBuf, what: &'static str) -> LogError {
 }
 
 impl<F: DiskFile> Target<F> {
-    /// The header, and whether one of its copies is missing or damaged. `None` if there never was one.
-    pub(crate) fn segment(&self) -> Result<Option<(Segment, bool)>, LogError> {
+    /// The header, and whether one of its copies is missing or damaged. `None` if it was never written durably.
+    ///
+    /// `previous` is the header of the file before this one, if there is one.
+    pub(crate) fn segment(
+        &self,
+        previous: Option<&Segment>,
+    ) -> Result<Option<(Segment, bool)>, LogError> {
         let mut header = vec![0; usize_of(2 * SECTOR_BYTES)];
         self.file.read_at(0, &mut header).map_err(|error| self.failed("read", error))?;
         let (first, second) = header.split_at(usize_of(SECTOR_BYTES));
@@ -409,8 +420,9 @@ impl<F: DiskFile> Target<F> {
             (SegmentCopy::Valid(segment), _) | (_, SegmentCopy::Valid(segment)) => {
                 Ok(Some((segment, true)))
             }
-            // A crash while the file was begun leaves nothing at all: no sector is written in part.
-            (SegmentCopy::Blank, SegmentCopy::Blank) if self.is_zero()? => Ok(None),
+            // A crash while the file was begun leaves neither: no sector is written in part. What else it may
+            // leave is the configuration behind them, and no frame.
+            (SegmentCopy::Blank, SegmentCopy::Blank) if !self.is_begun(previous)? => Ok(None),
             (SegmentCopy::Foreign, SegmentCopy::Foreign | SegmentCopy::Blank) => {
                 Err(LogError::NotALog(self.path.clone()))
             }
@@ -419,16 +431,23 @@ impl<F: DiskFile> Target<F> {
         }
     }
 
-    fn is_zero(&self) -> Result<bool, LogError> {
-        let mut zero = true;
+    /// Whether anything was written that comes after a durable header.
+    fn is_begun(&self, previous: Option<&Segment>) -> Result<bool, LogError> {
+        let stamp = previous.map(|it| Segment { number: it.number + 1, ..*it }.stamp());
+        let slot_bytes = usize_of(SLOT_BYTES);
+        let begun = |piece: &[u8]| match stamp {
+            Some(stamp) => piece.chunks_exact(slot_bytes).any(|slot| Frame::is_of(slot, stamp)),
+            None => piece.iter().any(|&byte| byte != 0),
+        };
+        let mut found = false;
         let bytes = self.file.len().map_err(|error| self.failed("measure", error))?;
         super::window::Window::new(&self.file, 0, usize_of(PIECE_BYTES))
             .pieces(0, bytes, |_, piece| {
-                zero = piece.iter().all(|&byte| byte == 0);
-                zero
+                found = begun(piece);
+                !found
             })
             .map_err(|error| self.failed("read", error))?;
-        Ok(zero)
+        Ok(found)
     }
 
     fn corrupt(&self, what: &'static str) -> LogError {

@@ -147,7 +147,7 @@ impl<D: Disk> OpenFiles<D> {
             seq: part.first,
             what: "its header is gone",
         };
-        let (segment, _) = target.segment()?.ok_or_else(missing)?;
+        let (segment, _) = target.segment(None)?.ok_or_else(missing)?;
         check_encoder(&segment, &*self.encoder, &target.path)?;
         if segment.stamp() != part.stamp {
             return Err(missing());

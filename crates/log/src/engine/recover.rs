@@ -296,6 +296,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                     }
                 }
             };
+            if first.is_none() {
+                self.state.learn(frame.before);
+            }
             if !self.follows(&frame, prev, first.as_ref(), cut) {
                 return Ok(bad(at, "a frame does not follow the one before it"));
             }

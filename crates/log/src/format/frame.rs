@@ -166,6 +166,15 @@ impl Frame {
         Slot::Frame(frame, sum)
     }
 
+    /// Whether these bytes are the header of a frame of the file with this stamp, wherever it was written.
+    pub(crate) fn is_of(bytes: &[u8], stamp: Stamp) -> bool {
+        let Some((fields, sum)) = bytes.split_last_chunk::<8>() else { return false };
+        fields.starts_with(&MAGIC.to_le_bytes())
+            && checksum(fields) == u64::from_le_bytes(*sum)
+            && Self::fields(Take(fields))
+                .is_some_and(|(found, _)| found == (stamp.tag, stamp.encoder))
+    }
+
     fn fields(mut take: Take<'_>) -> Option<((u64, u8), Self)> {
         let _magic = take.u32()?;
         let version = take.u8()?;
