@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::{Model, append, configuration, entry, hard, noise, open, options, trim};
 use tinyraftplus_core::{Seq, Term};
 use tinyraftplus_log::{
-    Effect, FsLog, Log, LogError, LogExt, Recovery, Reset, Write,
+    Effect, FsLog, Log, LogError, LogExt, MultiFsLog, Recovery, Reset, Write,
     sim_disk::{SimDisk, SimRng},
 };
 
@@ -35,10 +35,27 @@ const FS_LOG: Kind = Kind {
     compacts: false,
 };
 
+/// In segments so small that a case fills many.
+const MULTI_FS_LOG: Kind = Kind {
+    open: |disk| {
+        let mut options = options();
+        options.segment_bytes_max = 32 << 10;
+        let (log, recovery) = MultiFsLog::open_on(disk, common::NAME, options)?;
+        Ok((Box::new(log), recovery))
+    },
+    compacts: true,
+};
+
 /// Fails if anything that was acknowledged is lost, or a group that was not is there in part.
 #[test]
 fn fs_log_agrees_with_a_plain_list_through_crashes() {
     agrees_with_a_plain_list_through_crashes(FS_LOG);
+}
+
+/// Fails as the one before, and if segments are mixed up or given up too early.
+#[test]
+fn multi_fs_log_agrees_with_a_plain_list_through_crashes() {
+    agrees_with_a_plain_list_through_crashes(MULTI_FS_LOG);
 }
 
 /// A write that fits the model.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tinyraftplus_core::{Configuration, Seq, Term, Terms};
 
-use crate::{Reset, format::Tail, state::State};
+use crate::{Reset, state::State};
 
 /// What a frame does to the log, or all frames of a file together. Happens in this order: configuration,
 /// reset, trim, compact, entries.
@@ -101,9 +101,13 @@ impl State {
             if end < self.terms.start() {
                 // The file with the entries before this was compacted: a later record says so, or it is missing.
                 let owed = self.owed.ok_or("a trim lies outside of the log")?;
-                let all = end == owed.start;
-                self.terms = Terms::empty(end, if all { owed.before } else { Term::ZERO });
-                self.owed = self.owed.filter(|_| !all);
+                if end == owed.start {
+                    // All of them were trimmed: nothing of that file is missed.
+                    self.terms = Terms::empty(end, owed.before);
+                    self.owed = None;
+                } else {
+                    self.terms = Terms::empty(end, Term::ZERO);
+                }
             }
             self.terms.trim(end);
         }
@@ -120,14 +124,6 @@ impl State {
             self.start_at(compact)?;
         }
         Ok(())
-    }
-
-    /// A log whose first entries are in a file that is gone, and that was trimmed to one of those, does not know
-    /// the term of its newest entry. Whatever comes next says it.
-    pub(crate) fn learn(&mut self, tail: Tail) {
-        if self.owed.is_some() && self.terms.runs().is_empty() && self.terms.end() == tail.end {
-            self.terms = Terms::empty(tail.end, tail.term);
-        }
     }
 
     /// The log starts here: everything before is gone, known or not.

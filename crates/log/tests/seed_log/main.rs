@@ -14,8 +14,8 @@ mod place;
 use std::sync::Arc;
 
 use tinyraftplus_log::{
-    Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogOptions, PlainEncoder, XxHashEncoder,
-    sim_disk::SimDisk,
+    Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogOptions, MultiFsLog, PlainEncoder,
+    XxHashEncoder, sim_disk::SimDisk,
 };
 
 /// A kind of log that has the scenarios.
@@ -114,6 +114,13 @@ scenarios!(fs_log, kind!(FsLog, crate::XxHashEncoder { body: true }));
 scenarios!(fs_log_without_body_checksums, kind!(FsLog, crate::XxHashEncoder { body: false }));
 scenarios!(fs_log_plain, kind!(FsLog, crate::PlainEncoder));
 scenarios!(fs_log_encrypted, kind!(FsLog, crate::encrypting()));
+scenarios!(multi_fs_log, kind!(MultiFsLog, crate::XxHashEncoder { body: true }));
+scenarios!(
+    multi_fs_log_without_body_checksums,
+    kind!(MultiFsLog, crate::XxHashEncoder { body: false })
+);
+scenarios!(multi_fs_log_plain, kind!(MultiFsLog, crate::PlainEncoder));
+scenarios!(multi_fs_log_encrypted, kind!(MultiFsLog, crate::encrypting()));
 
 fn encrypting() -> EncryptingEncoder {
     EncryptingEncoder::new(&Key::from_bytes([7; 32]))
