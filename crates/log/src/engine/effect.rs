@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tinyraftplus_core::{Configuration, Seq, Term, Terms};
 
-use crate::{Reset, state::State};
+use crate::{Reset, format::Tail, state::State};
 
 /// What a frame does to the log, or all frames of a file together. Happens in this order: configuration,
 /// reset, trim, compact, entries.
@@ -124,6 +124,14 @@ impl State {
             self.start_at(compact)?;
         }
         Ok(())
+    }
+
+    /// A log whose first entries are in a file that is gone, and that was trimmed to one of those, does not know
+    /// the term of its newest entry. Whatever comes next says it.
+    pub(crate) fn learn(&mut self, tail: Tail) {
+        if self.owed.is_some() && self.terms.runs().is_empty() && self.terms.end() == tail.end {
+            self.terms = Terms::empty(tail.end, tail.term);
+        }
     }
 
     /// The log starts here: everything before is gone, known or not.
