@@ -28,6 +28,9 @@ mod state;
 pub mod suite;
 mod timeout;
 
+/// The words of the interface that the consensus core shares.
+pub use tinyraftplus_core::{EntryId, HardState, Identity, Seq, Term};
+
 pub use crate::disk::{Disk, DiskFile, Open};
 pub use crate::encoder::{
     Encoder, EncoderError, EncryptingEncoder, Key, KeyError, PlainEncoder, XxHashEncoder,
