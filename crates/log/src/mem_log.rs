@@ -196,7 +196,7 @@ impl LogRead for MemReader {
             return Ok(Vec::new());
         }
         check_range(&entries.bounds(), start, end)?;
-        let mut collect = Collect::new(bytes_max);
+        let mut collect = Collect::new(bytes_max, 0);
         for entry in entries
             .list
             .range(usize_of(start.since(entries.start))..usize_of(end.since(entries.start)))

@@ -15,6 +15,11 @@ pub(crate) fn u32_of(length: usize) -> u32 {
     u32::try_from(length).expect("checked against a limit below 4 GiB")
 }
 
+/// Whether there is nothing but zeros. Looks at many bytes at once, as there are many.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(1024).all(|part| part.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
 /// The next multiple of `unit`, a power of two, at or after `value`.
 pub(crate) const fn round_up(value: u64, unit: u64) -> u64 {
     value.next_multiple_of(unit)

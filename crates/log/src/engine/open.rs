@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, Open, Recovery, Reset,
     format::{FORMAT, Frame, Last, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Summary, Tail},
-    num::{u64_of, usize_of},
+    num::{is_zero, u64_of, usize_of},
     state::State,
 };
 
@@ -437,7 +437,7 @@ impl<F: DiskFile> Target<F> {
         let slot_bytes = usize_of(SLOT_BYTES);
         let begun = |piece: &[u8]| match stamp {
             Some(stamp) => piece.chunks_exact(slot_bytes).any(|slot| Frame::is_of(slot, stamp)),
-            None => piece.iter().any(|&byte| byte != 0),
+            None => !is_zero(piece),
         };
         let mut found = false;
         let bytes = self.file.len().map_err(|error| self.failed("measure", error))?;

@@ -21,12 +21,16 @@ use super::{
 use crate::{
     Disk, DiskFile, LogEntry, LogError, LogRead,
     drops::Drops,
-    format::{BodyReader, FRAME_HEADER_BYTES, Frame, Record, Slot, checksum, flags},
+    format::{BodyReader, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags},
     num::{u64_of, usize_of},
 };
 
 /// Read at once, at least and at most, unless a frame is larger.
 const CHUNK_BYTES: Range<u64> = 16 << 10..256 << 10;
+
+/// How many chunks are kept to be used again, if they are not larger than this.
+const CHUNKS_KEPT: usize = 4;
+const CHUNK_BYTES_KEPT: usize = 2 << 20;
 
 /// What the writer tells the readers, after it is durable.
 #[derive(Debug)]
@@ -69,11 +73,13 @@ pub(crate) struct Collect {
 }
 
 impl Collect {
-    pub(crate) const fn new(bytes_max: u64) -> Self {
-        Self { entries: Vec::new(), bytes: 0, bytes_max }
+    /// There may be about so many entries.
+    pub(crate) fn new(bytes_max: u64, about: usize) -> Self {
+        Self { entries: Vec::with_capacity(about), bytes: 0, bytes_max }
     }
 
     /// Whether there is room for so many bytes of payload more.
+    #[inline]
     fn fits(&self, payload: usize) -> bool {
         self.entries.is_empty() || self.bytes.saturating_add(u64_of(payload)) <= self.bytes_max
     }
@@ -82,10 +88,16 @@ impl Collect {
     pub(crate) fn take(&mut self, entry: LogEntry) -> bool {
         let fits = self.fits(entry.payload.len());
         if fits {
-            self.bytes = self.bytes.saturating_add(u64_of(entry.payload.len()));
-            self.entries.push(entry);
+            self.put(entry);
         }
         fits
+    }
+
+    /// Takes an entry that fits.
+    #[inline]
+    fn put(&mut self, entry: LogEntry) {
+        self.bytes = self.bytes.saturating_add(u64_of(entry.payload.len()));
+        self.entries.push(entry);
     }
 }
 
@@ -105,9 +117,15 @@ struct Scratch {
     number: u64,
     offset: u64,
     chunk: Bytes,
+    /// How much of the chunk that is; the rest is left of something else.
+    valid: usize,
+    /// Chunks whose entries somebody may still hold; memory that is used again costs half.
+    used: Vec<Bytes>,
     /// How much the last frame took.
     frame_bytes: u64,
     cursor: Option<Cursor>,
+    /// How many entries the last call had.
+    count: usize,
 }
 
 /// Where to look for an entry.
@@ -195,7 +213,8 @@ impl<D: Disk> LogRead for FileReader<D> {
         let mut own = Scratch::default();
         let mut held = self.scratch.try_lock();
         let scratch = held.as_deref_mut().unwrap_or(&mut own);
-        let mut collect = Collect::new(bytes_max);
+        let about = scratch.count.min(usize::try_from(end.since(start)).unwrap_or(usize::MAX));
+        let mut collect = Collect::new(bytes_max, about);
         let mut next = start;
         while next < end {
             let Some(found) = self.find(next, drops)? else { break };
@@ -212,6 +231,7 @@ impl<D: Disk> LogRead for FileReader<D> {
             check_range(&look(&self.shared).bounds, start, end)?;
             return Err(LogError::Trimmed { end: start, got: start });
         }
+        scratch.count = collect.entries.len();
         Ok(collect.entries)
     }
 
@@ -266,6 +286,8 @@ impl<D: Disk> Walk<'_, D> {
             if next >= end || full {
                 break;
             }
+            // Its bytes are to be used again.
+            drop(std::mem::take(&mut body));
             (body, position) = self.frame(position, next)?;
         }
         self.scratch.cursor =
@@ -287,10 +309,9 @@ impl<D: Disk> Walk<'_, D> {
         let mut records = BodyReader::resume(rest, body.term, body.next);
         while *next < end {
             let left = records.left();
-            let Some(record) = records.next() else { break };
+            let Some(entry) = records.next_entry() else { break };
             let misfit = "the body of a frame makes no sense";
-            let record = record.ok_or_else(|| self.corrupt(position, *next, misfit))?;
-            let Record::Entry(entry) = record else { continue };
+            let entry = entry.ok_or_else(|| self.corrupt(position, *next, misfit))?;
             if entry.id.seq < *next {
                 continue;
             }
@@ -301,7 +322,7 @@ impl<D: Disk> Walk<'_, D> {
                 return Ok(true);
             }
             *next = entry.id.seq.after();
-            collect.take(LogEntry {
+            collect.put(LogEntry {
                 id: entry.id,
                 kind: entry.kind,
                 ends_batch: entry.ends_batch,
@@ -310,6 +331,9 @@ impl<D: Disk> Walk<'_, D> {
         }
         *at += rest.len() - records.left();
         (body.term, body.next) = records.place();
+        if records.left() == 0 {
+            (body.bytes, body.at) = (Bytes::new(), 0);
+        }
         Ok(false)
     }
 
@@ -382,15 +406,16 @@ impl<D: Disk> Walk<'_, D> {
             .max(fill.saturating_mul(self.scratch.frame_bytes).saturating_add(FRAME_HEADER_BYTES));
         // What comes after the end is not there yet, and would be taken for what is there later.
         let wanted = wanted.min(self.end.saturating_sub(position)).max(count);
-        let mut buffer = std::mem::take(&mut self.scratch.chunk)
-            .try_into_mut()
-            .unwrap_or_else(|_| BytesMut::new());
-        buffer.resize(usize_of(wanted), 0);
-        let read = self.file.read_at(offset, &mut buffer).map_err(|source| self.failed(source))?;
-        if let Some(rest) = buffer.get_mut(read..) {
-            rest.fill(0);
+        let wanted = usize_of(wanted);
+        let mut buffer = self.scratch.buffer();
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
         }
+        let target = buffer.get_mut(..wanted).unwrap_or_default();
+        let read = self.file.read_at(offset, target).map_err(|source| self.failed(source))?;
+        target.get_mut(read..).unwrap_or_default().fill(0);
         (self.scratch.number, self.scratch.offset) = (self.part.number, offset);
+        self.scratch.valid = wanted;
         self.scratch.chunk = buffer.freeze();
         Ok(self.scratch.chunk.slice(..usize_of(count)))
     }
@@ -407,9 +432,23 @@ impl<D: Disk> Walk<'_, D> {
 }
 
 impl Scratch {
+    /// Memory to read into: a chunk that nobody holds any more, or new.
+    fn buffer(&mut self) -> BytesMut {
+        self.valid = 0;
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.len() <= CHUNK_BYTES_KEPT {
+            self.used.push(chunk);
+        }
+        if self.used.len() > CHUNKS_KEPT {
+            self.used.remove(0);
+        }
+        let free = self.used.iter().position(Bytes::is_unique);
+        free.and_then(|at| self.used.swap_remove(at).try_into_mut().ok()).unwrap_or_default()
+    }
+
     fn known(&self, number: u64, offset: u64, count: u64) -> Option<Bytes> {
         let at = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
         let end = at.checked_add(usize_of(count))?;
-        (self.number == number && end <= self.chunk.len()).then(|| self.chunk.slice(at..end))
+        (self.number == number && end <= self.valid).then(|| self.chunk.slice(at..end))
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         BodyReader, FRAME_HEADER_BYTES, Frame, Last, Record, SLOT_BYTES, Segment, Slot, Stamp,
         Summary, Tail, checksum, flags, zero_sectors,
     },
-    num::{round_up, u64_of, usize_of},
+    num::{is_zero, round_up, u64_of, usize_of},
     state::{State, is_newer},
 };
 
@@ -226,7 +226,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         for record in BodyReader::new(&body, frame.first) {
             match record {
                 Some(Record::Configuration(value)) => configuration = Some(value),
-                Some(Record::Summary(value)) => summary = Some(value),
+                Some(Record::Summary(value)) => summary = Some(*value),
                 _ => return Ok(None),
             }
         }
@@ -448,6 +448,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let mut opening = self.opening_seen;
         let end = self.last.map_or(self.file_end, |last| last.end);
         let look = |at: u64, piece: &[u8]| {
+            if is_zero(piece) {
+                return true;
+            }
             if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
                 beyond.written_end = at + u64_of(last) + 1;
             }

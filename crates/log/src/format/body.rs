@@ -30,7 +30,8 @@ pub(crate) enum Record<'a> {
     Compact(Reset),
     Term,
     Entry(EntryRecord<'a>),
-    Summary(summary::Summary),
+    /// Boxed, or every entry would be as large.
+    Summary(Box<summary::Summary>),
 }
 
 /// An entry in the body of its frame.
@@ -134,15 +135,32 @@ impl<'a> BodyReader<'a> {
                 self.term = Term::new(self.take.varint()?);
                 Record::Term
             }
-            SUMMARY => Record::Summary(summary::take(&mut self.take)?),
+            SUMMARY => Record::Summary(Box::new(summary::take(&mut self.take)?)),
             _ => Record::Entry(self.entry(tag)?),
         })
+    }
+
+    /// The next entry, past whatever is before it; `None` inside if something makes no sense.
+    #[inline]
+    pub(crate) fn next_entry(&mut self) -> Option<Option<EntryRecord<'a>>> {
+        loop {
+            let tag = self.take.u8()?;
+            let entry = if tag < ENTRY { None } else { self.entry(tag) };
+            if entry.is_some() {
+                return Some(entry);
+            }
+            if tag >= ENTRY || self.record(tag).is_none() {
+                self.take = Take(&[]);
+                return Some(None);
+            }
+        }
     }
 
     fn start(&mut self) -> Option<Reset> {
         Some(Reset { start: Seq::new(self.take.u64()?), before: Term::new(self.take.u64()?) })
     }
 
+    #[inline]
     fn entry(&mut self, tag: u8) -> Option<EntryRecord<'a>> {
         let kind = match tag & !ENDS_BATCH {
             16 => EntryKind::Payload,

@@ -43,12 +43,14 @@ impl<'a> Take<'a> {
         Some(*array)
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(bytes)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
@@ -70,6 +72,7 @@ impl<'a> Take<'a> {
     }
 
     /// A number in groups of seven bits, the lowest first.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
