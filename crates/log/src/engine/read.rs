@@ -311,7 +311,7 @@ impl<D: Disk> Walk<'_, D> {
             let left = records.left();
             let Some(entry) = records.next_entry() else { break };
             let misfit = "the body of a frame makes no sense";
-            let entry = entry.ok_or_else(|| self.corrupt(position, *next, misfit))?;
+            let entry = entry.map_err(|_| self.corrupt(position, *next, misfit))?;
             if entry.id.seq < *next {
                 continue;
             }

@@ -34,6 +34,10 @@ pub(crate) enum Record<'a> {
     Summary(Box<summary::Summary>),
 }
 
+/// What is no record.
+#[derive(Debug)]
+pub(crate) struct Nonsense;
+
 /// An entry in the body of its frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryRecord<'a> {
@@ -140,18 +144,18 @@ impl<'a> BodyReader<'a> {
         })
     }
 
-    /// The next entry, past whatever is before it; `None` inside if something makes no sense.
+    /// The next entry, past whatever is before it.
     #[inline]
-    pub(crate) fn next_entry(&mut self) -> Option<Option<EntryRecord<'a>>> {
+    pub(crate) fn next_entry(&mut self) -> Option<Result<EntryRecord<'a>, Nonsense>> {
         loop {
             let tag = self.take.u8()?;
             let entry = if tag < ENTRY { None } else { self.entry(tag) };
-            if entry.is_some() {
-                return Some(entry);
+            if let Some(entry) = entry {
+                return Some(Ok(entry));
             }
             if tag >= ENTRY || self.record(tag).is_none() {
                 self.take = Take(&[]);
-                return Some(None);
+                return Some(Err(Nonsense));
             }
         }
     }
