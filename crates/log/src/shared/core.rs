@@ -312,15 +312,13 @@ impl Core {
     /// The last handle is gone.
     pub(crate) fn close_last(self: &Arc<Self>) {
         let Ok(Some(place)) = self.push_close() else { return };
-        if self.timeouts.is_none() {
-            // Closed on return if nothing is under way, so that the log can be opened again.
-            self.drive(Some(&place));
-        }
-        self.detach(&place);
-        if let Some(deadline) = self.deadline(Op::Close)
-            && !self.state().is_held_up()
-        {
-            drop(self.wait(&place, Some(deadline)));
+        let is_held_up = self.state().is_held_up();
+        if is_held_up {
+            // It may be this thread that has the transaction. Whoever ends it closes.
+            self.detach(&place);
+        } else {
+            // Closed on return, so that the log can be opened again.
+            drop(self.wait(&place, self.deadline(Op::Close)));
         }
     }
 
