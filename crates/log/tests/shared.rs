@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "many callers are many threads")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod kits;
 
 use std::{
