@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "many callers are many threads")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod kits;
 
 use std::{
@@ -190,6 +191,8 @@ fn groups_keep_to_the_log_limit() {
     for (n, pending) in (0..).zip(pending) {
         assert_eq!(pending.wait().unwrap(), seq(n));
     }
+    // Five of them fit into a group. One that is too large would be refused, and each call tried by itself.
+    assert!(log.stats().syncs <= 20, "{}", log.stats().syncs);
     let many: Vec<&str> = vec![""; 10_000];
     assert!(matches!(
         log.append_batch(many).wait(),

@@ -308,9 +308,21 @@ fn durations_are_exact() {
     assert!(*late.iter().min().unwrap() < Duration::from_millis(10), "{late:?}");
 }
 
-/// Fails if dropping a log does not give its lock back.
+/// Fails if dropping returns before the log is gone, so that it can't be opened again yet.
 #[test]
-fn dropping_gives_the_lock_back() {
+fn dropping_waits_for_the_log_to_be_gone() {
+    let (log, gate) = GatedLog::new();
+    let log = TimeoutLog::new(Timeouts::all(LONG), log).unwrap();
+    gate.shut("drop");
+    let theirs = Arc::clone(&gate);
+    let opener = thread::spawn(move || {
+        theirs.await_inside("drop");
+        theirs.open("drop");
+    });
+    drop(log);
+    assert!(gate.is_dropped());
+    opener.join().unwrap();
+
     let disk = SimDisk::new();
     for _ in 0..3 {
         let on = disk.clone();

@@ -283,12 +283,9 @@ impl Core {
             while !told.is_told(*index) && !told.lead && !late {
                 (told, late) = event.wait(told, deadline.map(|deadline| deadline.at));
             }
-            told.waiting -= 1;
-            if let Some(result) = told.take(*index) {
+            if let Some(result) = event.leave(told, *index) {
                 return result;
             }
-            told.lead = false;
-            drop(told);
             if let Some(deadline) = deadline.filter(|_| late) {
                 self.expire(place, deadline);
             }
@@ -312,15 +309,13 @@ impl Core {
     /// The last handle is gone.
     pub(crate) fn close_last(self: &Arc<Self>) {
         let Ok(Some(place)) = self.push_close() else { return };
-        if self.timeouts.is_none() {
-            // Closed on return if nothing is under way, so that the log can be opened again.
-            self.drive(Some(&place));
-        }
-        self.detach(&place);
-        if let Some(deadline) = self.deadline(Op::Close)
-            && !self.state().is_held_up()
-        {
-            drop(self.wait(&place, Some(deadline)));
+        let is_held_up = self.state().is_held_up();
+        if is_held_up {
+            // It may be this thread that has the transaction. Whoever ends it closes.
+            self.detach(&place);
+        } else {
+            // Closed on return, so that the log can be opened again.
+            drop(self.wait(&place, self.deadline(Op::Close)));
         }
     }
 
@@ -452,7 +447,7 @@ impl Core {
             for (index, result) in std::mem::take(&mut report.results) {
                 notices.tell(&mut told, index, result);
             }
-            notices.wake_all(&event, &told);
+            notices.wake_all(&event, &mut told);
         }
         if report.late {
             // Whoever waits is told now: how long the disk still takes, nobody knows.
@@ -507,7 +502,7 @@ impl Core {
                 let result = std::mem::replace(&mut result, Ok(Outcome::Done));
                 notices.tell(&mut told, index, result);
             }
-            notices.wake_all(event, &told);
+            notices.wake_all(event, &mut told);
         }
         notices
     }
@@ -567,7 +562,7 @@ impl State {
                 };
                 self.txn_is_open = notices.tell(&mut told, call.index, result) && !self.poisoned;
             }
-            notices.wake_all(&group.event, &told);
+            notices.wake_all(&group.event, &mut told);
         }
     }
 

@@ -1,7 +1,9 @@
 //! What becomes of the calls of one group, and who waits for it.
 //!
 //! All blocking callers of a group wait at one place, so that one system call wakes them all: with 64 of them
-//! the waking is what costs, more than the disk. Futures leave their wakers.
+//! the waking is what costs, more than the disk. It takes tens of microseconds, so the one who wrote leaves it
+//! to the first that wakes: on the processor that this frees, the next writer begins. Futures leave their
+//! wakers.
 //!
 //! Locks are taken in this order: the queue's, then an event's. No foreign code runs under either: wakers are
 //! collected and called afterwards.
@@ -57,6 +59,8 @@ pub(crate) struct Told {
     pub(crate) waiting: usize,
     /// One of them shall write.
     pub(crate) lead: bool,
+    /// All were told, and whoever finds this first wakes the others.
+    wake_others: bool,
     /// A future of the group was polled or dropped: somebody else must see to it that it is done.
     pub(crate) detached: bool,
 }
@@ -100,6 +104,24 @@ impl Event {
         let (told, timeout) =
             self.changed.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner);
         (told, timeout.timed_out())
+    }
+
+    /// A thread has waited enough, and gives what it was told. If it is the first, it wakes the others.
+    pub(crate) fn leave(
+        &self,
+        mut told: MutexGuard<'_, Told>,
+        index: usize,
+    ) -> Option<Result<Outcome, LogError>> {
+        told.waiting -= 1;
+        let result = told.take(index);
+        // Else it was called to write. It leaves nobody behind by that: it looks again who does.
+        told.lead &= result.is_some();
+        let wakes = std::mem::take(&mut told.wake_others) && told.waiting > 0;
+        drop(told);
+        if wakes {
+            self.changed.notify_all();
+        }
+        result
     }
 }
 
@@ -179,8 +201,9 @@ impl Notices {
     }
 
     /// All threads that wait there are to look.
-    pub(crate) fn wake_all(&mut self, event: &Arc<Event>, told: &Told) {
+    pub(crate) fn wake_all(&mut self, event: &Arc<Event>, told: &mut Told) {
         if told.waiting > 0 {
+            told.wake_others = true;
             self.events.push(Arc::clone(event));
         }
     }
@@ -194,7 +217,7 @@ impl Notices {
             thread.notify_one();
         }
         for event in self.events {
-            event.changed.notify_all();
+            event.changed.notify_one();
         }
         for waker in self.wakers {
             // One that panics is its executor's business: others wait here too.

@@ -55,8 +55,9 @@ use crate::{LogExt, TimeoutLog};
 ///
 /// Up to 64 MiB may wait; beyond that, calls are refused with [`LogError::Busy`].
 ///
-/// When the last handle is dropped, the log is closed; what was accepted is written first. Use
-/// [`SharedLog::close`] to know when that is.
+/// When the last handle is dropped, the log is closed; what was accepted is written first. Dropping waits for
+/// that, unless a transaction is open or waits: then whoever ends the last one closes. Async code should use
+/// [`SharedLog::close`] before.
 ///
 /// ```
 /// use tinyraftplus_log::{FsLog, LogOptions, SharedLog};

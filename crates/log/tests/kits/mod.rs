@@ -151,6 +151,7 @@ struct GateState {
     inside: BTreeSet<&'static str>,
     panics: BTreeSet<&'static str>,
     fails: Option<io::ErrorKind>,
+    is_dropped: bool,
     groups: Vec<usize>,
 }
 
@@ -185,6 +186,11 @@ impl Gate {
     /// The next write fails.
     pub(crate) fn fail_write(&self, kind: io::ErrorKind) {
         self.state().fails = Some(kind);
+    }
+
+    /// Whether the log behind it is gone.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.state().is_dropped
     }
 
     /// How many entries each write had.
@@ -283,6 +289,13 @@ impl Log for GatedLog {
     fn close(&mut self) -> Result<(), LogError> {
         self.gate.pass("close");
         self.log.close()
+    }
+}
+
+impl Drop for GatedLog {
+    fn drop(&mut self) {
+        self.gate.pass("drop");
+        self.gate.state().is_dropped = true;
     }
 }
 
