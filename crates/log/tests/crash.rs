@@ -9,8 +9,8 @@ mod common;
 use std::io;
 
 use common::{
-    FIRST, Model, append, combinations, entry, hard, noise, open, options, outcomes, trim, try_open,
-    vote,
+    FIRST, Model, append, combinations, entry, hard, noise, open, options, outcomes, trim,
+    try_open, vote,
 };
 use tinyraftplus_log::{
     FsLog, Log, LogError, LogExt, Write, inspect,
