@@ -1,14 +1,16 @@
-//! Crashes, at every step: what was acknowledged is whole, what was not is there whole or not at all.
+//! Crashes of single writes: what was acknowledged is whole, what was not is there whole or not at all. Every
+//! call and every kind of log: `everywhere.rs`.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
 use std::io;
 
 use common::{
-    FIRST, Model, append, combinations, configuration, entry, hard, noise, open, options, outcomes,
-    reset, trim, try_open, vote,
+    FIRST, Model, append, combinations, entry, hard, noise, open, options, outcomes, trim,
+    try_open, vote,
 };
 use tinyraftplus_log::{
     FsLog, Log, LogError, LogExt, Write, inspect,
@@ -44,124 +46,6 @@ fn check(disk: &SimDisk, before: &Model, after: &Model) {
     expected.apply(&append(vec![entry(expected.end(), term, "next")]));
     expected.hard = hard(term + 1, Some(5));
     assert_eq!(Model::of(&log), expected);
-}
-
-/// Runs groups until the disk dies under them. Returns the log as acknowledged, and as it would have been
-/// after the group in flight.
-fn run(disk: &SimDisk, groups: &[Vec<Write>]) -> (Model, Model) {
-    let mut model = Model::default();
-    let Ok((mut log, _)) = try_open(disk) else { return (model.clone(), model) };
-    for group in groups {
-        let next = model.after(group);
-        if log.write(group).is_err() || log.mark().is_err() && next == model {
-            return (model, next);
-        }
-        model = next;
-    }
-    let _ = log.close();
-    (model.clone(), model)
-}
-
-fn everything() -> Vec<Vec<Write>> {
-    vec![
-        vec![append(vec![entry(0, 1, "a")])],
-        vec![vote(2, 9)],
-        vec![
-            append(vec![entry(1, 2, "b"), entry(2, 2, noise(1, 700))]),
-            append(vec![entry(3, 2, "")]),
-        ],
-        vec![Write { configuration: Some(configuration(3)), ..Write::default() }],
-        vec![trim(2)],
-        vec![Write {
-            append: vec![entry(1, 3, noise(2, 400))],
-            hard_state: Some(hard(3, None)),
-            ..trim(1)
-        }],
-        vec![vote(3, 8)],
-        vec![
-            append(vec![entry(2, 3, noise(3, 900))]),
-            Write { append: vec![entry(2, 4, "z")], ..trim(2) },
-        ],
-        vec![Write { append: vec![entry(10, 4, "r")], ..reset(10, 4) }],
-        vec![append(vec![entry(11, 4, vec![0; 1500])])],
-        vec![vote(5, 7), append(vec![entry(12, 5, "end")])],
-    ]
-}
-
-/// The process dies, or the power fails, after every operation of the disk, opening and creating included;
-/// for few unsynced sectors in every combination of what was lost.
-///
-/// Fails if a sync is left out, or a group is applied before its last frame was found.
-#[test]
-fn crash_everywhere() {
-    let groups = everything();
-    let disk = SimDisk::new();
-    run(&disk, &groups);
-    let operations = disk.operation_count();
-    assert!(operations > 30);
-    let mut lost = 0;
-    for count in 0..operations {
-        let disk = SimDisk::new();
-        disk.crash_after(count);
-        let (before, after) = run(&disk, &groups);
-        let killed = disk.fork();
-        killed.kill();
-        check(&killed, &before, &after);
-        for outcome in outcomes(&disk, 64, count) {
-            lost += outcome.stats().sectors_lost;
-            check(&outcome, &before, &after);
-        }
-    }
-    assert!(lost > 100, "no power loss ever lost anything");
-}
-
-/// Opening after a crash crashes too, at every operation, again and again.
-///
-/// Fails if the torn group is cleared before the frame that voids it is durable (the vote is lost), or the
-/// frame and the zeros share a sync.
-#[test]
-fn crash_while_recovering() {
-    let groups = vec![
-        vec![append(vec![entry(0, 1, "a")])],
-        vec![Write {
-            hard_state: Some(hard(2, Some(9))),
-            ..append(vec![entry(1, 2, noise(1, 1400)), entry(2, 2, "c")])
-        }],
-    ];
-    let disk = SimDisk::new();
-    run(&disk, &groups[..1]);
-    let started = disk.operation_count();
-    let disk = SimDisk::new();
-    disk.crash_after(started);
-    let (before, after) = run(&disk, &groups);
-    let mut cuts = 0;
-    for (number, torn) in outcomes(&disk, 200, 1).into_iter().enumerate() {
-        let probe = torn.fork();
-        let Ok((_, recovery)) = try_open(&probe) else { panic!("a torn tail is refused") };
-        cuts += u64::from(recovery.cut.is_some());
-        let rescued = recovery.hard_state_rescued;
-        for count in 0..probe.operation_count() {
-            let disk = torn.fork();
-            disk.crash_after(count);
-            assert!(try_open(&disk).is_err());
-            let mut again = outcomes(&disk, 16, number as u64);
-            let killed = disk.fork();
-            killed.kill();
-            again.push(killed);
-            for disk in again {
-                if rescued {
-                    let (log, _) = open(&disk.fork());
-                    assert_eq!(
-                        log.hard_state(),
-                        after.hard,
-                        "a vote that was readable is forgotten"
-                    );
-                }
-                check(&disk, &before, &after);
-            }
-        }
-    }
-    assert!(cuts > 10);
 }
 
 /// A log with some entries and a group in flight, which never became durable.

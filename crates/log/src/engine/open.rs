@@ -89,6 +89,7 @@ impl<D: Disk> Opening<'_, D> {
             parts: Parts::default(),
             unsealed: Vec::new(),
             leftovers: Vec::new(),
+            headers: Vec::new(),
             opening_seen: 0,
             bytes: 0,
         };
@@ -152,7 +153,10 @@ impl<D: Disk> Opening<'_, D> {
         next: &Head<D::File>,
         replay: &mut Replay<D>,
     ) -> Result<State, LogError> {
-        let Head { target, segment, .. } = head;
+        let Head { target, segment, damaged, .. } = head;
+        if damaged {
+            replay.headers.push((segment, state.configuration.clone()));
+        }
         let last = next.segment.last;
         let encoder = &*self.options.encoder;
         let mut scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
@@ -215,9 +219,18 @@ impl<D: Disk> Opening<'_, D> {
         }
         let encoder = &*self.options.encoder;
         let mut scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
-        let tear = scan.run()?;
+        let tear = scan.run().map_err(|error| {
+            // It was followed by another once.
+            let next = || self.disk.path(&self.names.file(segment.number.saturating_add(1)));
+            if scan.sealed { LogError::SegmentMissing(next()) } else { error }
+        })?;
         scan.opening_seen = scan.opening_seen.max(replay.opening_seen);
-        recovery.copies_repaired = u64_of(scan.repairs.len()) + u64::from(damaged);
+        recovery.copies_repaired =
+            u64_of(scan.repairs.len() + replay.headers.len()) + u64::from(damaged);
+        // Not before all of the log was read: a log that is refused is left alone.
+        for (segment, configuration) in &replay.headers {
+            self.rewrite_header(*segment, configuration.as_deref())?;
+        }
         let space = Arc::new(Space::new(self.plan, 0, 0, 0));
         let mut settle = Settle { target: &target, segment, scan, space: &space };
         settle.rewrite(damaged, configuration.as_deref())?;
@@ -253,6 +266,20 @@ impl<D: Disk> Opening<'_, D> {
             unsealed: replay.unsealed,
             void,
         })
+    }
+
+    /// Writes the header of a full file again, from the copy that is whole.
+    fn rewrite_header(
+        &self,
+        mut segment: Segment,
+        configuration: Option<&Configuration>,
+    ) -> Result<(), LogError> {
+        let target = self.target(segment.number, Open::Write)?;
+        let header = segment.encode(configuration)?;
+        target
+            .file
+            .write_durable_at(0, &header)
+            .map_err(|error| target.failed("repair the header of", error))
     }
 
     /// The first file of a new log, and true; or false, if somebody made one by another name of the file just
@@ -369,6 +396,8 @@ struct Replay<D: Disk> {
     unsealed: Vec<Sealing<D>>,
     /// Files before a gap.
     leftovers: Vec<u64>,
+    /// Full files of whose header, or of its configuration, a copy is damaged; and what it should be.
+    headers: Vec<(Segment, Option<Arc<Configuration>>)>,
     opening_seen: u64,
     /// How long the last file is.
     bytes: u64,

@@ -73,6 +73,8 @@ pub(crate) struct Scan<'a, F> {
     pub(crate) void: Option<Void>,
     /// The newest opening that left any trace.
     pub(crate) opening_seen: u64,
+    /// The newest file ends with a seal: another came after it, and is not there.
+    pub(crate) sealed: bool,
 }
 
 /// What a cut made void.
@@ -157,6 +159,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             repairs: Vec::new(),
             void: None,
             opening_seen: 0,
+            sealed: false,
         })
     }
 
@@ -173,6 +176,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                 }
                 Read::Fault(fault) => fault,
             };
+            if let Slot::Frame(frame, _) = self.slot(self.position)? {
+                self.sealed = frame.has(flags::SEAL) && frame.prev == self.prev;
+            }
             let beyond = self.look_beyond(fault.at)?;
             let Some(at) = beyond.cut else { return self.judge(&fault, &beyond) };
             match self.group(at, true)? {

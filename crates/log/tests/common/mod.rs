@@ -7,7 +7,8 @@ use tinyraftplus_core::{
     Configuration, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
 };
 use tinyraftplus_log::{
-    EntryKind, FsLog, Log, LogEntry, LogError, LogExt, LogOptions, Recovery, Reset, Write,
+    EncryptingEncoder, EntryKind, FsLog, Key, Log, LogEntry, LogError, LogExt, LogOptions,
+    MultiFsLog, PlainEncoder, Recovery, Reset, Write, XxHashEncoder,
     sim_disk::{SimDisk, SimRng},
 };
 
@@ -34,6 +35,107 @@ pub(crate) fn try_open(disk: &SimDisk) -> Result<(FsLog<SimDisk>, Recovery), Log
     FsLog::open_on(disk, NAME, options())
 }
 
+/// A kind of log, and how its bytes are written.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) what: &'static str,
+    /// In segments, or in one file.
+    pub(crate) many: bool,
+    pub(crate) options: LogOptions,
+}
+
+/// Whatever kind of log, and what opening it found.
+pub(crate) type Opened = Result<(Box<dyn Log>, Recovery), LogError>;
+
+impl Setup {
+    fn new(what: &'static str, many: bool, change: impl FnOnce(&mut LogOptions)) -> Self {
+        let mut options = options();
+        options.segment_bytes_max = 16 << 10;
+        options.space_bytes = 8 << 10;
+        change(&mut options);
+        Self { what, many, options }
+    }
+
+    /// In one file, with checksums.
+    pub(crate) fn one() -> Self {
+        Self::new("one file", false, |_| {})
+    }
+
+    /// In tiny segments, with checksums.
+    pub(crate) fn many() -> Self {
+        Self::new("segments", true, |_| {})
+    }
+
+    /// In tiny segments, encrypted.
+    pub(crate) fn encrypted() -> Self {
+        Self::new("segments, encrypted", true, |options| {
+            options.encoder = Arc::new(EncryptingEncoder::new(&Key::from_bytes([7; 32])));
+        })
+    }
+
+    /// Both kinds of log with every encoder, and with groups that begin with a block.
+    pub(crate) fn all() -> Vec<Self> {
+        [false, true]
+            .into_iter()
+            .flat_map(|many| {
+                [
+                    if many { Self::many() } else { Self::one() },
+                    Self::new("bodies unchecked", many, |options| {
+                        options.encoder = Arc::new(XxHashEncoder { body: false });
+                    }),
+                    Self::new("plain", many, |options| options.encoder = Arc::new(PlainEncoder)),
+                    Self { many, ..Self::encrypted() },
+                    Self::new("blocks", many, |options| {
+                        options.block_bytes = 4096;
+                        options.segment_bytes_max = 32 << 10;
+                    }),
+                ]
+            })
+            .collect()
+    }
+
+    /// The kinds of log with checksums.
+    pub(crate) fn both() -> [Self; 2] {
+        [Self::one(), Self::many()]
+    }
+
+    pub(crate) fn try_open(&self, disk: &SimDisk) -> Opened {
+        if self.many {
+            let (log, recovery) = MultiFsLog::open_on(disk, NAME, self.options.clone())?;
+            Ok((Box::new(log), recovery))
+        } else {
+            let (log, recovery) = FsLog::open_on(disk, NAME, self.options.clone())?;
+            Ok((Box::new(log), recovery))
+        }
+    }
+
+    pub(crate) fn open(&self, disk: &SimDisk) -> (Box<dyn Log>, Recovery) {
+        self.try_open(disk).unwrap_or_else(|error| panic!("{}: {error}", self.what))
+    }
+
+    pub(crate) fn destroy(&self, disk: &SimDisk) -> Result<(), LogError> {
+        if self.many { MultiFsLog::destroy_on(disk, NAME) } else { FsLog::destroy_on(disk, NAME) }
+    }
+}
+
+/// The segment with this number.
+pub(crate) fn segment(number: u64) -> String {
+    format!("{NAME}.{number:020}.seg")
+}
+
+/// Its numbers, rising.
+pub(crate) fn segments(disk: &SimDisk) -> Vec<u64> {
+    let number = |file: &String| {
+        file.strip_suffix(".seg")?.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok()
+    };
+    disk.files().iter().filter_map(number).collect()
+}
+
+/// A number that can be made larger to test more.
+pub(crate) fn effort(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
 pub(crate) fn entry(seq: u64, term: u64, payload: impl Into<Bytes>) -> LogEntry {
     LogEntry {
         id: EntryId::new(Term::new(term), Seq::new(seq)),
@@ -57,6 +159,10 @@ pub(crate) fn vote(term: u64, vote: u128) -> Write {
 
 pub(crate) fn trim(end: u64) -> Write {
     Write { trim: Some(Seq::new(end)), ..Write::default() }
+}
+
+pub(crate) fn compact(start: u64) -> Write {
+    Write { compact: Some(Seq::new(start)), ..Write::default() }
 }
 
 pub(crate) fn reset(start: u64, before: u64) -> Write {
