@@ -14,6 +14,7 @@ use std::{error::Error, fmt};
 
 use tinyraftplus_core::Identity;
 
+mod chunks;
 mod encrypting;
 mod key;
 mod plain;
@@ -60,11 +61,14 @@ pub use self::{
 ///         Ok(())
 ///     }
 ///
-///     // This one can't get out of hand: a body grows to at most 128 times its length.
-///     fn decode(&self, _: &[u8], body: &mut Vec<u8>) -> Result<(), EncoderError> {
+///     fn decode(&self, _: &[u8], body: &mut Vec<u8>, plain_bytes: u64) -> Result<(), EncoderError> {
 ///         let (runs, []) = body.as_chunks::<2>() else {
 ///             return Err(EncoderError::new("half a run"));
 ///         };
+///         let bytes: u64 = runs.iter().map(|&[count, _]| u64::from(count)).sum();
+///         if bytes != plain_bytes {
+///             return Err(EncoderError::new("runs of another length"));
+///         }
 ///         *body = runs.iter().flat_map(|&[count, byte]| std::iter::repeat_n(byte, count.into())).collect();
 ///         Ok(())
 ///     }
@@ -76,7 +80,7 @@ pub use self::{
 /// assert_eq!(buffer.len(), 6 + 8);
 ///
 /// let mut body = buffer.split_off(6);
-/// RunLength.decode(b"header", &mut body)?;
+/// RunLength.decode(b"header", &mut body, 1000)?;
 /// assert_eq!(body, [7; 1000]);
 /// # Ok::<(), EncoderError>(())
 /// ```
@@ -125,14 +129,20 @@ pub trait Encoder: fmt::Debug + Send + Sync + 'static {
 
     /// Decodes a whole body in place.
     ///
-    /// The bytes come from a file, so anybody may have written them. A decoder that makes bodies longer bounds
-    /// them itself; the log refuses a body that has not the length it had before it was encoded.
+    /// The body had `plain_bytes` before it was encoded, says the frame's header. The log has checked that no group
+    /// of it may be smaller than that, and refuses what is decoded to another length. But the
+    /// bytes come from a file, so anybody may have written them: a decoder that makes bodies longer stops there.
     ///
     /// # Errors
     ///
     /// If these bytes are not what [`Encoder::encode`] made of a body under this header: they are corrupt.
     /// What `body` holds then is thrown away.
-    fn decode(&self, header: &[u8], body: &mut Vec<u8>) -> Result<(), EncoderError>;
+    fn decode(
+        &self,
+        header: &[u8],
+        body: &mut Vec<u8>,
+        plain_bytes: u64,
+    ) -> Result<(), EncoderError>;
 }
 
 /// Why an encoder failed.

@@ -27,7 +27,7 @@ impl Encoder for PlainEncoder {
         Ok(())
     }
 
-    fn decode(&self, _: &[u8], _: &mut Vec<u8>) -> Result<(), EncoderError> {
+    fn decode(&self, _: &[u8], _: &mut Vec<u8>, _: u64) -> Result<(), EncoderError> {
         Ok(())
     }
 }
@@ -67,7 +67,7 @@ impl Encoder for XxHashEncoder {
         Ok(())
     }
 
-    fn decode(&self, _: &[u8], _: &mut Vec<u8>) -> Result<(), EncoderError> {
+    fn decode(&self, _: &[u8], _: &mut Vec<u8>, _: u64) -> Result<(), EncoderError> {
         Ok(())
     }
 }
@@ -86,7 +86,7 @@ mod tests {
             let mut buffer = b"before body".to_vec();
             encoder.encode(b"header", &mut buffer, 7).unwrap();
             assert_eq!(buffer, b"before body", "{encoder:?}");
-            encoder.decode(b"header", &mut buffer).unwrap();
+            encoder.decode(b"header", &mut buffer, 11).unwrap();
             assert_eq!(buffer, b"before body", "{encoder:?}");
             assert_eq!(encoder.encoded_bytes_max(11), 11);
             assert_eq!(encoder.key_check(Identity::new(7)), [0; 16]);

@@ -197,7 +197,9 @@ impl<D: Disk> Engine<D> {
         let members = members.fold(0, |sum, it| sum + 96 * u64_of(it.members().len()));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
         let bytes = bytes + members + u64_of(group.len()) * WRITE_OVERHEAD_MAX;
-        self.encoder.encoded_bytes_max(bytes + bytes / 256) + self.slack()
+        let bytes = bytes + bytes / 256;
+        // Readers refuse bodies that would be larger than a group once decoded.
+        self.encoder.encoded_bytes_max(bytes).max(bytes) + self.slack()
     }
 
     /// What a group takes beside its frames: a copy in another block, the rest of the last block, a mark.

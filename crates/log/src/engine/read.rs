@@ -384,8 +384,9 @@ impl<D: Disk> Walk<'_, D> {
             return Ok(stored);
         }
         let mut body = Vec::from(stored);
-        let decoded = encoder.decode(&frame.associated(self.part.stamp), &mut body);
-        if decoded.is_err() || u64_of(body.len()) != u64::from(frame.plain_bytes) {
+        let plain_bytes = u64::from(frame.plain_bytes);
+        let decoded = encoder.decode(&frame.associated(self.part.stamp), &mut body, plain_bytes);
+        if decoded.is_err() || u64_of(body.len()) != plain_bytes {
             let what = "the encoder can't decode the body of a frame";
             return Err(self.corrupt(frame.position, seq, what));
         }

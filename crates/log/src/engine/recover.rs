@@ -425,18 +425,20 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     /// The body of a frame as it was before it was encoded, if it is whole.
     fn plain(&mut self, frame: &Frame) -> Result<Result<Cow<'_, [u8]>, Fault>, LogError> {
         let (encoder, stamp) = (self.encoder, self.stamp);
+        let plain_bytes = u64::from(frame.plain_bytes);
+        let fault = |why| Fault { at: frame.position, why, torn: false };
+        if plain_bytes > self.segment.group_bytes_max {
+            return Ok(Err(fault("a frame is longer than any group")));
+        }
         Ok(self.stored(frame)?.and_then(|stored| {
             if encoder.keeps_bodies() || frame.plain_bytes == 0 {
                 return Ok(Cow::Borrowed(stored));
             }
             let mut body = stored.to_vec();
-            let decoded = encoder.decode(&frame.associated(stamp), &mut body);
-            let why = "the encoder can't decode the body of a frame";
+            let decoded = encoder.decode(&frame.associated(stamp), &mut body, plain_bytes);
             match decoded {
-                Ok(()) if u64_of(body.len()) == u64::from(frame.plain_bytes) => {
-                    Ok(Cow::Owned(body))
-                }
-                _ => Err(Fault { at: frame.position, why, torn: false }),
+                Ok(()) if u64_of(body.len()) == plain_bytes => Ok(Cow::Owned(body)),
+                _ => Err(fault("the encoder can't decode the body of a frame")),
             }
         }))
     }
