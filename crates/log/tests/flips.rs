@@ -10,7 +10,10 @@
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use common::{
     FILE, Model, NAME, Setup, append, configuration, effort, entry, hard, noise, reset, segment,
@@ -21,6 +24,17 @@ use tinyraftplus_log::{Log, LogError, LogExt, Write, inspect, sim_disk::SimDisk}
 
 /// Flags: configuration, reset, trim, entries, compaction.
 const RECORDS: u64 = 64 | 128 | 256 | 512 | 1024;
+
+/// Every kind of log; in the first of two segments, there is room for every kind of frame.
+fn setups() -> Vec<Setup> {
+    let mut setups = Setup::all();
+    for setup in &mut setups {
+        if setup.what == "blocks" {
+            setup.options.segment_bytes_max = 48 << 10;
+        }
+    }
+    setups
+}
 
 /// A log with every kind of frame in two segments, the first of them sealed, or all in one file.
 fn small(setup: &Setup, marked: bool) -> (SimDisk, Model) {
@@ -45,9 +59,9 @@ fn small(setup: &Setup, marked: bool) -> (SimDisk, Model) {
     write(&mut *log, Write { append: vec![entry(7, 3, vec![0; 600])], ..reset(7, 3) });
     write(&mut *log, append(vec![entry(8, 3, noise(4, 50))]));
     if setup.many {
-        // Until it does not fit any more; then the next segment's own frames.
-        for seq in 9.. {
-            write(&mut *log, append(vec![entry(seq, 3, noise(seq, 1500))]));
+        // Does not fit, or the next does not; then the next segment's own frames.
+        for (seq, bytes) in [(9, 7000), (10, 3000), (11, 9000), (12, 9000)] {
+            write(&mut *log, append(vec![entry(seq, 3, noise(seq, bytes))]));
             if log.stats().segments == 2 {
                 break;
             }
@@ -182,6 +196,8 @@ struct Allowed {
     entries: Vec<u64>,
     /// A sector of the last group that reads as never written.
     cut: bool,
+    /// One of many bytes of a payload.
+    large: bool,
 }
 
 /// The entries of a frame that are still in the log, by the frame's header.
@@ -233,6 +249,7 @@ fn map(setup: &Setup, disk: &SimDisk, model: &Model) -> Vec<(String, usize, Allo
                 Allowed {
                     unnoticed: full && live.is_empty() && !place.seal || unchecked,
                     entries: if unchecked { live.clone() } else { Vec::new() },
+                    large: place.body.len() > 2000 && at > place.body.start + 20,
                     cut: false,
                 },
             ));
@@ -243,13 +260,15 @@ fn map(setup: &Setup, disk: &SimDisk, model: &Model) -> Vec<(String, usize, Allo
 
 fn matrix(setup: &Setup, marked: bool) -> BTreeMap<Outcome, u64> {
     let (disk, model) = small(setup, marked);
-    assert!(inspect(&disk, NAME).unwrap().len() >= if setup.many { 14 } else { 9 });
+    assert!(inspect(&disk, NAME).unwrap().len() >= 10);
     let mut counts = BTreeMap::new();
     for (file, at, allowed) in map(setup, &disk, &model) {
-        // Each bit with checksums; with the others, which differ little, one of each byte.
+        // Each bit with checksums; with the others, which differ little, one of each byte. And a sample of large
+        // payloads.
         let all =
             matches!(setup.what, "one file" | "segments") && !marked || effort("LOG_FLIPS", 0) > 0;
-        for bit in (0..8).filter(|bit| all || at % 8 == *bit) {
+        let few = allowed.large && effort("LOG_FLIPS", 0) == 0;
+        for bit in (0..8).filter(|bit| if few { at % 104 == *bit } else { all || at % 8 == *bit }) {
             let damaged = disk.fork();
             assert!(damaged.flip_bit(&file, (at * 8 + bit) as u64));
             let what = format!("{}, bit {bit} of byte {at} of {file}", setup.what);
@@ -272,7 +291,7 @@ fn matrix(setup: &Setup, marked: bool) -> BTreeMap<Outcome, u64> {
 
 /// Fails if a header, a body, a copy or a seal is believed unchecked, or damage is taken for the end of the log.
 fn flips(index: usize) {
-    let setup = &Setup::all()[index];
+    let setup = &setups()[index];
     for marked in [false, true] {
         let counts = matrix(setup, marked);
         let mut expected = vec![Outcome::Repaired, Outcome::Refused];
@@ -288,6 +307,93 @@ fn flips(index: usize) {
         let unchecked = matches!(setup.what, "plain" | "bodies unchecked");
         assert_eq!(counts.contains_key(&Outcome::OtherEntries), unchecked, "{counts:?}");
     }
+}
+
+/// A sector reads as zeros. Repaired, refused or an error when read, as for flips; in the last group, if no mark
+/// says that it was durable, it looks like one that was never written, and the group is cut.
+///
+/// Fails if a mark is not taken for what it says, or sectors of zeros are not counted.
+#[test]
+fn cleared_sectors() {
+    let mut counts = BTreeMap::new();
+    for setup in setups() {
+        for marked in [false, true] {
+            let (disk, model) = small(&setup, marked);
+            let mut sectors: BTreeMap<(String, usize), Allowed> = BTreeMap::new();
+            let places = places(&setup, &disk);
+            let last =
+                places.iter().rfind(|place| place.entries && place.body.len() > 900).unwrap();
+            // A mark says that everything before it was durable, unless it is gone itself with what it should
+            // prove.
+            let undecidable = if marked { places.last().unwrap() } else { last };
+            assert_eq!(last.file, undecidable.file);
+            for (file, at, allowed) in map(&setup, &disk, &model) {
+                let cut = file == last.file && at / 512 * 512 + 512 > undecidable.header.start;
+                let bytes = &disk.contents(&file).unwrap()[at / 512 * 512..][..512];
+                let zeros = bytes.iter().all(|&byte| byte == 0)
+                    || marked && file == last.file && at / 512 * 512 >= undecidable.header.start;
+                sectors
+                    .entry((file, at / 512))
+                    .and_modify(|all| {
+                        all.unnoticed &= allowed.unnoticed;
+                        all.cut |= cut;
+                        all.entries.extend(&allowed.entries);
+                    })
+                    .or_insert(Allowed { cut, unnoticed: zeros || allowed.unnoticed, ..allowed });
+            }
+            for ((file, sector), allowed) in sectors {
+                let damaged = disk.fork();
+                damaged.edit(&file, |bytes| bytes[sector * 512..][..512].fill(0));
+                let same = damaged.contents(&file) == disk.contents(&file);
+                let what = format!("{}, mark {marked}, sector {sector} of {file}", setup.what);
+                let outcome = outcome(&setup, &damaged, &model, &allowed, &what);
+                let fine = match outcome {
+                    Outcome::Unnoticed => same || allowed.unnoticed,
+                    Outcome::OtherEntries => !allowed.entries.is_empty(),
+                    Outcome::Cut => allowed.cut,
+                    Outcome::Repaired
+                    | Outcome::SealRebuilt
+                    | Outcome::Refused
+                    | Outcome::OnRead => true,
+                };
+                assert!(fine, "{what}: {outcome:?}, {allowed:?}");
+                *counts.entry(outcome).or_insert(0) += 1;
+            }
+        }
+    }
+    println!("{counts:?}");
+    assert!(counts.len() == 7 && counts.values().all(|&count| count > 3), "{counts:?}");
+}
+
+/// Bits that nobody wrote: padding, and the space after the end. The log is the same, or it is refused.
+///
+/// Fails if what lies after the end is taken for frames.
+#[test]
+fn flips_where_nothing_is() {
+    let (mut same, mut refused) = (0, 0);
+    for setup in [Setup::one(), Setup::many(), Setup::encrypted()] {
+        let (disk, model) = small(&setup, true);
+        let mapped: BTreeSet<(String, usize)> =
+            map(&setup, &disk, &model).into_iter().map(|(file, at, _)| (file, at)).collect();
+        for file in disk.files().into_iter().filter(|file| !file.ends_with("lock")) {
+            for at in 0..disk.contents(&file).unwrap().len() {
+                if at % 7 > 0 || mapped.contains(&(file.clone(), at)) {
+                    continue;
+                }
+                let damaged = disk.fork();
+                damaged.flip_bit(&file, at as u64 * 8);
+                match setup.try_open(&damaged) {
+                    Ok((log, _)) => {
+                        assert_eq!(Model::of(&*log), model, "byte {at} of {file}");
+                        same += 1;
+                    }
+                    Err(LogError::Corrupt { .. }) => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+    assert!(same > 1000 && refused > 10, "{same} {refused}");
 }
 
 macro_rules! flips {
