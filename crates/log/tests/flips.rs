@@ -335,7 +335,7 @@ fn cleared_sectors() {
                 sectors
                     .entry((file, at / 512))
                     .and_modify(|all| {
-                        all.unnoticed &= allowed.unnoticed;
+                        all.unnoticed &= zeros || allowed.unnoticed;
                         all.cut |= cut;
                         all.entries.extend(&allowed.entries);
                     })
