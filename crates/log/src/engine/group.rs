@@ -92,7 +92,7 @@ fn seal_frame(
         let body = out.get(body_at..).unwrap_or_default();
         frame.body_bytes = u32_of(body.len());
         frame.zero_sectors = zero_sectors(frame.body(), body);
-        frame.body_sum = if encoder.checks_bodies() { checksum(body) } else { 0 };
+        frame.body_sum = if frame.is_checked(encoder.checks_bodies()) { checksum(body) } else { 0 };
     }
     let (bytes, sum) = frame.encode(stamp);
     if let Some(header) = out.get_mut(header_at..).and_then(|out| out.first_chunk_mut()) {

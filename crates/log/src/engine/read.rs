@@ -158,6 +158,9 @@ struct Body {
     at: usize,
     term: Term,
     next: Seq,
+    /// The seq after its last entry, and their term if the header says it.
+    end: Seq,
+    current: Option<Term>,
 }
 
 impl<D: Disk> FileReader<D> {
@@ -304,14 +307,23 @@ impl<D: Disk> Walk<'_, D> {
         end: Seq,
         collect: &mut Collect,
     ) -> Result<bool, LogError> {
-        let Body { bytes, at, .. } = body;
+        let Body { bytes, at, end: body_end, current, .. } = body;
+        // Without a checksum, this is what keeps entries in their frame.
+        let misfit = "the body of a frame makes no sense";
         let rest = bytes.get(*at..).unwrap_or_default();
         let mut records = BodyReader::resume(rest, body.term, body.next);
         while *next < end {
             let left = records.left();
-            let Some(entry) = records.next_entry() else { break };
-            let misfit = "the body of a frame makes no sense";
+            let Some(entry) = records.next_entry() else {
+                if records.place().1 != *body_end {
+                    return Err(self.corrupt(position, *next, misfit));
+                }
+                break;
+            };
             let entry = entry.map_err(|_| self.corrupt(position, *next, misfit))?;
+            if entry.id.seq >= *body_end || current.is_some_and(|term| term != entry.id.term) {
+                return Err(self.corrupt(position, *next, misfit));
+            }
             if entry.id.seq < *next {
                 continue;
             }
@@ -370,14 +382,16 @@ impl<D: Disk> Walk<'_, D> {
         }
         self.scratch.frame_bytes = after - position;
         let bytes = self.body(&frame, next)?;
-        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next: frame.first }, after))
+        let current = frame.has(flags::CURRENT).then_some(frame.hard.term);
+        let (next, end) = (frame.first, frame.end());
+        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next, end, current }, after))
     }
 
     /// The body of a frame, checked and decoded.
     fn body(&mut self, frame: &Frame, seq: Seq) -> Result<Bytes, LogError> {
         let stored = self.bytes(frame.body(), u64::from(frame.body_bytes))?;
         let encoder = self.reader.files.encoder();
-        if encoder.checks_bodies() && checksum(&stored) != frame.body_sum {
+        if frame.is_checked(encoder.checks_bodies()) && checksum(&stored) != frame.body_sum {
             return Err(self.corrupt(frame.position, seq, "the body of a frame is damaged"));
         }
         if encoder.keeps_bodies() {

@@ -406,7 +406,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         if frame.body_end() > self.file_end {
             return Ok(Err(Self::cut_short(at)));
         }
-        let checked = self.encoder.checks_bodies() || frame.body_bytes == 0;
+        let checked = frame.is_checked(self.encoder.checks_bodies());
         let path = self.path;
         let bytes = self
             .window

@@ -221,6 +221,14 @@ impl Frame {
         self.flags & flag != 0
     }
 
+    /// Whether its body has a checksum, with an encoder that gives bodies one or doesn't: everything but entries
+    /// of the term in force has one in any case. Nobody may see a configuration, a trim or a term that was never
+    /// written; of entries, whoever goes without checksums has said that he can.
+    pub(crate) const fn is_checked(&self, by_encoder: bool) -> bool {
+        let entries = self.flags & flags::RECORDS == flags::ENTRIES && self.has(flags::CURRENT);
+        by_encoder || !entries || self.body_bytes == 0
+    }
+
     /// Where its body begins.
     pub(crate) const fn body(&self) -> u64 {
         self.position + FRAME_HEADER_BYTES
