@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Disk, DiskFile, LogEntry, LogError, LogRead,
     drops::Drops,
-    format::{BodyReader, FRAME_HEADER_BYTES, Frame, Record, Slot, checksum, flags},
+    format::{BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Record, Slot, checksum, flags},
     num::{u64_of, usize_of},
 };
 
@@ -326,6 +326,10 @@ impl<D: Disk> Walk<'_, D> {
             }
             Slot::Frame(..) => {
                 return Err(self.corrupt(position, next, "a frame is longer than any group"));
+            }
+            Slot::Newer(found) => {
+                let path = self.reader.files.path(self.part.number);
+                return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
             }
             Slot::Blank => return Err(self.corrupt(position, next, "a frame is gone")),
             Slot::Bad(what) => return Err(self.corrupt(position, next, what)),

@@ -25,6 +25,8 @@ pub(crate) const SLOT_BYTES: u64 = 128;
 pub(crate) const FRAME_HEADER_BYTES: u64 = SLOT_BYTES;
 /// About how large the body of a frame gets, unless one batch is larger.
 pub(crate) const FRAME_BODY_BYTES: u64 = 256 << 10;
+/// The most that a seal may have; a file with more to say goes without one.
+pub(crate) const SEAL_BYTES_MAX: u64 = 16 << 20;
 /// The version of all this.
 pub(crate) const FORMAT: u16 = 1;
 /// The checksum of headers and bodies.

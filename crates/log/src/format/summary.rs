@@ -53,7 +53,7 @@ pub(super) fn put(out: &mut Vec<u8>, summary: &Summary) {
 }
 
 pub(super) fn take(take: &mut Take<'_>) -> Option<Summary> {
-    let flags = take.u8()?;
+    let flags = take.u8().filter(|flags| flags & !(RESET | TRIM | COMPACT) == 0)?;
     let mut start = |flag| {
         (flags & flag != 0)
             .then(|| Some(Reset { start: Seq::new(take.u64()?), before: Term::new(take.u64()?) }))
