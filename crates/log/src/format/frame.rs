@@ -214,7 +214,7 @@ impl Frame {
         let opening = take.u64()?;
         let prev = take.u64()?;
         let begin = take.u64()?;
-        let before = Tail { end: Seq::new(take.u64()?), term: Term::new(take.u64()?) };
+        let before = take.tail()?;
         let first = Seq::new(take.u64()?);
         let count = take.u32()?;
         let body_bytes = take.u32()?;
@@ -226,6 +226,9 @@ impl Frame {
         let sound = version == FORMAT
             && flags & !flags::ALL == 0
             && begin <= position
+            && (flags & flags::ENTRIES != 0) == (count > 0)
+            // Files begin before this, and no file is as long.
+            && position < 1 << 63
             && first.checked_add(u64::from(count)).is_some();
         let hard = HardState { term, vote };
         let frame = Self {

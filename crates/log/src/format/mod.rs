@@ -17,6 +17,10 @@ pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
 pub(crate) use segment::{Last, Segment, SegmentCopy};
 pub(crate) use summary::Summary;
 
+use tinyraftplus_core::{Seq, Term};
+
+use crate::Reset;
+
 /// What a disk writes whole or not at all.
 pub(crate) const SECTOR_BYTES: u64 = 512;
 /// Frames begin at multiples of this.
@@ -69,6 +73,20 @@ impl<'a> Take<'a> {
 
     pub(crate) fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
+    }
+
+    /// A position, and the term of the entry before it; there is none before the first position.
+    pub(crate) fn seq_and_term(&mut self) -> Option<(Seq, Term)> {
+        let (seq, term) = (Seq::new(self.u64()?), Term::new(self.u64()?));
+        (seq > Seq::ZERO || term == Term::ZERO).then_some((seq, term))
+    }
+
+    pub(crate) fn start(&mut self) -> Option<Reset> {
+        self.seq_and_term().map(|(start, before)| Reset { start, before })
+    }
+
+    pub(crate) fn tail(&mut self) -> Option<Tail> {
+        self.seq_and_term().map(|(end, term)| Tail { end, term })
     }
 
     /// A number in groups of seven bits, the lowest first.

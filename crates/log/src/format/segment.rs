@@ -200,18 +200,21 @@ impl Segment {
     fn fields(mut take: Take<'_>) -> Option<Self> {
         let (encoder, block_bits) = (take.u8()?, take.u8()?);
         let header_bytes = u64::from(take.u32()?);
-        let identity = Identity::new(take.u128()?);
+        let identity = Some(take.u128()?).filter(|&it| it != 0).map(Identity::new)?;
         let (number, position, group_bytes_max) = (take.u64()?, take.u64()?, take.u64()?);
         let term = Term::new(take.u64()?);
         let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
-        let start = Reset { start: Seq::new(take.u64()?), before: Term::new(take.u64()?) };
+        let start = take.start()?;
         let secret = take.u128()?;
-        let tail = Tail { end: Seq::new(take.u64()?), term: Term::new(take.u64()?) };
+        let tail = take.tail()?;
         let last = Last { end: take.u64()?, sum: take.u64()? };
         let key_check = take.array()?;
         let (bytes, sum) = (take.u64()?, take.u64()?);
         let bytes =
             u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) < Self::BYTES_MAX / 4)?;
+        if bytes == 0 && sum != 0 {
+            return None;
+        }
         let configuration = (bytes > 0).then_some(StoredConfiguration { bytes, sum });
         // Nothing in a later version of this format hides here: what is written again is written as zeros.
         if take.0.iter().any(|&byte| byte != 0) {
@@ -236,7 +239,6 @@ impl Segment {
         };
         let sound = header_bytes == segment.header_bytes()
             && (block == SECTOR_BYTES || block == 4096)
-            && identity.get() != 0
             && number < Self::NUMBER_END
             && position < Self::POSITION_END
             && position.is_multiple_of(Self::BYTES)
