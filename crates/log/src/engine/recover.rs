@@ -21,8 +21,8 @@ use super::{Effect, group::after_group, index::Index, window::Window};
 use crate::{
     DiskFile, Encoder, LogError,
     format::{
-        BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Last, Record, SEAL_BYTES_MAX, SLOT_BYTES, Segment, Slot, Stamp,
-        Summary, Tail, checksum, flags, zero_sectors,
+        BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Last, Record, SEAL_BYTES_MAX, SLOT_BYTES,
+        Segment, Slot, Stamp, Summary, Tail, checksum, flags, zero_sectors,
     },
     num::{round_up, u64_of, usize_of},
     state::{State, is_newer},
@@ -332,7 +332,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                     Slot::Frame(..) => {
                         return Ok(bad(at, "a frame does not follow the one before it"));
                     }
-                    Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => whole.repairs.push((at, bytes.to_vec())),
+                    Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => {
+                        whole.repairs.push((at, bytes.to_vec()))
+                    }
                 }
                 (at, prev) = (copy.next_position(self.stamp), sum);
             }
