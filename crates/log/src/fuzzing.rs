@@ -17,8 +17,12 @@ pub fn frame_header(bytes: &[u8]) {
     header[..4].copy_from_slice(b"TRPf");
     let sum = checksum(&header[..120]);
     header[120..].copy_from_slice(&sum.to_le_bytes());
-    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| header[at + byte]));
-    let stamp = Stamp { tag: number(8), encoder: header[5], block: 512 };
+    let number = |at: usize| {
+        let bytes = header.get(at..).and_then(<[u8]>::first_chunk).copied();
+        u64::from_le_bytes(bytes.unwrap_or_default())
+    };
+    let encoder = header.get(5).copied().unwrap_or_default();
+    let stamp = Stamp { tag: number(8), encoder, block: 512 };
     match Frame::decode(&header, stamp, number(16)) {
         Slot::Frame(frame, found) => {
             assert_eq!((frame.encode(stamp), found), ((header, sum), sum));

@@ -333,7 +333,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                         return Ok(bad(at, "a frame does not follow the one before it"));
                     }
                     Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => {
-                        whole.repairs.push((at, bytes.to_vec()))
+                        whole.repairs.push((at, bytes.to_vec()));
                     }
                 }
                 (at, prev) = (copy.next_position(self.stamp), sum);

@@ -106,6 +106,29 @@ fn the_document_is_enough_to_read_a_log() {
     assert_eq!(flags, 8191, "each flag is in some fixture");
 }
 
+/// A seal may have more to say than fits into the largest group of its log. Fails (the seal is rebuilt at each
+/// opening) if the limit of a group is that of a seal.
+#[test]
+fn a_seal_larger_than_a_group() {
+    let mut options = options(&all()[5]);
+    options.segment_bytes_max = 1 << 20;
+    let disk = SimDisk::new();
+    let (mut log, _) = MultiFsLog::open_on(&disk, "x", options.clone()).unwrap();
+    // Each entry has a term of its own.
+    while disk.files().iter().filter(|file| file.ends_with(".seg")).count() < 2 {
+        let end = log.bounds().end.get();
+        log.write(&[script::rising(end, 1000)]).unwrap();
+    }
+    drop(log);
+    disk.kill();
+    let seal = disk.contents("x.00000000000000000000.seg").unwrap();
+    let at = (0..seal.len() / 128).rfind(|at| seal[at * 128..].starts_with(b"TRPf")).unwrap();
+    let length = &seal[at * 128 + 76..at * 128 + 80];
+    assert!(u32::from_le_bytes(length.try_into().unwrap()) > 64 << 10);
+    let (_, recovery) = MultiFsLog::open_on(&disk, "x", options).unwrap();
+    assert_eq!((recovery.segments, recovery.seals_rebuilt), (2, 0));
+}
+
 /// A header and a frame of a format that does not exist yet. Fails if they are taken for damage, or if what is
 /// behind them is cut.
 #[test]

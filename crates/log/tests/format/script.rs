@@ -127,6 +127,11 @@ fn batch(first: u64, term: u64) -> Vec<LogEntry> {
     vec![begins, entry(first + 1, term, "")]
 }
 
+/// Empty entries, each with a term of its own.
+pub(crate) fn rising(first: u64, count: u64) -> Write {
+    append((first..first + count).map(|seq| entry(seq, seq + 1, "")).collect())
+}
+
 fn append(entries: Vec<LogEntry>) -> Write {
     Write { append: entries, ..Write::default() }
 }
