@@ -16,6 +16,9 @@ mod error;
 mod ext;
 mod format;
 mod fs_log;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspect;
 mod log;
 mod mem_log;

@@ -1,7 +1,7 @@
 //! What disks do to logs of every kind: full, wrong places, lost writes, failing syncs, hanging; and bytes under
 //! a wrong key, or at each other's place.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod common;

@@ -20,10 +20,10 @@
 //! multiple of 64 bytes in all. No two headers are the same so padded. (Poly1305 takes 64 bytes at a time; if the
 //! chunk is not in step with that, all of it takes a seventh longer.)
 //!
-//! **What it keeps.** Without the key nobody reads a payload or a configuration, nobody changes one, and nobody
+//! **What it keeps.** Without the key nobody reads a payload, nobody changes one, and nobody
 //! moves a body to another frame, log or place in it: the header is authenticated with it, and says which it is.
 //! Anybody who has the files sees what headers say: how many entries of which length, when they were synced,
-//! terms and votes (as identities). Headers have checksums only, so who can write to the files can destroy the
+//! terms and votes (as identities), and in the headers of files the names of a cluster's members. Headers have checksums only, so who can write to the files can destroy the
 //! log or its end, and can put back an older copy of all of it.
 //!
 //! **Why chunks make one body.** This is the STREAM construction. A tag is right for one nonce only, and the nonce
@@ -74,9 +74,9 @@ const RANDOM_BYTES: usize = 20;
 /// Bodies that only the holder of a key can read or write: XChaCha20-Poly1305, a random nonce for every frame.
 /// (Its id is 3.)
 ///
-/// Each body takes 36 bytes more, and 16 for each 128 KiB after the first. Payloads and configurations are
-/// hidden; their number, their lengths, terms and votes are not. What was changed, moved elsewhere or taken from
-/// another log is refused; an older copy of all files can't be told from the log as it was then.
+/// Each body takes 36 bytes more, and 16 for each 128 KiB after the first. Payloads are hidden; their number, their
+/// lengths, terms and votes, and the names of a cluster's members are not. What was changed, moved elsewhere or taken
+/// from another log is refused; an older copy of all files can't be told from the log as it was then.
 ///
 /// A body of 512 KiB or more is encrypted and decrypted by up to four threads, but no more than there are cores:
 /// whoever calls, and others that are started for it.

@@ -4,6 +4,8 @@
 //! seqs until the next position kept, so finding an entry is a look into this list and a short walk. After a
 //! trim or a reset seqs begin again lower, so the next entry always gets a position of its own.
 
+use std::ops::Range;
+
 use tinyraftplus_core::Seq;
 
 use super::Effect;
@@ -36,6 +38,11 @@ impl Index {
             _ => true,
         };
         extents.windows(2).all(rising).then_some(Self { extents, broken: false })
+    }
+
+    /// Whether it points to nothing outside of these positions.
+    pub(crate) fn lies_in(&self, frames: &Range<u64>) -> bool {
+        self.extents.iter().all(|extent| frames.contains(&extent.position))
     }
 
     pub(crate) fn extents(&self) -> &[Extent] {

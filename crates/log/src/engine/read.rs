@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Disk, DiskFile, LogEntry, LogError, LogRead,
     drops::Drops,
-    format::{BodyReader, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags},
+    format::{BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags, zero_sectors},
     num::{u64_of, usize_of},
 };
 
@@ -363,6 +363,10 @@ impl<D: Disk> Walk<'_, D> {
             Slot::Frame(..) => {
                 return Err(self.corrupt(position, next, "a frame is longer than any group"));
             }
+            Slot::Newer(found) => {
+                let path = self.reader.files.path(self.part.number);
+                return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
+            }
             Slot::Blank => return Err(self.corrupt(position, next, "a frame is gone")),
             Slot::Bad(what) => return Err(self.corrupt(position, next, what)),
         };
@@ -391,7 +395,12 @@ impl<D: Disk> Walk<'_, D> {
     fn body(&mut self, frame: &Frame, seq: Seq) -> Result<Bytes, LogError> {
         let stored = self.bytes(frame.body(), u64::from(frame.body_bytes))?;
         let encoder = self.reader.files.encoder();
-        if frame.is_checked(encoder.checks_bodies()) && checksum(&stored) != frame.body_sum {
+        let sound = if frame.is_checked(encoder.checks_bodies()) {
+            checksum(&stored) == frame.body_sum
+        } else {
+            zero_sectors(frame.body(), &stored) == frame.zero_sectors
+        };
+        if !sound {
             return Err(self.corrupt(frame.position, seq, "the body of a frame is damaged"));
         }
         if encoder.keeps_bodies() {

@@ -21,8 +21,8 @@ use super::{Effect, group::after_group, index::Index, window::Window};
 use crate::{
     DiskFile, Encoder, LogError,
     format::{
-        BodyReader, FRAME_HEADER_BYTES, Frame, Last, Record, SLOT_BYTES, Segment, Slot, Stamp,
-        Summary, Tail, checksum, flags, zero_sectors,
+        BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Last, Record, SEAL_BYTES_MAX, SLOT_BYTES,
+        Segment, Slot, Stamp, Summary, Tail, checksum, flags, zero_sectors,
     },
     num::{is_zero, round_up, u64_of, usize_of},
     state::{State, is_newer},
@@ -198,7 +198,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     /// that is missing and every frame was.
     pub(crate) fn run_full(&mut self, last: Last) -> Result<bool, LogError> {
         if let Some(Summary { effect, extents }) = self.seal(last)? {
-            let index = Index::sealed(extents);
+            let frames = self.segment.frames()..last.end;
+            let index = Index::sealed(extents).filter(|index| index.lies_in(&frames));
             let fits = self.state.replay(&effect);
             let (index, ()) = index
                 .zip(fits.ok())
@@ -222,7 +223,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let sound = frame.has(flags::SEAL)
             && frame.prev == last.sum
             && frame.body_end() <= self.file_end
-            && u64::from(frame.body_bytes) <= self.segment.group_bytes_max;
+            && u64::from(frame.body_bytes) <= SEAL_BYTES_MAX;
         if !sound {
             return Ok(None);
         }
@@ -231,8 +232,12 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let mut configuration = None;
         for record in BodyReader::new(&body, frame.first) {
             match record {
-                Some(Record::Configuration(value)) => configuration = Some(value),
-                Some(Record::Summary(value)) => summary = Some(*value),
+                Some(Record::Configuration(value))
+                    if configuration.is_none() && summary.is_none() =>
+                {
+                    configuration = Some(value);
+                }
+                Some(Record::Summary(value)) if summary.is_none() => summary = Some(*value),
                 _ => return Ok(None),
             }
         }
@@ -292,7 +297,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             }
             let (frame, sum) = match self.slot(at)? {
                 Slot::Frame(frame, sum) => (frame, sum),
-                other @ (Slot::Blank | Slot::Bad(_)) => {
+                other @ (Slot::Blank | Slot::Newer(_) | Slot::Bad(_)) => {
                     match if first.is_none() { self.uncopy(at, prev, cut)? } else { None } {
                         Some((frame, sum)) => {
                             whole.repairs.push((at, frame.encode(self.stamp).0.to_vec()));
@@ -333,7 +338,9 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                     Slot::Frame(..) => {
                         return Ok(bad(at, "a frame does not follow the one before it"));
                     }
-                    Slot::Blank | Slot::Bad(_) => whole.repairs.push((at, bytes.to_vec())),
+                    Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => {
+                        whole.repairs.push((at, bytes.to_vec()));
+                    }
                 }
                 (at, prev) = (copy.next_position(self.stamp), sum);
             }
@@ -354,7 +361,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             Slot::Frame(copy, _) if copy.has(flags::CUT) == cut => {
                 copy.original(self.stamp, at, prev)
             }
-            Slot::Frame(..) | Slot::Blank | Slot::Bad(_) => None,
+            Slot::Frame(..) | Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => None,
         })
     }
 
@@ -427,7 +434,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let (encoder, stamp) = (self.encoder, self.stamp);
         let plain_bytes = u64::from(frame.plain_bytes);
         let fault = |why| Fault { at: frame.position, why, torn: false };
-        if plain_bytes > self.segment.group_bytes_max {
+        let sealing = frame.has(flags::SEAL);
+        if plain_bytes > if sealing { SEAL_BYTES_MAX } else { self.segment.group_bytes_max } {
             return Ok(Err(fault("a frame is longer than any group")));
         }
         Ok(self.stored(frame)?.and_then(|stored| {
@@ -454,6 +462,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         let (begin, stamp, prev) = (self.position, self.stamp, self.prev);
         let mut beyond = Beyond::default();
         let mut opening = self.opening_seen;
+        // What such a frame says about the damage is not known, so nothing is cut.
+        let mut newer = None;
         let end = self.last.map_or(self.file_end, |last| last.end);
         let look = |at: u64, piece: &[u8]| {
             if is_zero(piece) {
@@ -465,7 +475,14 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             for (slot, position) in
                 piece.chunks_exact(usize_of(SLOT_BYTES)).zip((at..).step_by(usize_of(SLOT_BYTES)))
             {
-                let Slot::Frame(frame, _) = Frame::decode(slot, stamp, position) else { continue };
+                let frame = match Frame::decode(slot, stamp, position) {
+                    Slot::Frame(frame, _) => frame,
+                    Slot::Newer(found) => {
+                        newer = Some(found);
+                        continue;
+                    }
+                    Slot::Blank | Slot::Bad(_) => continue,
+                };
                 opening = opening.max(frame.opening);
                 if beyond.hard.is_none_or(|hard| is_newer(frame.hard, hard)) {
                     beyond.hard = Some(frame.hard);
@@ -485,13 +502,20 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         };
         self.window.pieces(begin, end, look).map_err(|error| failed(self.path, error))?;
         self.opening_seen = opening;
-        Ok(beyond)
+        newer.map_or(Ok(beyond), |found| Err(self.newer(found)))
     }
 
     fn slot(&mut self, at: u64) -> Result<Slot, LogError> {
         let bytes =
             self.window.bytes(at, FRAME_HEADER_BYTES).map_err(|error| failed(self.path, error))?;
-        Ok(Frame::decode(bytes, self.stamp, at))
+        match Frame::decode(bytes, self.stamp, at) {
+            Slot::Newer(found) => Err(self.newer(found)),
+            slot @ (Slot::Blank | Slot::Frame(..) | Slot::Bad(_)) => Ok(slot),
+        }
+    }
+
+    fn newer(&self, found: u16) -> LogError {
+        LogError::NewerFormat { path: self.path.to_owned(), found, newest_known: FORMAT }
     }
 
     pub(crate) fn corrupt(&self, position: u64, what: &'static str) -> LogError {
@@ -507,7 +531,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
 const fn unreadable(at: u64, slot: Slot) -> Read {
     match slot {
         Slot::Bad(why) => bad(at, why),
-        Slot::Blank | Slot::Frame(..) => Read::Fault(Fault {
+        Slot::Blank | Slot::Newer(_) | Slot::Frame(..) => Read::Fault(Fault {
             at,
             why: "a frame of its last group was never written",
             torn: true,
@@ -526,9 +550,9 @@ fn failed(path: &Path, source: io::Error) -> LogError {
 /// What the records of a frame do together, if they agree with its header.
 fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
     let mut effect = Effect::none(frame.position, frame.first);
-    let (mut found, mut count) = (0, 0);
+    let (mut found, mut count, mut last) = (0, 0, 0);
     for record in BodyReader::new(body, frame.first) {
-        found |= match record? {
+        let flag = match record? {
             Record::Configuration(configuration) => {
                 effect.configuration = Some(configuration);
                 flags::CONFIGURATION
@@ -553,6 +577,12 @@ fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
             }
             Record::Summary(_) => return None,
         };
+        // Each but for entries at most once, in the order of their flags; entries come last.
+        let rank = if flag & !flags::ENTRIES == 0 { u16::MAX } else { flag };
+        if rank < last || rank == last && rank < u16::MAX {
+            return None;
+        }
+        (found, last) = (found | flag, rank);
     }
     (frame.flags & flags::RECORDS == found && frame.count == count).then_some(effect)
 }

@@ -19,14 +19,12 @@ use super::{
 };
 use crate::{
     Disk, DiskFile, Encoder, LogError, Open,
-    format::Summary,
+    format::{SEAL_BYTES_MAX, Summary},
     num::{u64_of, usize_of},
 };
 
 /// Zeroed at a time.
 const PIECE_BYTES: u64 = 1 << 20;
-/// A seal larger than this is not written: opening reads the file instead.
-const SEAL_BYTES_MAX: usize = 16 << 20;
 
 /// A file that is full.
 pub(crate) struct Sealing<D: Disk> {
@@ -360,7 +358,8 @@ impl<D: Disk> Yard<D> {
     /// Writes the seal of a file after its last frame.
     fn seal(&self, sealing: &Sealing<D>) -> Result<(), LogError> {
         let bytes = encode_seal(sealing.place, &sealing.summary, &*self.encoder)?;
-        if bytes.len() > SEAL_BYTES_MAX {
+        if u64_of(bytes.len()) > SEAL_BYTES_MAX {
+            // Opening reads the file instead.
             return Ok(());
         }
         let at = sealing.place.position - sealing.base;

@@ -132,9 +132,9 @@ impl<'a> BodyReader<'a> {
     fn record(&mut self, tag: u8) -> Option<Record<'a>> {
         Some(match tag {
             CONFIGURATION => Record::Configuration(Arc::new(configuration::take(&mut self.take)?)),
-            RESET => Record::Reset(self.start()?),
+            RESET => Record::Reset(self.take.start()?),
             TRIM => Record::Trim(Seq::new(self.take.u64()?)),
-            COMPACT => Record::Compact(self.start()?),
+            COMPACT => Record::Compact(self.take.start()?),
             TERM => {
                 self.term = Term::new(self.take.varint()?);
                 Record::Term
@@ -158,10 +158,6 @@ impl<'a> BodyReader<'a> {
                 return Some(Err(Nonsense));
             }
         }
-    }
-
-    fn start(&mut self) -> Option<Reset> {
-        Some(Reset { start: Seq::new(self.take.u64()?), before: Term::new(self.take.u64()?) })
     }
 
     #[inline]

@@ -106,8 +106,32 @@ pub(crate) enum Slot {
     Blank,
     /// A header that was written here, and its checksum.
     Frame(Frame, u64),
+    /// The header of a frame that a newer version wrote here.
+    Newer(u16),
     /// Something else.
     Bad(&'static str),
+}
+
+/// What the header of a frame begins with, in this and all later versions.
+struct Preamble {
+    version: u16,
+    encoder: u8,
+    flags: u16,
+    tag: u64,
+    position: u64,
+}
+
+impl Preamble {
+    fn take(take: &mut Take<'_>) -> Option<Self> {
+        let _magic = take.u32()?;
+        Some(Self {
+            version: take.u8()?.into(),
+            encoder: take.u8()?,
+            flags: take.u16()?,
+            tag: take.u64()?,
+            position: take.u64()?,
+        })
+    }
 }
 
 impl Frame {
@@ -154,38 +178,43 @@ impl Frame {
         if !fields.starts_with(&MAGIC.to_le_bytes()) || checksum(fields) != sum {
             return Slot::Bad("the header of a frame is damaged");
         }
-        let Some((found, frame)) = Self::fields(Take(fields)) else {
-            return Slot::Bad("the header of a frame has a value that no version writes");
+        let Some(preamble) = Preamble::take(&mut Take(fields)) else {
+            return Slot::Bad("a frame header is cut short");
         };
-        if found != (stamp.tag, stamp.encoder) {
+        // These come first, and lie there in every version.
+        if preamble.tag != stamp.tag {
             return Slot::Bad("a frame of another log or file lies here");
         }
-        if frame.position != position {
+        if preamble.position != position {
             return Slot::Bad("a frame that was written elsewhere lies here");
         }
-        Slot::Frame(frame, sum)
+        if preamble.version > FORMAT {
+            return Slot::Newer(preamble.version);
+        }
+        if preamble.encoder != stamp.encoder {
+            return Slot::Bad("a frame of another encoder lies here");
+        }
+        match Self::fields(Take(fields)) {
+            Some(frame) => Slot::Frame(frame, sum),
+            None => Slot::Bad("the header of a frame has a value that no version writes"),
+        }
     }
 
-    /// Whether these bytes are the header of a frame of the file with this stamp, wherever it was written.
+    /// Whether these bytes are the header of a frame of the file with this stamp, of whatever version and
+    /// wherever it was written.
     pub(crate) fn is_of(bytes: &[u8], stamp: Stamp) -> bool {
         let Some((fields, sum)) = bytes.split_last_chunk::<8>() else { return false };
         fields.starts_with(&MAGIC.to_le_bytes())
             && checksum(fields) == u64::from_le_bytes(*sum)
-            && Self::fields(Take(fields))
-                .is_some_and(|(found, _)| found == (stamp.tag, stamp.encoder))
+            && Preamble::take(&mut Take(fields)).is_some_and(|found| found.tag == stamp.tag)
     }
 
-    fn fields(mut take: Take<'_>) -> Option<((u64, u8), Self)> {
-        let _magic = take.u32()?;
-        let version = take.u8()?;
-        let encoder = take.u8()?;
-        let flags = take.u16()?;
-        let tag = take.u64()?;
-        let position = take.u64()?;
+    fn fields(mut take: Take<'_>) -> Option<Self> {
+        let Preamble { version, flags, position, .. } = Preamble::take(&mut take)?;
         let opening = take.u64()?;
         let prev = take.u64()?;
         let begin = take.u64()?;
-        let before = Tail { end: Seq::new(take.u64()?), term: Term::new(take.u64()?) };
+        let before = take.tail()?;
         let first = Seq::new(take.u64()?);
         let count = take.u32()?;
         let body_bytes = take.u32()?;
@@ -194,9 +223,12 @@ impl Frame {
         let term = Term::new(take.u64()?);
         let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
         let body_sum = take.u64()?;
-        let sound = u16::from(version) == FORMAT
+        let sound = version == FORMAT
             && flags & !flags::ALL == 0
             && begin <= position
+            && (flags & flags::ENTRIES != 0) == (count > 0)
+            // Files begin before this, and no file is as long.
+            && position < 1 << 63
             && first.checked_add(u64::from(count)).is_some();
         let hard = HardState { term, vote };
         let frame = Self {
@@ -214,7 +246,7 @@ impl Frame {
             hard,
             body_sum,
         };
-        sound.then_some(((tag, encoder), frame))
+        sound.then_some(frame)
     }
 
     pub(crate) const fn has(&self, flag: u16) -> bool {
@@ -337,6 +369,21 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(Frame::decode(&flipped, STAMP, 4096), Slot::Bad(_)), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_newer_version_is_no_damage_if_it_is_of_this_file() {
+        let (mut bytes, _) = frame().encode(STAMP);
+        bytes[4] = 2;
+        bytes[5..8].fill(0xff);
+        let sum = checksum(&bytes[..120]);
+        bytes[120..].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(Frame::decode(&bytes, STAMP, 4096), Slot::Newer(2));
+        assert!(Frame::is_of(&bytes, STAMP));
+        assert!(matches!(Frame::decode(&bytes, STAMP, 4224), Slot::Bad(_)));
+        let other = Stamp { tag: 8, ..STAMP };
+        assert!(matches!(Frame::decode(&bytes, other, 4096), Slot::Bad(_)));
+        assert!(!Frame::is_of(&bytes, other));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
 pub(crate) use segment::{Last, Segment, SegmentCopy};
 pub(crate) use summary::Summary;
 
+use tinyraftplus_core::{Seq, Term};
+
+use crate::Reset;
+
 /// What a disk writes whole or not at all.
 pub(crate) const SECTOR_BYTES: u64 = 512;
 /// Frames begin at multiples of this.
@@ -25,6 +29,8 @@ pub(crate) const SLOT_BYTES: u64 = 128;
 pub(crate) const FRAME_HEADER_BYTES: u64 = SLOT_BYTES;
 /// About how large the body of a frame gets, unless one batch is larger.
 pub(crate) const FRAME_BODY_BYTES: u64 = 256 << 10;
+/// The most that a seal may have; a file with more to say goes without one.
+pub(crate) const SEAL_BYTES_MAX: u64 = 16 << 20;
 /// The version of all this.
 pub(crate) const FORMAT: u16 = 1;
 /// The checksum of headers and bodies.
@@ -69,6 +75,20 @@ impl<'a> Take<'a> {
 
     pub(crate) fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
+    }
+
+    /// A position, and the term of the entry before it; there is none before the first position.
+    pub(crate) fn seq_and_term(&mut self) -> Option<(Seq, Term)> {
+        let (seq, term) = (Seq::new(self.u64()?), Term::new(self.u64()?));
+        (seq > Seq::ZERO || term == Term::ZERO).then_some((seq, term))
+    }
+
+    pub(crate) fn start(&mut self) -> Option<Reset> {
+        self.seq_and_term().map(|(start, before)| Reset { start, before })
+    }
+
+    pub(crate) fn tail(&mut self) -> Option<Tail> {
+        self.seq_and_term().map(|(end, term)| Tail { end, term })
     }
 
     /// A number in groups of seven bits, the lowest first.

@@ -91,6 +91,10 @@ impl Segment {
     /// And at most: members are few, and their names are short.
     pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
+    /// No log gets there; a number or position is never believed from here on.
+    pub(crate) const NUMBER_END: u64 = 1 << 62;
+    pub(crate) const POSITION_END: u64 = 1 << 62;
+
     /// How many bytes header and configuration take, with padding.
     pub(crate) fn header_bytes(&self) -> u64 {
         let copies = self.configuration.map_or(0, |stored| {
@@ -142,7 +146,7 @@ impl Segment {
         Ok(header)
     }
 
-    fn sector(&self) -> Vec<u8> {
+    pub(crate) fn sector(&self) -> Vec<u8> {
         let mut copy = Vec::with_capacity(usize_of(SECTOR_BYTES));
         copy.extend(MAGIC);
         copy.extend(FORMAT.to_le_bytes());
@@ -196,19 +200,26 @@ impl Segment {
     fn fields(mut take: Take<'_>) -> Option<Self> {
         let (encoder, block_bits) = (take.u8()?, take.u8()?);
         let header_bytes = u64::from(take.u32()?);
-        let identity = Identity::new(take.u128()?);
+        let identity = Some(take.u128()?).filter(|&it| it != 0).map(Identity::new)?;
         let (number, position, group_bytes_max) = (take.u64()?, take.u64()?, take.u64()?);
         let term = Term::new(take.u64()?);
         let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
-        let start = Reset { start: Seq::new(take.u64()?), before: Term::new(take.u64()?) };
+        let start = take.start()?;
         let secret = take.u128()?;
-        let tail = Tail { end: Seq::new(take.u64()?), term: Term::new(take.u64()?) };
+        let tail = take.tail()?;
         let last = Last { end: take.u64()?, sum: take.u64()? };
         let key_check = take.array()?;
         let (bytes, sum) = (take.u64()?, take.u64()?);
         let bytes =
             u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) < Self::BYTES_MAX / 4)?;
+        if bytes == 0 && sum != 0 {
+            return None;
+        }
         let configuration = (bytes > 0).then_some(StoredConfiguration { bytes, sum });
+        // Nothing in a later version of this format hides here: what is written again is written as zeros.
+        if take.0.iter().any(|&byte| byte != 0) {
+            return None;
+        }
         let block = 1_u64.checked_shl(u32::from(block_bits))?;
         let hard = HardState { term, vote };
         let segment = Self {
@@ -228,8 +239,11 @@ impl Segment {
         };
         let sound = header_bytes == segment.header_bytes()
             && (block == SECTOR_BYTES || block == 4096)
+            && number < Self::NUMBER_END
+            && position < Self::POSITION_END
             && position.is_multiple_of(Self::BYTES)
-            && last.end <= position
+            && position.checked_sub(last.end).is_some_and(|gap| gap < Self::BYTES)
+            && (number == 0) == (position == 0)
             && start.start != Seq::MAX
             && start.start <= tail.end
             && (crate::LogOptions::GROUP_BYTES_MIN..=crate::LogOptions::GROUP_BYTES_MAX)

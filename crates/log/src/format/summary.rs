@@ -53,11 +53,8 @@ pub(super) fn put(out: &mut Vec<u8>, summary: &Summary) {
 }
 
 pub(super) fn take(take: &mut Take<'_>) -> Option<Summary> {
-    let flags = take.u8()?;
-    let mut start = |flag| {
-        (flags & flag != 0)
-            .then(|| Some(Reset { start: Seq::new(take.u64()?), before: Term::new(take.u64()?) }))
-    };
+    let flags = take.u8().filter(|flags| flags & !(RESET | TRIM | COMPACT) == 0)?;
+    let mut start = |flag| (flags & flag != 0).then(|| take.start());
     let (reset, compact) = (start(RESET), start(COMPACT));
     let mut effect = Effect::none(0, Seq::new(take.u64()?));
     effect.trim = (flags & TRIM != 0).then_some(effect.first);
@@ -70,7 +67,7 @@ pub(super) fn take(take: &mut Take<'_>) -> Option<Summary> {
     let mut term = 0_u64;
     for _ in 0..take.varint()? {
         term = term.checked_add(take.varint()?)?;
-        effect.runs.push((Term::new(term), take.varint()?));
+        effect.runs.push((Term::new(term), take.varint().filter(|&count| count > 0)?));
     }
     let mut extents = Vec::new();
     let (mut first, mut slot) = (0_u64, 0_u64);
