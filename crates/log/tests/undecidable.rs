@@ -94,7 +94,7 @@ fn segments() -> (SimDisk, Vec<String>) {
     drop(log);
     disk.kill();
     let files: Vec<String> =
-        disk.files().into_iter().filter(|file| file.ends_with(".seg")).collect();
+        disk.files().into_iter().filter(|file| file.ends_with("seg")).collect();
     assert!(files.len() > 2);
     (disk, files)
 }

@@ -93,10 +93,8 @@ pub(crate) fn shown(log: &dyn Log) -> String {
 }
 
 fn configured(text: &mut String, configuration: &Configuration) {
-    let rule = match configuration.rule() {
-        QuorumRule::Majority => "majority".to_owned(),
-        other => format!("{other:?}"),
-    };
+    assert_eq!(configuration.rule(), QuorumRule::Majority);
+    let rule = "majority";
     write!(text, "configuration {rule} first {}", configuration.first()).unwrap();
     for member in configuration.members() {
         write!(text, " {}={:x}", member.id.as_str(), member.identity.get()).unwrap();

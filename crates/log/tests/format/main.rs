@@ -115,7 +115,7 @@ fn a_seal_larger_than_a_group() {
     let disk = SimDisk::new();
     let (mut log, _) = MultiFsLog::open_on(&disk, "x", options.clone()).unwrap();
     // Each entry has a term of its own.
-    while disk.files().iter().filter(|file| file.ends_with(".seg")).count() < 2 {
+    while disk.files().iter().filter(|file| file.ends_with("seg")).count() < 2 {
         let end = log.bounds().end.get();
         log.write(&[script::rising(end, 1000)]).unwrap();
     }

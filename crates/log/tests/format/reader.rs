@@ -3,7 +3,10 @@
 //! It reads logs that nothing happened to: it checks every checksum and every chain, and panics where one does
 //! not hold. What a crash leaves is the library's to judge; only what earlier openings cut is skipped.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
 use blake2::{
     Blake2bMac,
@@ -51,7 +54,7 @@ impl fmt::Display for Contents {
 
 /// The log of this name among these files.
 pub(crate) fn read(files: &BTreeMap<String, Vec<u8>>, name: &str, key: &str) -> Contents {
-    let of_log = |file: &str| file == format!("{name}.log") || file.ends_with(".seg");
+    let of_log = |file: &str| file == format!("{name}.log") || file.ends_with("seg");
     let mut log = Contents::default();
     let mut files =
         files.iter().filter(|(file, _)| of_log(file)).map(|(_, bytes)| bytes).peekable();
@@ -325,7 +328,7 @@ impl<'a> File<'a> {
                     let length = at(records.varint());
                     let mut line = format!("{kind} {ends} ");
                     for byte in records.take(length) {
-                        line += &format!("{byte:02x}");
+                        write!(line, "{byte:02x}").unwrap();
                     }
                     log.entries.insert(seq, (term, line));
                     (seq, count, log.end) = (seq + 1, count + 1, seq + 1);
@@ -417,7 +420,7 @@ fn configuration(records: &mut Records<'_>) -> String {
     for _ in 0..records.varint() {
         let length = at(records.varint());
         let name = String::from_utf8(records.take(length).to_vec()).unwrap();
-        text += &format!(" {name}={:x}", wide(records.take(16), 0, 16));
+        write!(text, " {name}={:x}", wide(records.take(16), 0, 16)).unwrap();
     }
     text
 }

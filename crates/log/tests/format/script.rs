@@ -35,7 +35,7 @@ pub(crate) fn run(fixture: &Fixture) -> (BTreeMap<String, Vec<u8>>, String) {
     disk.kill();
     let mut files = BTreeMap::new();
     for name in disk.files() {
-        if !name.ends_with(".lock") && !name.ends_with(".spare") {
+        if !name.ends_with("lock") && !name.ends_with("spare") {
             let mut bytes = disk.contents(&name).unwrap();
             let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
             bytes.truncate(used.next_multiple_of(512));
