@@ -270,6 +270,22 @@ impl<'a, D: Disk> Look<'a, D> {
         (run.progress)(Progress { done: run.done, total: run.total });
         if pass.sealed {
             info.state = SegmentState::Sealed;
+            if !more {
+                // The seal was written when the next file was begun.
+                let next = pass.view.number.saturating_add(1);
+                if self.is_there(next) {
+                    return Ok(Err(Gone));
+                }
+                pass.damage.push(Damage {
+                    path: self.path(next),
+                    offset: 0,
+                    seq: Some(pass.state.terms.end()),
+                    end: None,
+                    what: "the file is missing: the one before it is full and ends with a seal"
+                        .into(),
+                    mended: false,
+                });
+            }
         }
         info.bytes = pass.view.bytes;
         info.used_bytes = pass.view.offset(pass.position);
@@ -458,7 +474,7 @@ pub(super) fn summary_of(frame: &Frame, body: &[u8]) -> Option<Summary> {
             | Record::Entry(_) => return None,
         }
     }
-    let mut summary: Summary = summary?;
+    let mut summary: Summary = *summary?;
     summary.effect.configuration = configuration;
     Some(summary)
 }

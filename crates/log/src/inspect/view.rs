@@ -11,7 +11,7 @@ use crate::{
         FRAME_HEADER_BYTES, Frame, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot, checksum,
         flags,
     },
-    num::{round_up, u64_of, usize_of},
+    num::{is_zero, round_up, u64_of, usize_of},
 };
 
 const AHEAD_BYTES: u64 = 1 << 20;
@@ -193,16 +193,17 @@ impl<D: Disk> View<D> {
         let stored = self
             .read(frame.body(), u64::from(frame.body_bytes))
             .ok_or("the disk can't read the body of a frame")?;
-        let checked = encoder.checks_bodies() || stored.is_empty();
+        let checked = frame.is_checked(encoder.checks_bodies());
         if (if checked { checksum(stored) } else { 0 }) != frame.body_sum {
             return Err("the body of a frame is damaged");
         }
         if encoder.keeps_bodies() || frame.plain_bytes == 0 {
             return Ok(Cow::Borrowed(stored));
         }
+        let plain_bytes = u64::from(frame.plain_bytes);
         let mut body = stored.to_vec();
-        let decoded = encoder.decode(&frame.associated(stamp), &mut body);
-        if decoded.is_err() || u64_of(body.len()) != u64::from(frame.plain_bytes) {
+        let decoded = encoder.decode(&frame.associated(stamp), &mut body, plain_bytes);
+        if decoded.is_err() || u64_of(body.len()) != plain_bytes {
             return Err("the encoder can't decode the body of a frame");
         }
         Ok(Cow::Owned(body))
@@ -261,5 +262,5 @@ fn chunks(
     piece
         .chunks(slot_bytes)
         .zip((at..).step_by(slot_bytes))
-        .all(|(slot, position)| slot.iter().all(|&byte| byte == 0) || on(position, slot))
+        .all(|(slot, position)| is_zero(slot) || on(position, slot))
 }
