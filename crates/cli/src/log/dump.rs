@@ -90,12 +90,17 @@ fn text(entry: &LogEntry) -> String {
         EntryKind::Payload => String::new(),
         EntryKind::Noop | EntryKind::Configuration => format!("{} ", kind(entry.kind)),
     };
-    let payload = match str::from_utf8(&entry.payload) {
-        Ok(text) => format!("{text:?}"),
-        Err(_) => {
-            let hex: String = entry.payload.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("0x{hex}")
+    let payload = if let Ok(text) = str::from_utf8(&entry.payload) {
+        format!("{text:?}")
+    } else {
+        let mut hex = "0x".to_owned();
+        for byte in &entry.payload {
+            hex.extend(
+                [byte >> 4, byte & 15]
+                    .map(|digit| char::from_digit(digit.into(), 16).unwrap_or('?')),
+            );
         }
+        hex
     };
     format!("{kind}{payload}{batch}")
 }

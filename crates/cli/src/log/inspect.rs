@@ -23,7 +23,7 @@ pub(crate) fn run(which: &Which) -> Result<(), Error> {
 /// A log as a JSON object.
 pub(crate) fn json(log: &Survey) -> Value {
     let seqs = |range: &std::ops::Range<_>| json!({ "start": number(range.start), "end": number(range.end) });
-    let segments: Vec<_> = log.segments.iter().map(|it| {
+    let segments = log.segments.iter().map(|it| {
         json!({
             "file": it.file, "number": it.number, "state": state(it.state), "bytes": it.bytes,
             "used_bytes": it.used_bytes, "seqs": it.seqs.as_ref().map(seqs),
@@ -81,7 +81,6 @@ const fn state(state: SegmentState) -> &'static str {
         SegmentState::Prepared => "prepared",
         SegmentState::Leftover => "leftover",
         SegmentState::Unreadable => "unreadable",
-        _ => "unknown",
     }
 }
 
@@ -109,7 +108,7 @@ impl fmt::Display for Picture<'_> {
             )?;
         }
         if log.is_raft() {
-            let vote = log.hard_state.vote.map_or("none".to_owned(), identity);
+            let vote = log.hard_state.vote.map_or_else(|| "none".to_owned(), identity);
             writeln!(f, "  term      {}, vote {vote}", log.hard_state.term)?;
         }
         if let Some(configuration) = &log.configuration {
@@ -148,7 +147,10 @@ impl Picture<'_> {
                 None => match it.state {
                     SegmentState::Newest => "nothing yet".to_owned(),
                     SegmentState::Prepared => "to be the next".to_owned(),
-                    _ => "void: nothing in it counts any more".to_owned(),
+                    SegmentState::Unreadable => "nobody knows what".to_owned(),
+                    SegmentState::Sealed | SegmentState::Unsealed | SegmentState::Leftover => {
+                        "void: nothing in it counts any more".to_owned()
+                    }
                 },
             };
             writeln!(

@@ -107,7 +107,6 @@ impl Survey {
 
 /// What a file of a log is for just now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
 pub enum SegmentState {
     /// It is written to.
     Newest,
@@ -135,7 +134,7 @@ pub struct SegmentInfo {
     pub state: SegmentState,
     /// How many bytes it has.
     pub bytes: u64,
-    /// How many of them are header, frames and seal; the rest is space ahead of the writer.
+    /// How many of them are header and frames; the rest is a seal and space ahead of the writer.
     pub used_bytes: u64,
     /// The entries of the log that lie in it; none if all that it had were trimmed or compacted.
     pub seqs: Option<Range<Seq>>,

@@ -299,8 +299,8 @@ fn print(args: &Args, rows: &[Row]) {
                 format!("{:.1}", rate * float(row.workload.payload) / f64::from(1 << 20))
             }
         };
-        let cpu = row.cpu_per_million.map_or("-".to_owned(), |cpu| format!("{cpu:.1}"));
-        let ratio = row.ratio(rows).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let cpu = row.cpu_per_million.map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.1}"));
+        let ratio = row.ratio(rows).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         crate::out::line(format_args!(
             "{:<18} {:<34} {rate:>10.0} {bytes:>9} {half:>9.0} {most:>9.0} {cpu:>8} {ratio:>8}",
             row.workload.name, row.workload.what

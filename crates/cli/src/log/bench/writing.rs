@@ -177,7 +177,7 @@ fn recycled(dir: &Path, payload: &Bytes, time: Duration) -> Result<Sample, LogEr
     options.batch_bytes_max = SEGMENT_BYTES / 4;
     let (mut log, _) = MultiFsLog::open(dir, NAME, options)?;
     let kept = SEGMENTS_KEPT * SEGMENT_BYTES / 1024;
-    let mut step = |log: &mut MultiFsLog| {
+    let step = |log: &mut MultiFsLog| {
         log.append_batch((0..BATCH).map(|_| payload.clone()))?;
         let before = log.end().get().saturating_sub(kept);
         if before > log.start().get() + kept / 2 {
