@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod log;
 mod out;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ enum Command {
     Demo(demo::Args),
     /// Measure durable appends of three nodes beside what the disk itself can do
     Bench(bench::Args),
+    /// Look at logs, or change one by hand
+    Log(log::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Demo(args) => demo::run(args).await,
             Command::Bench(args) => bench::run(args).await,
+            Command::Log(args) => log::run(args).await,
         }
     });
     match result {

@@ -41,7 +41,12 @@ pub use crate::encoder::{
 pub use crate::error::{Effect, LogError};
 pub use crate::ext::{Entries, LogExt};
 pub use crate::fs_log::{FsLog, MultiFsLog};
-pub use crate::inspect::{FrameInfo, inspect};
+#[doc(hidden)]
+pub use crate::inspect::frames as inspect;
+pub use crate::inspect::{
+    Damage, Dump, FoundLog, FrameInfo, LogKind, Progress, SegmentInfo, SegmentState, SpareInfo,
+    Survey, Verified, dump, find_logs, frames, survey, verify,
+};
 pub use crate::log::{EntryKind, Log, LogEntry, LogRead, LogStats, Reset, Write};
 pub use crate::mem_log::MemLog;
 pub use crate::options::{Cut, Damaged, LogOptions, Recovery};

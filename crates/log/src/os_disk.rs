@@ -65,8 +65,8 @@ impl OsDisk {
         Ok(Self { dir })
     }
 
-    /// The directory at this path, if there is one.
-    pub(crate) fn existing(dir: &Path) -> Option<Self> {
+    /// The directory at this path, if there is one. Nothing is created or synced: it is enough for reading.
+    pub fn existing(dir: &Path) -> Option<Self> {
         dir.is_dir().then(|| Self { dir: dir.to_owned() })
     }
 }

@@ -16,6 +16,15 @@ fn run(example: &str) -> String {
 }
 
 #[test]
+fn log() {
+    let expected = "seq 0\nbatch 1..3\ntransaction 3\ntrimmed to 2: hello, all, or nothing\n";
+    assert_eq!(
+        run("log"),
+        format!("{expected}encrypted: a secret, and not a byte of it in the file\n")
+    );
+}
+
+#[test]
 fn replicated_log() {
     let expected = "open\nhave leader\nseq = 1\nseq = 2\nseq = 3\n";
     let heads = "head {\"c\":3}\n".repeat(3);

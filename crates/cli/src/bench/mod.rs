@@ -143,7 +143,7 @@ pub(crate) fn record(latency: &mut Histogram<u64>, took: Duration) {
 }
 
 /// Bytes that no disk compresses away.
-fn payload(len: usize) -> Bytes {
+pub(crate) fn payload(len: usize) -> Bytes {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     std::iter::repeat_with(|| {
         state ^= state << 13;

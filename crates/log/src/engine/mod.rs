@@ -29,10 +29,12 @@ use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
 pub(crate) use self::{
     effect::Effect,
-    index::Extent,
+    group::after_group,
+    index::{Extent, Index},
     names::{Names, destroy},
-    open::{Target, new_identity},
+    open::{Target, check_encoder, new_identity},
     read::{Collect, check_range},
+    recover::{Scan, effect_of},
     upkeep::without_effect,
     window::Window,
 };

@@ -9,6 +9,7 @@ use crate::{Disk, LogError};
 
 const SEGMENT: &str = ".seg";
 const SPARE: &str = ".spare";
+const ONE: &str = ".log";
 
 /// How the files of a log are called.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl Names {
     }
 
     fn one(&self) -> String {
-        format!("{}.log", self.name)
+        format!("{}{ONE}", self.name)
     }
 
     /// The number in a file's name, if it is this log's and ends like this.
@@ -67,6 +68,16 @@ impl Names {
         let digits = file.strip_prefix(&self.name)?.strip_prefix('.')?.strip_suffix(end)?;
         let sound = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
         digits.parse().ok().filter(|_| sound)
+    }
+
+    /// The name of the log that a file with this name belongs to, and whether it is one of many.
+    pub(crate) fn log_of(file: &str) -> Option<(&str, bool)> {
+        let (name, many) = match file.strip_suffix(SEGMENT) {
+            Some(rest) => (rest.rsplit_once('.')?.0, true),
+            None => (file.strip_suffix(ONE)?, false),
+        };
+        let names = Self::new(name, many).ok()?;
+        (!many || names.number(file, SEGMENT).is_some()).then_some((name, many))
     }
 
     /// What there is of this log.

@@ -548,7 +548,7 @@ fn failed(path: &Path, source: io::Error) -> LogError {
 }
 
 /// What the records of a frame do together, if they agree with its header.
-fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
+pub(crate) fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
     let mut effect = Effect::none(frame.position, frame.first);
     let (mut found, mut count, mut last) = (0, 0, 0);
     for record in BodyReader::new(body, frame.first) {

@@ -71,7 +71,7 @@ pub(crate) enum SegmentCopy {
 
 impl StoredConfiguration {
     /// Where the two copies lie in the file.
-    const fn offsets(self) -> [u64; 2] {
+    pub(crate) const fn offsets(self) -> [u64; 2] {
         [2 * SECTOR_BYTES, 2 * SECTOR_BYTES + round_up(self.bytes as u64, SECTOR_BYTES)]
     }
 

@@ -41,7 +41,7 @@ impl fmt::Display for FrameInfo {
 /// # Errors
 ///
 /// If a file can't be read, or its header is not one of ours.
-pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError> {
+pub fn frames<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError> {
     let mut frames = Vec::new();
     let mut found = false;
     for many in [false, true] {
@@ -49,7 +49,7 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
         let Ok(files) = names.find(disk) else { continue };
         for number in files.numbers {
             found = true;
-            inspect_file(disk, &names.file(number), &mut frames)?;
+            frames_of(disk, &names.file(number), &mut frames)?;
         }
     }
     if found {
@@ -60,7 +60,7 @@ pub fn inspect<D: Disk>(disk: &D, name: &str) -> Result<Vec<FrameInfo>, LogError
     }
 }
 
-fn inspect_file<D: Disk>(
+fn frames_of<D: Disk>(
     disk: &D,
     file_name: &str,
     infos: &mut Vec<FrameInfo>,
