@@ -89,7 +89,15 @@ fn inspect_shows_what_a_log_holds_and_its_files() {
     let before = contents(dir.path());
     let (code, out, error) = said(&log("inspect", dir.path(), &[]));
     assert_eq!((code, error.as_str()), (Some(0), ""));
-    for part in ["x: a log in segments", "XXH3", "200: seq 0 to 199", "sealed", "newest", "[#", "seq 51 to 101"] {
+    for part in [
+        "x: a log in segments",
+        "XXH3",
+        "200: seq 0 to 199",
+        "sealed",
+        "newest",
+        "[#",
+        "seq 51 to 101",
+    ] {
         assert!(out.contains(part), "{part}: {out}");
     }
     let object = json(&log("inspect", dir.path(), &["--json"]));

@@ -13,12 +13,14 @@ use std::{
     },
 };
 
-use common::{FILE, NAME, append, configuration, entry, noise, options, trim, vote};
+use common::{FILE, NAME, append, configuration, entry, noise, options, reset, trim, vote};
 use tinyraftplus_core::Seq;
 use tinyraftplus_log::{
     Damage, Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogExt, LogKind, LogOptions,
     MultiFsLog, OsDisk, PlainEncoder, SegmentState, SharedLog, Survey, Verified, Write,
-    XxHashEncoder, dump, find_logs, inspect, sim_disk::SimDisk, survey, verify,
+    XxHashEncoder, dump, find_logs, inspect,
+    sim_disk::{SimDisk, SimRng},
+    survey, verify,
 };
 
 fn hashing() -> Arc<dyn Encoder> {
@@ -348,6 +350,88 @@ fn looking_changes_nothing_and_needs_no_lock() {
     inspect(&disk, NAME).unwrap();
     assert_eq!(disk.take_operations(), Vec::<String>::new());
     log.close().unwrap();
+}
+
+/// Reading is a second implementation of recovery. Whatever a log went through, crashes included, both say the same
+/// of it; without the rule that what a cut made void is passed over, or that a vote in a torn group counts, they
+/// don't.
+#[test]
+fn what_is_said_of_a_log_is_what_opening_it_finds() {
+    let (mut torn, mut voids) = (0, 0);
+    for seed in 0..300_u64 {
+        let mut rng = SimRng::new(seed);
+        let disk = SimDisk::new();
+        let mut options = many();
+        options.block_bytes = if rng.below(4) == 0 { 4096 } else { 512 };
+        options.encoder = if rng.below(3) == 0 { encrypting(1) } else { hashing() };
+        let encoder = Arc::clone(&options.encoder);
+        let in_segments = rng.below(2) == 0;
+        let open = || -> Box<dyn Log> {
+            if in_segments {
+                Box::new(MultiFsLog::open_on(&disk, NAME, options.clone()).unwrap().0)
+            } else {
+                Box::new(FsLog::open_on(&disk, NAME, options.clone()).unwrap().0)
+            }
+        };
+        for _ in 0..=rng.below(4) {
+            let mut log = open();
+            disk.crash_after(disk.operation_count() + 5 + rng.below(60));
+            // Until it ends badly.
+            while random_call(&mut *log, &mut rng, in_segments).is_ok() && rng.below(80) > 0 {}
+            drop(log);
+            if rng.below(3) == 0 {
+                disk.kill();
+            } else {
+                disk.power_loss(&mut rng);
+            }
+            let seen = verify(&disk, NAME, &encoder, |_| {});
+            let cheap = survey(&disk, NAME, &encoder);
+            let entries: Vec<_> = match dump(&disk, NAME, &encoder, ..) {
+                Ok(entries) => entries.map(Result::unwrap).collect(),
+                Err(_) => Vec::new(),
+            };
+            let mut log = open();
+            let Ok(seen) = seen.map(|seen| seen.survey) else { continue };
+            let unmended: Vec<_> = seen.damage.iter().filter(|it| !it.mended).collect();
+            assert_eq!(unmended, Vec::<&Damage>::new(), "seed {seed}");
+            let cheap = cheap.unwrap();
+            assert!(cheap.damage.iter().all(|it| it.mended), "seed {seed}: {:?}", cheap.damage);
+            for seen in [&seen, &cheap] {
+                assert_eq!(seen.seqs, log.bounds(), "seed {seed}");
+                assert_eq!(seen.hard_state, log.hard_state(), "seed {seed}");
+                assert_eq!(seen.last, log.last(), "seed {seed}");
+                assert_eq!(seen.configuration, log.restored().configuration, "seed {seed}");
+            }
+            let read: Vec<_> = log.iter(..).map(Result::unwrap).collect();
+            assert_eq!(entries, read, "seed {seed}");
+            torn += u64::from(seen.torn.is_some());
+            voids +=
+                u64::from(inspect(&disk, NAME).unwrap().iter().any(|it| it.text.contains("cut")));
+            log.close().unwrap();
+        }
+    }
+    assert!(torn > 20 && voids > 20, "{torn} {voids}");
+}
+
+fn random_call(log: &mut dyn Log, rng: &mut SimRng, in_segments: bool) -> Result<(), LogError> {
+    let (bounds, hard) = (log.bounds(), log.hard_state());
+    let (start, end) = (bounds.start.get(), bounds.end.get());
+    let term = hard.term.get().max(log.last().map_or(0, |last| last.term.get()));
+    let between = start + rng.below(end - start + 1);
+    let next = |rng: &mut SimRng, seq: u64| {
+        let count = rng.below(4);
+        let bytes = usize::try_from(rng.below(6000)).unwrap();
+        append((seq..seq + count).map(|seq| entry(seq, term, noise(seq, bytes))).collect())
+    };
+    match rng.below(12) {
+        0 => log.write(&[vote(term + 1, 7)]),
+        1 => log.write(&[Write { append: next(rng, between).append, ..trim(between) }]),
+        2 if in_segments => log.compact(Seq::new(between)),
+        3 => log.mark(),
+        4 => log.write(&[Write { configuration: Some(configuration(3)), ..vote(term + 1, 9) }]),
+        5 if rng.below(6) == 0 => log.write(&[reset(end + rng.below(3), term)]),
+        _ => log.write(&[next(rng, end)]),
+    }
 }
 
 /// What the owner is writing at this moment must not look like damage, nor what it seals, deletes or uses again.

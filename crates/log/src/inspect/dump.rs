@@ -190,7 +190,7 @@ impl<D: Disk> OpenFile<D> {
         }
         match self.view.slot(region.position) {
             Slot::Frame(frame, _) => self.frame(&frame, next, &mut region, ready),
-            slot @ (Slot::Blank | Slot::Bad(_)) => {
+            slot @ (Slot::Blank | Slot::Newer(_) | Slot::Bad(_)) => {
                 let what = if let Slot::Bad(what) = slot { what } else { "a frame is gone" };
                 region.fault = region.fault.or(Some((region.position, what)));
                 let from = region.position.saturating_add(SLOT_BYTES);

@@ -142,12 +142,13 @@ impl<'a, D: Disk> Pass<'a, D> {
     /// be used.
     pub(super) fn take_seal(&mut self) -> bool {
         let Some(last) = self.last else { return false };
-        let Some(Ok(Summary { effect, extents })) = self.seal(last) else { return false };
+        let Some(Ok((Summary { effect, extents }, hard))) = self.seal(last) else { return false };
         let Some(index) = Index::sealed(extents) else { return false };
         let mut state = self.state.clone();
         if state.replay(&effect).is_err() {
             return false;
         }
+        state.hard = hard;
         (self.state, self.effect, self.index) = (state, effect, index);
         (self.position, self.prev, self.sealed) = (last.end, Some(last.sum), true);
         true
@@ -188,7 +189,7 @@ impl<'a, D: Disk> Pass<'a, D> {
         loop {
             let (frame, sum) = match self.view.slot(at) {
                 Slot::Frame(frame, sum) => (frame, sum),
-                slot @ (Slot::Blank | Slot::Bad(_)) => {
+                slot @ (Slot::Blank | Slot::Newer(_) | Slot::Bad(_)) => {
                     let original = if first.is_none() { self.uncopy(at, prev, cut) } else { None };
                     let what = "a frame with a term and vote is damaged, its copy is not";
                     group.copies_lost.extend(original.map(|_| (at, what)));
@@ -239,7 +240,7 @@ impl<'a, D: Disk> Pass<'a, D> {
                     Slot::Frame(..) => {
                         return Err(misfit("a frame does not follow the one before it"));
                     }
-                    Slot::Blank | Slot::Bad(_) => {
+                    Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => {
                         group.copies_lost.push((at, "a copy of a term and vote is damaged"));
                     }
                 }
@@ -261,7 +262,7 @@ impl<'a, D: Disk> Pass<'a, D> {
             Slot::Frame(copy, _) if copy.has(flags::CUT) == cut => {
                 copy.original(self.stamp, at, prev)
             }
-            Slot::Frame(..) | Slot::Blank | Slot::Bad(_) => None,
+            Slot::Frame(..) | Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => None,
         }
     }
 
@@ -558,7 +559,7 @@ impl<'a, D: Disk> Pass<'a, D> {
             looks += 1;
             match found {
                 None => break None,
-                Some(Ok(summary)) => {
+                Some(Ok((summary, _))) => {
                     self.sealed = true;
                     break if whole { self.contradiction(&summary) } else { None };
                 }
@@ -576,12 +577,12 @@ impl<'a, D: Disk> Pass<'a, D> {
         }
     }
 
-    /// The seal of a full file; none if none was written.
-    fn seal(&mut self, last: Last) -> Option<Result<Summary, &'static str>> {
+    /// The seal of a full file, and the term and vote there; none if none was written.
+    fn seal(&mut self, last: Last) -> Option<Result<(Summary, HardState), &'static str>> {
         let frame = match self.view.slot(last.end) {
             Slot::Frame(frame, _) if frame.has(flags::SEAL) && frame.prev == last.sum => frame,
             Slot::Blank => return None,
-            Slot::Frame(..) | Slot::Bad(_) => return Some(Err("the seal of the file is damaged")),
+            Slot::Frame(..) | Slot::Newer(_) | Slot::Bad(_) => return Some(Err("the seal of the file is damaged")),
         };
         let Ok(body) = self.view.body(&frame) else {
             return Some(Err("the seal of the file is damaged"));
@@ -605,7 +606,7 @@ impl<'a, D: Disk> Pass<'a, D> {
         let sound = Index::sealed(summary.extents.clone()).is_some()
             && summary.extents.iter().all(|extent| match self.view.slot(extent.position) {
                 Slot::Frame(frame, _) => frame.has(flags::ENTRIES) && frame.first == extent.first,
-                Slot::Blank | Slot::Bad(_) => false,
+                Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => false,
             });
         if !sound || !self.breaks.iter().all(|&(first, position)| found(first, position)) {
             return Some(("the seal of the file says that its entries lie elsewhere", false));
@@ -617,7 +618,7 @@ impl<'a, D: Disk> Pass<'a, D> {
 fn fault_of(at: u64, slot: Slot) -> Fault {
     match slot {
         Slot::Bad(why) => Fault { at, why, frame: None, blank: false },
-        Slot::Blank | Slot::Frame(..) => {
+        Slot::Blank | Slot::Newer(_) | Slot::Frame(..) => {
             Fault { at, why: "a frame is gone: zeros lie there", frame: None, blank: true }
         }
     }

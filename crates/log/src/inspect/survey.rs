@@ -261,6 +261,10 @@ impl<'a, D: Disk> Look<'a, D> {
                 progress(Progress { done: done + at, total: total.max(done + at) });
             });
         }
+        if let Some(found) = pass.view.newer {
+            let path = pass.view.path.clone();
+            return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
+        }
         if (!pass.damage.is_empty() || pass.torn.is_some()) && !self.is_there(pass.view.number) {
             // What was read was being deleted.
             return Ok(Err(Gone));

@@ -8,7 +8,7 @@ use crate::{
     Disk, DiskFile, Encoder, LogError, Open,
     engine::{Names, Target},
     format::{
-        FRAME_HEADER_BYTES, Frame, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot, checksum,
+        FRAME_HEADER_BYTES, Frame, SEAL_BYTES_MAX, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot, checksum,
         flags,
     },
     num::{is_zero, round_up, u64_of, usize_of},
@@ -30,6 +30,8 @@ pub(super) struct View<D: Disk> {
     pub(super) file: D::File,
     pub(super) segment: Segment,
     pub(super) bytes: u64,
+    /// A newer version wrote to it: whatever else it looks like, it is not to be judged.
+    pub(super) newer: Option<u16>,
     /// Somebody may be writing to it meanwhile, as far as the disk is concerned.
     pub(super) is_shared: bool,
     encoder: Arc<dyn Encoder>,
@@ -88,6 +90,7 @@ impl<D: Disk> View<D> {
             file,
             segment,
             bytes,
+            newer: None,
             is_shared: disk.in_background(),
             encoder: Arc::clone(encoder),
             buffer: Vec::new(),
@@ -176,13 +179,22 @@ impl<D: Disk> View<D> {
         if at.saturating_add(FRAME_HEADER_BYTES) > self.end() {
             return Slot::Blank;
         }
-        self.read(at, FRAME_HEADER_BYTES)
-            .map_or(Slot::Bad("the disk can't read it"), |bytes| Frame::decode(bytes, stamp, at))
+        let slot = self
+            .read(at, FRAME_HEADER_BYTES)
+            .map_or(Slot::Bad("the disk can't read it"), |bytes| Frame::decode(bytes, stamp, at));
+        if let Slot::Newer(found) = slot {
+            self.newer = Some(found);
+        }
+        slot
     }
 
     /// The body of a frame as it was before it was encoded.
     pub(super) fn body(&mut self, frame: &Frame) -> Body<'_> {
-        let limit = self.segment.group_bytes_max;
+        let limit = if frame.has(flags::SEAL) {
+            SEAL_BYTES_MAX
+        } else {
+            self.segment.group_bytes_max
+        };
         if u64::from(frame.body_bytes.max(frame.plain_bytes)) > limit {
             return Err("a frame is longer than any group");
         }
@@ -245,7 +257,7 @@ impl<D: Disk> View<D> {
         self.slots(round_up(start, SLOT_BYTES), end, |at, slot| {
             found = match Frame::decode(slot, stamp, at) {
                 Slot::Frame(frame, _) if !frame.has(flags::COPY | flags::SEAL) => Some(at),
-                Slot::Frame(..) | Slot::Blank | Slot::Bad(_) => None,
+                Slot::Frame(..) | Slot::Blank | Slot::Newer(_) | Slot::Bad(_) => None,
             };
             found.is_none()
         });
