@@ -582,12 +582,15 @@ impl<'a, D: Disk> Pass<'a, D> {
         let frame = match self.view.slot(last.end) {
             Slot::Frame(frame, _) if frame.has(flags::SEAL) && frame.prev == last.sum => frame,
             Slot::Blank => return None,
-            Slot::Frame(..) | Slot::Newer(_) | Slot::Bad(_) => return Some(Err("the seal of the file is damaged")),
+            Slot::Frame(..) | Slot::Newer(_) | Slot::Bad(_) => {
+                return Some(Err("the seal of the file is damaged"));
+            }
         };
         let Ok(body) = self.view.body(&frame) else {
             return Some(Err("the seal of the file is damaged"));
         };
-        Some(super::survey::summary_of(&frame, &body).ok_or("the seal of the file makes no sense"))
+        let summary = super::survey::summary_of(&frame, &body);
+        Some(summary.map(|it| (it, frame.hard)).ok_or("the seal of the file makes no sense"))
     }
 
     /// How a seal contradicts the frames that were read, and whether opening mends that.

@@ -410,7 +410,10 @@ impl Run<'_> {
         let mut alone = State::new(identity, hard, tail.end, tail.term);
         alone.configuration.clone_from(&configuration);
         alone.owed = (start.start < tail.end).then_some(start);
-        let both = segment.configuration.is_some() && configuration.is_none();
+        // If both copies are gone, the files before this one know it.
+        let is_lost = segment.configuration.is_some()
+            && configuration.is_none()
+            && (self.state.is_none() || self.loose);
         for copy in lost {
             self.damage.push(Damage {
                 path: view.path.clone(),
@@ -418,7 +421,7 @@ impl Run<'_> {
                 seq: Some(tail.end),
                 end: Some(tail.end),
                 what: copy.what.into(),
-                mended: !both,
+                mended: !is_lost,
             });
         }
         let Some(mut before) = self.state.take() else {
@@ -481,4 +484,80 @@ pub(super) fn summary_of(frame: &Frame, body: &[u8]) -> Option<Summary> {
     let mut summary: Summary = *summary?;
     summary.effect.configuration = configuration;
     Some(summary)
+}
+
+#[cfg(test)]
+mod tests {
+    use tinyraftplus_core::Term;
+
+    use super::*;
+    use crate::{
+        LogExt, LogOptions, MultiFsLog,
+        engine::Extent,
+        format::{FRAME_HEADER_BYTES, Slot, checksum, put_summary},
+        num::{u32_of, usize_of},
+        sim_disk::SimDisk,
+    };
+
+    /// Changes what the seal of the first of several files says, as somebody would who can make checksums right.
+    /// Says what verifying finds then.
+    fn with_seal(change: impl FnOnce(&mut Summary)) -> Vec<Damage> {
+        let disk = SimDisk::new();
+        let mut options = LogOptions::default();
+        (options.segment_bytes_max, options.group_bytes_max) = (64 << 10, 64 << 10);
+        options.batch_bytes_max = 8 << 10;
+        let encoder = Arc::clone(&options.encoder);
+        let (mut log, _) = MultiFsLog::open_on(&disk, "x", options).unwrap();
+        for seq in 0..150 {
+            log.append(vec![seq; 1000]).unwrap();
+            if seq == 20 {
+                log.trim(Some(Seq::new(10))).unwrap();
+            }
+        }
+        drop(log);
+        let names = names_of(&disk, "x").unwrap();
+        let open = |number| match View::open(&disk, &names, number, None, &encoder).unwrap() {
+            Seen::File(view) => view,
+            Seen::Gone | Seen::Blank(_) | Seen::Unreadable(..) => panic!("it has a header"),
+        };
+        let (mut first, next) = (open(0), open(1));
+        let at = next.segment.last.end;
+        let Slot::Frame(mut frame, _) = first.slot(at) else { panic!("it has a seal") };
+        let mut summary = summary_of(&frame, &first.body(&frame).unwrap()).unwrap();
+        change(&mut summary);
+        let mut body = Vec::new();
+        put_summary(&mut body, &summary).unwrap();
+        (frame.body_bytes, frame.plain_bytes) = (u32_of(body.len()), u32_of(body.len()));
+        frame.body_sum = checksum(&body);
+        let (header, _) = frame.encode(first.segment.stamp());
+        disk.edit(&first.file_name, |bytes| {
+            let at = usize_of(at);
+            let body_at = at + usize_of(FRAME_HEADER_BYTES);
+            bytes[at..body_at].copy_from_slice(&header);
+            bytes[body_at..body_at + body.len()].copy_from_slice(&body);
+        });
+        let look = Look::new(&disk, "x", &encoder, Depth::All).unwrap();
+        look.run(&mut |_| {}).unwrap().survey.damage
+    }
+
+    /// Fails without the comparison of a seal with the frames of its file: opening believes seals.
+    #[test]
+    fn a_seal_that_contradicts_its_frames_is_found() {
+        assert_eq!(with_seal(|_| {}), []);
+        let says = |change: fn(&mut Summary)| {
+            let found = with_seal(change);
+            assert_eq!(found.len(), 1, "{found:?}");
+            found.first().map(|damage| damage.what.to_string()).unwrap_or_default()
+        };
+        let other = "the seal of the file says that its frames do something else";
+        assert_eq!(says(|it| it.effect.add_entries(Term::ZERO, 1)), other);
+        assert_eq!(says(|it| it.effect.trim = Some(Seq::ZERO)), other);
+        let elsewhere = "the seal of the file says that its entries lie elsewhere";
+        // Without the extent after the trim, entries would be looked for where trimmed ones lie.
+        assert_eq!(says(|it| it.extents.retain(|extent| extent.first != Seq::new(11))), elsewhere);
+        assert_eq!(says(|it| it.extents.iter_mut().for_each(|it| it.position += 128)), elsewhere);
+        let back = Extent { first: Seq::new(1), position: 4096 };
+        let found = with_seal(|it| it.extents.insert(1, back));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
 }

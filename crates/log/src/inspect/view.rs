@@ -8,8 +8,8 @@ use crate::{
     Disk, DiskFile, Encoder, LogError, Open,
     engine::{Names, Target},
     format::{
-        FRAME_HEADER_BYTES, Frame, SEAL_BYTES_MAX, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Slot, checksum,
-        flags,
+        FRAME_HEADER_BYTES, Frame, SEAL_BYTES_MAX, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy,
+        Slot, checksum, flags,
     },
     num::{is_zero, round_up, u64_of, usize_of},
 };
@@ -190,11 +190,8 @@ impl<D: Disk> View<D> {
 
     /// The body of a frame as it was before it was encoded.
     pub(super) fn body(&mut self, frame: &Frame) -> Body<'_> {
-        let limit = if frame.has(flags::SEAL) {
-            SEAL_BYTES_MAX
-        } else {
-            self.segment.group_bytes_max
-        };
+        let limit =
+            if frame.has(flags::SEAL) { SEAL_BYTES_MAX } else { self.segment.group_bytes_max };
         if u64::from(frame.body_bytes.max(frame.plain_bytes)) > limit {
             return Err("a frame is longer than any group");
         }
