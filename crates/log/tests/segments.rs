@@ -55,8 +55,9 @@ fn bytes(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A segment is missing, empty, twice there, renamed, or of another log: refused, naming a file, and nothing is
-/// changed. Fails if a header does not say which log and which number it is, where the segment before it ended
-/// and where the log starts; or if a seal without a successor is taken for the end of the log.
+/// changed. Fails if a header does not say where the log starts, if it says neither which number it is nor where
+/// the segment before it ended (either is enough), or if a seal without a successor is taken for the end of the
+/// log.
 #[test]
 fn missing_or_foreign_segment() {
     for setup in [Setup::many(), Setup::encrypted()] {
