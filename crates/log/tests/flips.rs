@@ -204,10 +204,8 @@ struct Allowed {
     entries: Vec<u64>,
     /// A sector of the last group that reads as never written.
     cut: bool,
-    /// One of many bytes of a payload.
-    large: bool,
-    /// One of few.
-    small: bool,
+    /// How many bytes the body has that it lies in, but for a large one's first.
+    body_bytes: usize,
 }
 
 /// The entries of a frame that are still in the log, by the frame's header.
@@ -226,8 +224,8 @@ fn map(setup: &Setup, disk: &SimDisk, model: &Model) -> Vec<(String, usize, Allo
     let unchecked = matches!(setup.what, "plain" | "bodies unchecked");
     let mut map = Vec::new();
     let places = places(setup, disk);
-    let files: BTreeMap<String, ()> = places.iter().map(|place| (place.file.clone(), ())).collect();
-    for file in files.keys() {
+    let files: BTreeSet<String> = places.iter().map(|place| place.file.clone()).collect();
+    for file in &files {
         // The header, twice; its zeros are checked, too.
         map.extend((0..1024).map(|at| (file.clone(), at, Allowed::default())));
         let bytes = disk.contents(file).unwrap();
@@ -259,8 +257,7 @@ fn map(setup: &Setup, disk: &SimDisk, model: &Model) -> Vec<(String, usize, Allo
                 Allowed {
                     unnoticed: full && live.is_empty() && !place.seal || unchecked,
                     entries: if unchecked { live.clone() } else { Vec::new() },
-                    small: place.body.len() < 64,
-                    large: place.body.len() > 2000 && at > place.body.start + 20,
+                    body_bytes: if at < place.body.start + 20 { 20 } else { place.body.len() },
                     cut: false,
                 },
             ));
@@ -278,8 +275,8 @@ fn matrix(setup: &Setup, marked: bool) -> BTreeMap<Outcome, u64> {
         // payloads.
         let all =
             matches!(setup.what, "one file" | "segments") && !marked || effort("LOG_FLIPS", 0) > 0;
-        let all = all || allowed.small;
-        let few = allowed.large && effort("LOG_FLIPS", 0) == 0;
+        let all = all || (1..64).contains(&allowed.body_bytes);
+        let few = allowed.body_bytes > 2000 && effort("LOG_FLIPS", 0) == 0;
         if marked && at % 3 > 0 && effort("LOG_FLIPS", 0) == 0 {
             continue;
         }
