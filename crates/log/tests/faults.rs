@@ -358,16 +358,14 @@ fn swapped_frames() {
 fn disk_stalls() {
     let setup = Setup::many();
     for entries_before in [1, 2, 3, 4] {
-        let disk = SimDisk::new();
+        // Nothing but what hangs has so little time.
+        let (disk, _) = entries(&setup, entries_before);
         let (sim, options) = (disk.clone(), setup.options.clone());
         let mut timeouts = Timeouts::all(Duration::from_mins(1));
         timeouts.append = Some(Duration::from_millis(20));
         timeouts.append_batch = Some(Duration::from_millis(20));
         let open = move || MultiFsLog::open_on(&sim, NAME, options);
         let (mut log, _) = TimeoutLog::open(timeouts, open).unwrap();
-        for seq in 0..entries_before {
-            log.append(noise(seq, 2500)).unwrap();
-        }
         disk.stall();
         let error = log.append(noise(9, 2500)).unwrap_err();
         assert!(matches!(error, LogError::Timeout { effect: Effect::Possible, .. }), "{error}");
@@ -380,8 +378,8 @@ fn disk_stalls() {
         disk.release();
         log.settle();
         assert_eq!(log.bounds().end.get(), entries_before + 1);
-        log.append(noise(10, 10)).unwrap();
-        assert_eq!(log.iter(..).map(Result::unwrap).count() as u64, entries_before + 2);
+        log.write(&[vote(3, 3)]).unwrap();
+        assert_eq!(log.iter(..).map(Result::unwrap).count() as u64, entries_before + 1);
     }
 }
 

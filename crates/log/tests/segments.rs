@@ -55,8 +55,9 @@ fn bytes(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A segment is missing, empty, twice there, renamed, or of another log: refused, naming a file, and nothing is
-/// changed. Fails if a header does not say which log and which number it is, where the segment before it ended
-/// and where the log starts; or if a seal without a successor is taken for the end of the log.
+/// changed. Fails if a header does not say where the log starts, or if a seal without a successor is taken for
+/// the end of the log. (Whose a segment is, its number and where the one before it ended are looked at several
+/// times over: header, tags and seal each tell.)
 #[test]
 fn missing_or_foreign_segment() {
     for setup in [Setup::many(), Setup::encrypted()] {
