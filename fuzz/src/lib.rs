@@ -42,7 +42,7 @@ pub fn encoder(bytes: &[u8]) {
     assert_eq!(encoder.key_check(Identity::new(5)), encoder.key_check(Identity::new(5)));
 
     let mut foreign = body.to_vec();
-    let decoded = encoder.decode(&header, &mut foreign);
+    let decoded = encoder.decode(&header, &mut foreign, body.len().saturating_sub(36) as u64);
     assert_eq!(decoded.is_ok(), encoder.keeps_bodies(), "nobody without the key seals a body");
 
     let mut buffer = [b"before", body].concat();
@@ -50,18 +50,19 @@ pub fn encoder(bytes: &[u8]) {
     assert_eq!(&buffer[..6], b"before");
     let stored = buffer.split_off(6);
     assert!(stored.len() as u64 <= encoder.encoded_bytes_max(body.len() as u64));
+    let length = body.len() as u64;
     let mut opened = stored.clone();
-    encoder.decode(&header, &mut opened).unwrap();
+    encoder.decode(&header, &mut opened, length).unwrap();
     assert_eq!(opened, body);
 
     if !encoder.keeps_bodies() {
         let mut changed = stored.clone();
         let at = change % changed.len();
         changed[at] ^= 1 << (change % 8);
-        assert!(encoder.decode(&header, &mut changed).is_err());
+        assert!(encoder.decode(&header, &mut changed, length).is_err());
         let mut short = stored[..change % stored.len()].to_vec();
-        assert!(encoder.decode(&header, &mut short).is_err());
+        assert!(encoder.decode(&header, &mut short, length).is_err());
         let mut moved = stored;
-        assert!(encoder.decode(&[&header[..], &[0]].concat(), &mut moved).is_err());
+        assert!(encoder.decode(&[&header[..], &[0]].concat(), &mut moved, length).is_err());
     }
 }

@@ -393,7 +393,7 @@ fn mend_sums(disk: &SimDisk, bodies_checked: bool) {
             };
             let count = usize::try_from(number(header, 76) & u64::from(u32::MAX)).unwrap_or(0);
             if let Some(body) = rest.get(..count)
-                && (bodies_checked || count == 0)
+                && (bodies_checked || number(header, 112) != 0)
             {
                 header[112..120].copy_from_slice(&sum(body).to_le_bytes());
             }
