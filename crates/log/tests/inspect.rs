@@ -6,19 +6,21 @@
 mod common;
 
 use std::{
+    io,
     ops::Range,
+    path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use common::{FILE, NAME, append, configuration, entry, noise, options, reset, trim, vote};
 use tinyraftplus_core::Seq;
 use tinyraftplus_log::{
-    Damage, Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogExt, LogKind, LogOptions,
-    MultiFsLog, OsDisk, PlainEncoder, SegmentState, SharedLog, Survey, Verified, Write,
-    XxHashEncoder, dump, find_logs, inspect,
+    Damage, Disk, DiskFile, Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogExt, LogKind,
+    LogOptions, MultiFsLog, Open, OsDisk, PlainEncoder, SegmentState, SharedLog, Survey, Verified,
+    Write, XxHashEncoder, dump, find_logs, inspect,
     sim_disk::{SimDisk, SimRng},
     survey, verify,
 };
@@ -277,6 +279,13 @@ fn what_is_damaged_in_a_full_file_is_found_and_later_files_are_read() {
         (good.len() as u64, bad),
         (200 - held.end.since(held.start), vec![held.start.get()])
     );
+    // A frame's header: what lies behind it is read all the same.
+    let (survey, (good, bad)) = damage(&|bytes| {
+        let from = at(50);
+        let header = bytes[from..].windows(4).position(|bytes| bytes == b"TRPf").unwrap();
+        bytes[from + header + 9] ^= 1;
+    });
+    assert_eq!((good.len(), bad), (199, vec![only(&survey).seq.unwrap().get()]));
     // Its last frames gone.
     let (survey, _) = damage(&|bytes| bytes.truncate(at(60)));
     assert_eq!(survey.damage.last().unwrap().end.unwrap_or(held.end), held.end);
@@ -292,6 +301,20 @@ fn a_missing_file_is_named() {
     let survey = check(&disk).survey;
     assert!(only(&survey).path.ends_with(&files[1]), "{survey:#?}");
     assert_eq!(survey.segments[0].state, SegmentState::Leftover);
+    let error = MultiFsLog::open_on(&disk, NAME, many()).err().unwrap();
+    assert!(matches!(error, LogError::SegmentMissing(path) if path == only(&survey).path));
+}
+
+/// Fails without the look at whether the newest file ends with a seal, which is written when the next is begun.
+#[test]
+fn a_missing_newest_file_is_named() {
+    let disk = SimDisk::new();
+    segments(&disk, 200, &hashing()).close().unwrap();
+    let newest = check(&disk).survey.segments.last().unwrap().clone();
+    disk.take(&newest.file);
+    let survey = check(&disk).survey;
+    assert!(only(&survey).path.ends_with(&newest.file), "{survey:#?}");
+    assert_eq!((only(&survey).seq, only(&survey).end), (Some(newest.begin), None));
     let error = MultiFsLog::open_on(&disk, NAME, many()).err().unwrap();
     assert!(matches!(error, LogError::SegmentMissing(path) if path == only(&survey).path));
 }
@@ -415,6 +438,130 @@ fn random_call(log: &mut dyn Log, rng: &mut SimRng, in_segments: bool) -> Result
         4 => log.write(&[Write { configuration: Some(configuration(3)), ..vote(term + 1, 9) }]),
         5 if rng.below(6) == 0 => log.write(&[reset(end + rng.below(3), term)]),
         _ => log.write(&[next(rng, end)]),
+    }
+}
+
+/// A disk that lets something happen at each read, as if somebody else were at work.
+#[derive(Clone)]
+struct Beside {
+    disk: SimDisk,
+    /// Sees the name of the file, the offset, and what was read; says whether to read again.
+    at_read: Arc<AtRead>,
+}
+
+type AtRead = dyn Fn(&str, u64, &mut [u8]) -> bool + Send + Sync;
+
+struct BesideFile {
+    name: String,
+    file: <SimDisk as Disk>::File,
+    at_read: Arc<AtRead>,
+}
+
+impl Disk for Beside {
+    type File = BesideFile;
+    type Lock = <SimDisk as Disk>::Lock;
+
+    fn open(&self, name: &str, how: Open) -> io::Result<BesideFile> {
+        assert_eq!(how, Open::Read);
+        let file = self.disk.open(name, how)?;
+        Ok(BesideFile { name: name.to_owned(), file, at_read: Arc::clone(&self.at_read) })
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn lock(&self, _: &str) -> io::Result<Self::Lock> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        name.into()
+    }
+}
+
+impl DiskFile for BesideFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(offset, buffer)?;
+        if (self.at_read)(&self.name, offset, &mut buffer[..read]) {
+            return self.file.read_at(offset, buffer);
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// Fails if what looks torn is not read again, and again for as long as it changes.
+#[test]
+fn a_group_that_is_being_written_is_waited_for() {
+    let disk = SimDisk::new();
+    let (mut log, _) = common::open(&disk);
+    log.append(noise(1, 500)).unwrap();
+    log.append(noise(2, 6000)).unwrap();
+    let last = inspect(&disk, NAME).unwrap().pop().unwrap().position;
+    // With each look, one sector more of the last group is there.
+    let there = AtomicU64::new(last.div_ceil(512));
+    let at_read = move |_: &str, offset: u64, bytes: &mut [u8]| {
+        let end = offset + bytes.len() as u64;
+        if end > last {
+            let known = there.fetch_add(1, Ordering::Relaxed) * 512;
+            let from = known.max(offset).min(end) - offset;
+            bytes[usize::try_from(from).unwrap()..].fill(0);
+        }
+        false
+    };
+    let beside = Beside { disk: disk.clone(), at_read: Arc::new(at_read) };
+    let survey = verify(&beside, NAME, &hashing(), |_| {}).unwrap().survey;
+    assert_eq!((survey.damage, survey.torn, survey.seqs), (vec![], None, seqs(0..2)));
+}
+
+/// Fails without the look at whether a file that seems damaged is still part of the log: the owner has deleted it,
+/// and makes it one of zeros, to be used again.
+#[test]
+fn a_file_that_is_deleted_while_it_is_read_is_not_damaged() {
+    for bytes_read in [1024, 2048] {
+        let disk = SimDisk::new();
+        let log = Mutex::new(segments(&disk, 200, &hashing()));
+        let oldest = check(&disk).survey.segments[0].file.clone();
+        let done = AtomicBool::new(false);
+        let at_read = move |name: &str, _: u64, bytes: &mut [u8]| {
+            let now = name == oldest && bytes.len() >= bytes_read;
+            if now && !done.swap(true, Ordering::Relaxed) {
+                log.lock().unwrap().compact(Seq::new(150)).unwrap();
+                return true;
+            }
+            false
+        };
+        let beside = Beside { disk: disk.clone(), at_read: Arc::new(at_read) };
+        let survey = verify(&beside, NAME, &hashing(), |_| {}).unwrap().survey;
+        assert_eq!((survey.damage, survey.seqs), (vec![], seqs(150..200)));
     }
 }
 

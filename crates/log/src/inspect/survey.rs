@@ -241,6 +241,7 @@ impl<'a, D: Disk> Look<'a, D> {
             check_encoder(&view.segment, &**self.encoder, &view.path)?;
         }
         let segment = view.segment;
+        let known = run.damage.len();
         let state = run.begin(&mut view);
         let mut info = SegmentInfo {
             number: view.number,
@@ -265,7 +266,8 @@ impl<'a, D: Disk> Look<'a, D> {
             let path = pass.view.path.clone();
             return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
         }
-        if (!pass.damage.is_empty() || pass.torn.is_some()) && !self.is_there(pass.view.number) {
+        let wrong = run.damage.len() > known || !pass.damage.is_empty() || pass.torn.is_some();
+        if wrong && !self.is_there(pass.view.number) {
             // What was read was being deleted.
             return Ok(Err(Gone));
         }
