@@ -15,7 +15,8 @@ use std::{
 /// encryption and authentication, and four of them keep two threads busy.
 pub(super) const CHUNK_BYTES: usize = 128 << 10;
 
-/// Threads that are started for a body are worth it from here on: starting one takes as long as 40 KiB.
+/// Threads that are started for a body are worth it from here on: until another core has begun and been waited
+/// for, one seals 100 KiB.
 const SHARED_BYTES_MIN: usize = 512 << 10;
 
 /// Each of them should find so much to do.

@@ -123,6 +123,7 @@ pub(crate) struct GroupEncoder<'a> {
     header_at: usize,
     flags: u16,
     count: u32,
+    plain_bytes_max: u64,
     effect: Effect,
     effects: Vec<Effect>,
 }
@@ -134,6 +135,8 @@ pub(crate) struct Group {
     pub(crate) end: u64,
     /// The checksum that it repeats.
     pub(crate) prev: u64,
+    /// The length of the largest body before it was encoded.
+    pub(crate) plain_bytes_max: u64,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -147,6 +150,7 @@ impl<'a> GroupEncoder<'a> {
             header_at: 0,
             flags: 0,
             count: 0,
+            plain_bytes_max: 0,
             effect: Effect::none(place.position, place.before.end),
             effects: Vec::new(),
         };
@@ -216,7 +220,8 @@ impl<'a> GroupEncoder<'a> {
         } else {
             self.out.truncate(self.header_at);
         }
-        Ok(Group { end: after_group(end, stamp), prev, effects: self.effects })
+        let (end, plain_bytes_max) = (after_group(end, stamp), self.plain_bytes_max);
+        Ok(Group { end, prev, plain_bytes_max, effects: self.effects })
     }
 
     fn open(&mut self) {
@@ -235,6 +240,7 @@ impl<'a> GroupEncoder<'a> {
         frame.first = self.effect.first;
         frame.count = self.count;
         let sum = seal_frame(self.out, self.header_at, &mut frame, stamp, self.encoder)?;
+        self.plain_bytes_max = self.plain_bytes_max.max(u64::from(frame.plain_bytes));
         let next = frame.next_position(stamp);
         self.out.resize(self.out.len() + usize_of(next - frame.body_end()), 0);
         (self.place.position, self.place.prev) = (next, sum);

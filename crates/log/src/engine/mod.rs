@@ -199,9 +199,7 @@ impl<D: Disk> Engine<D> {
         let members = members.fold(0, |sum, it| sum + 96 * u64_of(it.members().len()));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
         let bytes = bytes + members + u64_of(group.len()) * WRITE_OVERHEAD_MAX;
-        let bytes = bytes + bytes / 256;
-        // Readers refuse bodies that would be larger than a group once decoded.
-        self.encoder.encoded_bytes_max(bytes).max(bytes) + self.slack()
+        self.encoder.encoded_bytes_max(bytes + bytes / 256) + self.slack()
     }
 
     /// What a group takes beside its frames: a copy in another block, the rest of the last block, a mark.
@@ -250,7 +248,8 @@ impl<D: Disk> Engine<D> {
             return Ok(None);
         }
         let group = encoder.finish(hard_changed)?;
-        self.check_group(group.end - place.begin)?;
+        // Nobody reads a body that would be larger than a group once decoded.
+        self.check_group((group.end - place.begin).max(group.plain_bytes_max))?;
         Ok(Some((group, need)))
     }
 
