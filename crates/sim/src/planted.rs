@@ -33,7 +33,7 @@ pub(crate) fn find(name: &str, args: &Args) -> ExitCode {
     for (name, bug) in bugs {
         plant(Some(bug));
         let mut found = None;
-        tinyraftplus_sim::run_many(seeds.clone(), args.settings(), |run| match run.failure {
+        tinyraftplus_sim::run_many(seeds.clone(), &args.settings(), |run| match run.failure {
             Some(failure) => {
                 found = Some((run.seed, failure));
                 ControlFlow::Break(())

@@ -6,16 +6,19 @@ use std::sync::Once;
 
 use crate::check::Violation;
 use crate::counts::Counts;
+use crate::less::Less;
 use crate::world::World;
 
 /// How to run a seed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     /// Keep a transcript.
     pub transcript: bool,
     /// Look only at what disks, clients and committed entries show, not at promises that are broken but have
     /// not done harm yet. Bugs take longer to find that way; it shows that the other checks work too.
     pub outside_only: bool,
+    /// What is left out of the world that the seed draws.
+    pub less: Less,
 }
 
 /// What came of a seed.
@@ -42,9 +45,9 @@ thread_local! {
 }
 
 /// Runs one seed. A panic in what is simulated is a failure of the seed like any other.
-pub fn run(seed: u64, settings: Settings) -> Run {
+pub fn run(seed: u64, settings: &Settings) -> Run {
     keep_panics_quiet();
-    let mut world = World::new(seed, !settings.outside_only, settings.transcript);
+    let mut world = World::new(seed, settings);
     SIMULATES.set(true);
     let verdict = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     SIMULATES.set(false);

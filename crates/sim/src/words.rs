@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, MessageBody, Seq};
-use tinyraftplus_log::Write;
+use tinyraftplus_log::{Recovery, Write};
 use tinyraftplus_replica::{Answer, Message, Outcome};
 
 use crate::trace::digest;
@@ -189,5 +189,25 @@ pub(crate) fn write(write: &Write) -> String {
     if let (Some(first), Some(last)) = (write.append.first(), write.append.last()) {
         words.push(format!("append {}..={}", first.id, last.id));
     }
+    words.join(", ")
+}
+
+/// What opening a log found, in words: only what there is to tell.
+pub(crate) fn recovery(recovery: &Recovery) -> String {
+    let mut words = Vec::new();
+    if recovery.created {
+        words.push("new".to_owned());
+    }
+    if let Some(cut) = &recovery.cut {
+        words.push(format!("a torn group of {} bytes was cut, {}", cut.bytes, cut.why));
+    }
+    if recovery.hard_state_rescued {
+        words.push("its term and vote were rescued".to_owned());
+    }
+    if recovery.seals_rebuilt > 0 || recovery.copies_repaired > 0 {
+        let (seals, copies) = (recovery.seals_rebuilt, recovery.copies_repaired);
+        words.push(format!("{seals} seals rebuilt, {copies} copies repaired"));
+    }
+    words.push(format!("{} files", recovery.segments));
     words.join(", ")
 }

@@ -120,6 +120,11 @@ impl Calls {
         self.records.push(Record { life, deadline, request, floor, at: None, ended: None });
     }
 
+    /// What a call asks for.
+    pub(crate) fn asked(&self, call: u64) -> Option<&Asked> {
+        self.record(call).map(|record| &record.request)
+    }
+
     /// How a call ended, if it has.
     pub(crate) fn ended(&self, call: u64) -> Option<Ended> {
         self.record(call).and_then(|record| record.ended)
