@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Parser;
-use tinyraftplus_sim::{Fault, Less, Settings};
+use tinyraftplus_sim::{Counts, Fault, Kind, Less, Settings};
 
 /// Simulates whole clusters under faults. One seed decides everything in a run.
 #[derive(Debug, Parser)]
@@ -17,25 +17,42 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     pub(crate) start: u64,
     /// Run this seed only.
-    #[arg(long, conflicts_with_all = ["seeds", "start", "budget", "planted"])]
+    #[arg(long, conflicts_with_all = ["seeds", "start", "budget"])]
     pub(crate) seed: Option<u64>,
-    /// With --seed: print every event.
-    #[arg(long, requires = "seed")]
-    pub(crate) trace: bool,
     /// Run seeds until this time is over, such as 90s, 10m or 2h.
     #[arg(long, value_parser = duration, conflicts_with = "seeds")]
     pub(crate) budget: Option<Duration>,
-    /// Take a protection away and count the seeds until it is missed: a name, or "all".
+    /// Take a protection away and count the seeds until it is missed: a name, or "all". With --seed: run that
+    /// seed without the protection.
     #[arg(long, value_name = "NAME")]
     pub(crate) planted: Option<String>,
+    /// With --planted: look from so many starts, 10,000 seeds apart.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) starts: u64,
     /// Ignore promises that are broken without harm yet: only disks, clients and committed entries count.
     #[arg(long)]
     pub(crate) outside_only: bool,
+    /// Stop when this happens for the first time, as if it were a failure: the name of a fault or a transition.
+    #[arg(long, value_name = "NAME", value_parser = count_name)]
+    until: Option<&'static str>,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+    #[command(flatten)]
+    less: LessArgs,
+}
+
+/// What is shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// With --seed: print every event.
+    #[arg(long, requires = "seed")]
+    pub(crate) trace: bool,
+    /// With --seed or --planted: look for a smaller world that fails too.
+    #[arg(long)]
+    pub(crate) shrink: bool,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    less: LessArgs,
 }
 
 /// What is left out of the world that a seed draws. A failure prints these for a smaller world that fails too.
@@ -84,8 +101,17 @@ impl Args {
             close_up: less.close_up,
             roll: less.roll,
         };
-        Settings { transcript: false, outside_only: self.outside_only, less }
+        Settings { transcript: false, outside_only: self.outside_only, until: self.until, less }
     }
+}
+
+fn count_name(name: &str) -> Result<&'static str, String> {
+    let counts = Counts::default().list();
+    let known = counts.iter().find(|count| count.kind != Kind::Work && count.name == name);
+    known.map(|count| count.name).ok_or_else(|| {
+        let names = counts.iter().filter(|count| count.kind != Kind::Work).map(|count| count.name);
+        format!("there is no {name:?}; there are: {}", names.collect::<Vec<_>>().join(", "))
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

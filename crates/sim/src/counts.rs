@@ -55,6 +55,11 @@ impl Counts {
         self.list().into_iter().filter(never).map(|count| count.name).collect()
     }
 
+    /// Whether that ever happened.
+    pub(crate) fn reached(&self, name: &str) -> bool {
+        self.list().iter().any(|count| count.name == name && count.value > 0)
+    }
+
     /// Whether any fault happened at all.
     pub fn saw_a_fault(&self) -> bool {
         self.list().iter().any(|count| count.kind == Kind::Fault && count.value > 0)

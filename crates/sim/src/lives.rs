@@ -60,7 +60,8 @@ impl World {
         self.counts.rescued += u64::from(recovery.hard_state_rescued);
         let (end, cut) = (log.bounds().end, recovery.cut.is_some());
         self.note(at, digest(&[41, end.get(), u64::from(cut)]), || {
-            format!("starts with a log up to {end}: {}", words::recovery(&recovery))
+            let (identity, found) = (log.identity(), words::recovery(&recovery));
+            format!("starts as {identity} with a log up to {end}: {found}")
         });
         self.begin_life(at, log, recovery.segments)
     }

@@ -13,6 +13,7 @@ macro_rules! say {
 mod args;
 mod planted;
 mod progress;
+mod report;
 mod total;
 
 use std::ops::{ControlFlow, Range};
@@ -25,40 +26,39 @@ use crate::args::Args;
 use crate::progress::{Clock, Progress};
 use crate::total::Total;
 
-/// How many lines of transcript are shown with a failure.
-const LINES_SHOWN: usize = 30;
-
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(name) = &args.planted {
-        return planted::find(name, &args);
-    }
-    match args.seed {
-        Some(seed) => one(seed, &args),
-        None => many(&args),
+    match (args.seed, &args.planted) {
+        (Some(seed), None) => one(seed, &args),
+        (Some(seed), Some(name)) => planted::one(name, || one(seed, &args)),
+        (None, Some(name)) => planted::find(name, &args),
+        (None, None) => many(&args),
     }
 }
 
 /// Runs one seed and shows what it did.
 fn one(seed: u64, args: &Args) -> ExitCode {
-    let settings = Settings { transcript: args.trace, ..args.settings() };
+    let settings = Settings { transcript: args.show.trace, ..args.settings() };
     let run = run(seed, &settings);
     for line in &run.transcript {
         say!("{line}");
     }
-    if args.json {
-        say!("{}", json(seed..seed + 1, &run.counts, run.failure.as_ref().map(|_| &run), run.hash));
+    let failed = run.failure.as_ref().map(|_| &run);
+    if args.show.json {
+        say!("{}", json(seed..seed.saturating_add(1), &run.counts, failed, run.hash, args));
     } else {
         say!("seed {seed}: trace {:016x}", run.hash);
         show(&run.counts, 1);
     }
-    match &run.failure {
-        None => ExitCode::SUCCESS,
-        Some(failure) => {
-            say!("seed {seed} FAILED: {failure}");
-            ExitCode::FAILURE
-        }
+    let Some(failure) = &run.failure else {
+        return ExitCode::SUCCESS;
+    };
+    if args.show.shrink && !args.show.json {
+        report::report(&run, args);
+    } else if !args.show.json {
+        say!("seed {seed} FAILED: {failure}");
     }
+    ExitCode::FAILURE
 }
 
 /// Runs many seeds and stops at the first that fails.
@@ -68,7 +68,7 @@ fn many(args: &Args) -> ExitCode {
         Some(_) => u64::MAX,
         None => start.saturating_add(args.seeds),
     };
-    if !args.json {
+    if !args.show.json {
         let range = match args.budget {
             Some(budget) => format!("seeds from {start} on, for {budget:?}"),
             None => format!("seeds {start}..{end}"),
@@ -89,9 +89,9 @@ fn many(args: &Args) -> ExitCode {
         }
     });
     progress.clear();
-    if args.json {
+    if args.show.json {
         let seeds = start..start + total.seeds;
-        say!("{}", json(seeds, &total.counts, total.failed.as_ref(), total.hash));
+        say!("{}", json(seeds, &total.counts, total.failed.as_ref(), total.hash, args));
     } else {
         say!(
             "{} seeds in {:.1} s, all traces together {:016x}",
@@ -113,8 +113,8 @@ fn many(args: &Args) -> ExitCode {
 
 fn verdict(total: &Total, args: &Args) -> ExitCode {
     if let Some(run) = &total.failed {
-        if !args.json {
-            report(run, args);
+        if !args.show.json {
+            report::report(run, args);
         }
         return ExitCode::FAILURE;
     }
@@ -123,28 +123,6 @@ fn verdict(total: &Total, args: &Args) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-/// Says what failed, and how to see it again.
-fn report(run: &Run, args: &Args) {
-    let Some(failure) = &run.failure else {
-        return;
-    };
-    let settings = Settings { transcript: true, ..args.settings() };
-    let again = tinyraftplus_sim::run(run.seed, &settings);
-    say!("");
-    say!("seed {} FAILED: {failure}", run.seed);
-    say!("the last events:");
-    let skip = again.transcript.len().saturating_sub(LINES_SHOWN);
-    for line in again.transcript.iter().skip(skip) {
-        say!("  {line}");
-    }
-    let outside = if args.outside_only { " --outside-only" } else { "" };
-    say!(
-        "see it again: cargo run --release -p tinyraftplus-sim -- --seed {}{}{outside} --trace",
-        run.seed,
-        settings.less
-    );
 }
 
 fn show(counts: &Counts, seeds: u64) {
@@ -169,14 +147,30 @@ fn tenths(count: u64, seeds: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-fn json(seeds: Range<u64>, counts: &Counts, failed: Option<&Run>, hash: u64) -> serde_json::Value {
+fn json(
+    seeds: Range<u64>,
+    counts: &Counts,
+    failed: Option<&Run>,
+    hash: u64,
+    args: &Args,
+) -> serde_json::Value {
     let of = |kind| -> serde_json::Map<String, serde_json::Value> {
         let counts = counts.list().into_iter().filter(|count| count.kind == kind);
         counts.map(|count| (count.name.replace(' ', "_"), count.value.into())).collect()
     };
     let failed = failed.and_then(|run| {
         let failure = run.failure.as_ref()?;
-        Some(serde_json::json!({ "seed": run.seed, "check": failure.check, "what": failure.what }))
+        let shrunk = report::shrunk(run, args)?;
+        let smaller = Settings { less: shrunk.less, ..args.settings() };
+        Some(serde_json::json!({
+            "seed": run.seed,
+            "check": failure.check,
+            "what": failure.what,
+            "lines": run.size.lines,
+            "again": report::command(run.seed, &args.settings(), args),
+            "shrunk_lines": shrunk.run.size.lines,
+            "shrunk": report::command(run.seed, &smaller, args),
+        }))
     });
     serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -162,13 +162,15 @@ impl Node {
         }
     }
 
-    /// What kind of log it has, in words.
+    /// What kind of node it is, in words.
     pub(crate) fn kind(&self) -> String {
-        let encoder = &self.kind.encoder;
-        match self.kind.segment_bytes {
-            Some(bytes) => format!("a log in segments of {bytes} bytes, {encoder:?}"),
-            None => format!("a log in one file, {encoder:?}"),
-        }
+        let (encoder, slowness) = (&self.kind.encoder, self.slowness);
+        let files = match self.kind.segment_bytes {
+            Some(bytes) => format!("segments of {bytes} bytes"),
+            None => "one file".to_owned(),
+        };
+        let slow = if slowness > 1 { format!(", {slowness} times as slow") } else { String::new() };
+        format!("has a log in {files}, {encoder:?}{slow}")
     }
 
     pub(crate) const fn drifts(&self) -> bool {

@@ -10,6 +10,8 @@ use tinyraftplus_log::Write;
 use tinyraftplus_replica::{Actions, Answer, Event, Message, Outcome, Refused, Want};
 
 use crate::check::calls::{Asked, Life};
+use crate::trace::digest;
+use crate::words;
 use crate::world::World;
 
 /// What was seen of a process so far.
@@ -17,6 +19,8 @@ use crate::world::World;
 pub(crate) struct Seen {
     role: Option<Role>,
     term: Term,
+    /// The part it played, as the transcript told it.
+    part: Option<(Role, Term, Option<NodeId>)>,
     /// The term that it stands for, until that is decided.
     stands: Option<Term>,
     committed: Seq,
@@ -127,7 +131,19 @@ impl World {
             counts.ahead_of_disk += u64::from(core.committed() > core.durable());
             counts.inherited += u64::from(inherits(core, seen.committed));
         }
-        (seen.role, seen.term, seen.committed) = (Some(role), term, core.committed());
+        let (before, committed) = (seen.part, core.committed());
+        let part = Some((role, term, core.leader()));
+        let further = committed > seen.committed;
+        (seen.role, seen.term, seen.committed, seen.part) = (Some(role), term, committed, part);
+        if part != before {
+            let what = digest(&[80, role as u64, term.get()]);
+            self.note(life.node, what, || words::part(role, term, part.and_then(|part| part.2)));
+        }
+        if further {
+            self.note(life.node, digest(&[81, committed.get()]), || {
+                format!("knows that everything before {committed} is committed")
+            });
+        }
     }
 
     fn observe_raft(&mut self, seen: &mut Seen, to: NodeId, message: &RaftMessage<Bytes>) {

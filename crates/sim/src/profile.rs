@@ -4,6 +4,7 @@
 //! seldom gets anywhere, and a run with one kind of fault finds what a mixture hides. So each kind of fault is
 //! on or off for a whole run, and rates are drawn over orders of magnitude.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tinyraftplus_core::{NodeId, Options, QuorumRule, Seq};
@@ -172,6 +173,21 @@ impl Profile {
                 | Fault::Wipe => {}
             }
         }
+    }
+
+    /// The kinds of faults that this world has.
+    pub(crate) fn faults(&self) -> BTreeSet<Fault> {
+        let always = [
+            (Fault::Drop, self.network.drop),
+            (Fault::Duplicate, self.network.duplicate),
+            (Fault::Delay, self.network.detour),
+            (Fault::SlowWrites, self.disk.stall),
+            (Fault::CrashInRecovery, self.dies_opening),
+            (Fault::Drift, self.drift_ppm),
+            (Fault::SlowNodes, self.slow),
+        ];
+        let always = always.into_iter().filter(|&(_, rate)| rate > 0).map(|(fault, _)| fault);
+        self.faults.kinds.iter().copied().chain(always).collect()
     }
 
     fn draw(rng: &mut Rng) -> Self {

@@ -1,7 +1,7 @@
 //! Messages and outcomes as one number for the trace's hash, and in words for people.
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, MessageBody, Seq};
+use tinyraftplus_core::{EntryId, MessageBody, NodeId, Role, Seq, Term};
 use tinyraftplus_log::{Recovery, Write};
 use tinyraftplus_replica::{Answer, Message, Outcome};
 
@@ -210,4 +210,15 @@ pub(crate) fn recovery(recovery: &Recovery) -> String {
     }
     words.push(format!("{} files", recovery.segments));
     words.join(", ")
+}
+
+/// The part that a node plays.
+pub(crate) fn part(role: Role, term: Term, leader: Option<NodeId>) -> String {
+    match (role, leader) {
+        (Role::Leader, _) => format!("leads term {term}"),
+        (Role::Candidate, _) => format!("is a candidate, in term {term}"),
+        (Role::Learner, _) => format!("takes no part, in term {term}"),
+        (Role::Follower, Some(leader)) => format!("follows n{leader} in term {term}"),
+        (Role::Follower, None) => format!("waits for a leader, in term {term}"),
+    }
 }

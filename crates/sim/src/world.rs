@@ -31,6 +31,7 @@ const STEPS_MAX: u64 = 3_000_000;
 pub(crate) struct World {
     pub(crate) profile: Profile,
     pub(crate) less: Less,
+    until: Option<&'static str>,
     pub(crate) now: u64,
     /// Events by time, then in the order in which they were made.
     queue: BTreeMap<(u64, u64), What>,
@@ -146,6 +147,7 @@ impl World {
             wiped: vec![false; count],
             liveness: Liveness::default(),
             less,
+            until: settings.until,
             profile,
         };
         world.begin();
@@ -157,7 +159,7 @@ impl World {
         self.trace.note(0, EVERYWHERE, 0, || profile);
         for at in 0..self.profile.node_count {
             let node = self.node(at);
-            let words = format!("has {}, is {} times as slow", node.kind(), node.slowness);
+            let words = node.kind();
             self.note(at, 23, || words);
             let delay = self.chance.deaths.below(300_000_000);
             self.after(delay, What::Start(at));
@@ -168,9 +170,12 @@ impl World {
         self.plan_fault(self.profile.faults.grace);
     }
 
-    /// Lives the whole run.
-    pub(crate) fn run(&mut self) -> Verdict {
+    /// Lives the whole run, or as much of it as so many lines of a transcript tell.
+    pub(crate) fn run(&mut self, lines: u64) -> Verdict {
         while !self.liveness.is_done() {
+            if self.trace.count() > lines {
+                return Ok(());
+            }
             let Some(((time, _), what)) = self.queue.pop_first() else {
                 return Err(Violation::new(
                     "the world goes on",
@@ -185,6 +190,9 @@ impl World {
                 "after {STEPS_MAX} events no end is in sight: something goes round in circles"
             );
             self.happen(what)?;
+            if let Some(until) = self.until {
+                require!(!self.counts().reached(until), "until", "there were {until}");
+            }
             if self.phase == Phase::Safety && self.now >= self.profile.safety {
                 self.heal();
             }
