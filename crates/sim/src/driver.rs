@@ -7,7 +7,7 @@ use tinyraftplus_core::Role;
 use tinyraftplus_log::{LogError, Write};
 use tinyraftplus_replica::{Actions, Happening, LoadRequest};
 
-use crate::check::{Verdict, Violation, calls::Life};
+use crate::check::{Verdict, View, Violation, calls::Life};
 use crate::node::Task;
 use crate::profile::node_id;
 use crate::trace::{digest, digest_bytes};
@@ -42,7 +42,8 @@ impl World {
     /// Does what a replica says, and looks whether it may say so.
     fn perform(&mut self, life: Life, actions: Actions) -> Verdict {
         let at = life.node;
-        let Actions { writes, send, load, apply, query, reply, events: _ } = actions;
+        let Actions { writes, send, load, apply, query, reply, events } = actions;
+        self.checks.on_events(at, &events)?;
         for (job, write) in writes {
             let what = digest(&[30, job, words::write_digest(&write)]);
             self.note(at, what, || format!("writes {job}: {}", words::write(&write)));
@@ -52,7 +53,7 @@ impl World {
             }
         }
         if let Some(process) = self.nodes.get(at).and_then(|node| node.process.as_ref()) {
-            self.checks.on_step(at, &process.replica)?;
+            self.checks.on_step(at, View::of(process.replica.core()))?;
         }
         for (to, message) in send {
             self.send(at, to, message)?;
@@ -97,7 +98,7 @@ impl World {
         }
     }
 
-    fn send(
+    pub(crate) fn send(
         &mut self,
         from: usize,
         to: tinyraftplus_core::NodeId,

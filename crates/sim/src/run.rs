@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use crate::check::Violation;
+use crate::check::{Verdict, Violation};
 use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::less::Less;
@@ -77,17 +77,8 @@ pub fn run(seed: u64, settings: &Settings) -> Run {
 
 /// Runs one seed as long as its transcript has at most so many lines; what would come after is not looked at.
 pub(crate) fn run_within(seed: u64, settings: &Settings, lines: u64) -> Run {
-    keep_panics_quiet();
     let mut world = World::new(seed, settings);
-    SIMULATES.set(true);
-    let verdict = panic::catch_unwind(AssertUnwindSafe(|| world.run(lines)));
-    SIMULATES.set(false);
-    let failure = if let Ok(verdict) = verdict {
-        verdict.err()
-    } else {
-        let what = PANIC.take().unwrap_or_else(|| "no message".to_owned());
-        Some(Violation::new("nothing panics", what))
-    };
+    let failure = guarded(|| world.run(lines)).err();
     Run {
         seed,
         counts: world.counts(),
@@ -105,6 +96,18 @@ pub(crate) fn run_within(seed: u64, settings: &Settings, lines: u64) -> Run {
         },
         transcript: world.trace.into_lines(),
     }
+}
+
+/// Takes a panic for a failure like any other.
+pub(crate) fn guarded(live: impl FnOnce() -> Verdict) -> Verdict {
+    keep_panics_quiet();
+    SIMULATES.set(true);
+    let verdict = panic::catch_unwind(AssertUnwindSafe(live));
+    SIMULATES.set(false);
+    verdict.unwrap_or_else(|_| {
+        let what = PANIC.take().unwrap_or_else(|| "no message".to_owned());
+        Err(Violation::new("nothing panics", what))
+    })
 }
 
 /// Panics of simulated nodes are reported with their seed, not where they happen.

@@ -24,7 +24,7 @@ use crate::workload::{Burst, Client};
 
 /// A run has some ten thousand events; one whose nodes replay a long log entry by entry at each of many starts
 /// has a million (seed 25390). With more than this, nodes keep each other busy and get nowhere.
-const STEPS_MAX: u64 = 3_000_000;
+pub(crate) const STEPS_MAX: u64 = 3_000_000;
 
 /// Everything about one run.
 #[derive(Debug)]
@@ -198,6 +198,12 @@ impl World {
             }
         }
         self.verify()
+    }
+
+    /// Nothing will happen any more.
+    #[cfg(test)]
+    pub(crate) fn forget_all(&mut self) {
+        self.queue.clear();
     }
 
     /// Makes something happen later.

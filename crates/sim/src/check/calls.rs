@@ -229,7 +229,7 @@ impl Calls {
             (Outcome::Committed { first, last, results }, Some(payloads)) => {
                 self.counts.acknowledged += 1;
                 self.on_acknowledged(call, (*first, *last), &payloads, floor)?;
-                self.reads.on_results(call, *first, results)?;
+                self.reads.on_results(call, *first, payloads.len(), results)?;
                 Ended::Committed
             }
             (Outcome::Read { seq, result }, None) => {
