@@ -8,6 +8,7 @@ use crate::follower::Acknowledgement;
 use crate::forming::Forming;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
+use crate::planted::{self, Bug};
 use crate::rng::Rng;
 use crate::{
     Configuration, EntryId, Event, HardState, Identity, Input, Message, MessageBody, NodeId,
@@ -291,7 +292,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let Message { from: identity, to, term, body } = message;
-        if to.is_some_and(|to| to != self.identity) {
+        if to.is_some_and(|to| to != self.identity) && !planted::is(Bug::TrustWiped) {
             // Meant for the log that this node had before its disk was lost.
             return;
         }
@@ -310,7 +311,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         // Only the logs that the configuration names may speak and be spoken to: a node that lost its disk
         // has forgotten its votes, and must not be counted as if it had not.
-        let known = self.configuration.as_ref().and_then(|c| c.identity_of(from)) == Some(identity);
+        let named = self.configuration.as_ref().and_then(|c| c.identity_of(from));
+        let known = named == Some(identity) || planted::is(Bug::TrustWiped) && named.is_some();
         if !known || !self.is_member() {
             return;
         }
@@ -319,7 +321,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         let speaks_of_future = matches!(
             body,
             MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true }
-        );
+        ) || planted::is(Bug::DeafPreVote)
+            && matches!(body, MessageBody::PreVoteReply { .. });
         if term > self.hard_state.term && !speaks_of_future {
             self.adopt_term(term);
         }
@@ -351,8 +354,12 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// would speak for the new term before it is durable, and confirm to its leader the rounds of another's.
     pub(crate) fn begin_term(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
-        self.persist_hard_state();
-        self.acknowledgements.clear();
+        if hard_state.vote.is_some() || !planted::is(Bug::ForgetTerm) {
+            self.persist_hard_state();
+        }
+        if !planted::is(Bug::StaleAcknowledgement) {
+            self.acknowledgements.clear();
+        }
     }
 
     /// Becomes a follower that knows no leader. The term and the vote stay: a vote belongs to its term, not
@@ -376,8 +383,8 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether the configuration names this node's present log.
     pub(crate) fn is_member(&self) -> bool {
-        self.configuration.as_ref().and_then(|c| c.identity_of(self.options.id))
-            == Some(self.identity)
+        let named = self.configuration.as_ref().and_then(|c| c.identity_of(self.options.id));
+        named == Some(self.identity) || planted::is(Bug::TrustWiped) && named.is_some()
     }
 
     /// All members but this one.
@@ -476,7 +483,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             };
             self.out.resolve.push((ticket, resolution));
         }
-        let end = self.committed.min(self.jobs.durable());
+        let durable =
+            if planted::is(Bug::ApplyPastDurable) { Seq::MAX } else { self.jobs.durable() };
+        let end = self.committed.min(durable);
         if end > self.applied {
             self.out.apply = Some(self.terms.span(self.applied, end));
             self.applied = end;

@@ -49,6 +49,12 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.resolve.push((ticket, Resolution::ReadAt { end: self.committed }));
             return;
         }
+        if planted::is(Bug::JoinRound)
+            && let Some(round) = &mut leader.reads.under_way
+        {
+            round.tickets.push(ticket);
+            return;
+        }
         leader.reads.waiting.push(ticket);
     }
 
@@ -72,7 +78,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             let committed_own = self
                 .terms
                 .entry_before(self.committed)
-                .is_some_and(|id| id.term == self.hard_state.term);
+                .is_some_and(|id| id.term == self.hard_state.term)
+                || planted::is(Bug::ReadBeforeOwnCommit);
             if leader.reads.under_way.is_some() || leader.reads.waiting.is_empty() || !committed_own
             {
                 return;
