@@ -148,6 +148,8 @@ counts! {
         full: "writes refused by a full disk",
         /// Writes reported as stalled.
         stalls: "stalls reported",
+        /// Reads of a log that took very long.
+        slow_reads: "reads of a log that take very long",
         /// Disks lost.
         wipes: "disks wiped",
         /// Nodes whose clock runs fast or slow.

@@ -73,8 +73,13 @@ impl World {
             self.checks.calls.on_outcome(call.0, &outcome)?;
         }
         for request in load {
-            let delay = self.chance.driver.within(self.profile.disk.load);
-            let delay = delay * self.node(at).slowness;
+            let disk = &self.profile.disk;
+            let delay = if self.chance.driver.chance(disk.stall) {
+                self.counts.slow_reads += 1;
+                self.chance.driver.within(disk.stall_time)
+            } else {
+                self.chance.driver.within(disk.load) * self.node(at).slowness
+            };
             self.after(delay, What::Loaded(life, request));
         }
         self.write(life);

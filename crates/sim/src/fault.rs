@@ -70,8 +70,8 @@ faults! {
     Duplicate: "duplicate", 0,
     /// Messages take a detour, and others overtake them.
     Delay: "delay", 0,
-    /// Any write may take very long.
-    SlowWrites: "slow-writes", 0,
+    /// Any write or read may take very long.
+    SlowDisk: "slow-disk", 0,
     /// A process may die while it opens its log.
     CrashInRecovery: "crash-in-recovery", 0,
     /// Clocks run fast or slow.

@@ -114,7 +114,7 @@ impl World {
             Fault::Drop
             | Fault::Duplicate
             | Fault::Delay
-            | Fault::SlowWrites
+            | Fault::SlowDisk
             | Fault::CrashInRecovery
             | Fault::Drift
             | Fault::SlowNodes => {}

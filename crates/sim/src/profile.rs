@@ -64,7 +64,7 @@ pub(crate) struct NetworkProfile {
 pub(crate) struct DiskProfile {
     pub(crate) sync: Range,
     pub(crate) load: Range,
-    /// In how many of a thousand cases a write takes very long.
+    /// In how many of a thousand cases a write or a read takes very long.
     pub(crate) stall: u64,
     pub(crate) stall_time: Range,
     /// After how long a write is reported as stalled.
@@ -150,7 +150,7 @@ impl Profile {
                 Fault::Drop => self.network.drop = 0,
                 Fault::Duplicate => self.network.duplicate = 0,
                 Fault::Delay => self.network.detour = 0,
-                Fault::SlowWrites => self.disk.stall = 0,
+                Fault::SlowDisk => self.disk.stall = 0,
                 Fault::CrashInRecovery => self.dies_opening = 0,
                 Fault::Drift => self.drift_ppm = 0,
                 Fault::SlowNodes => self.slow = 0,
@@ -181,7 +181,7 @@ impl Profile {
             (Fault::Drop, self.network.drop),
             (Fault::Duplicate, self.network.duplicate),
             (Fault::Delay, self.network.detour),
-            (Fault::SlowWrites, self.disk.stall),
+            (Fault::SlowDisk, self.disk.stall),
             (Fault::CrashInRecovery, self.dies_opening),
             (Fault::Drift, self.drift_ppm),
             (Fault::SlowNodes, self.slow),
