@@ -9,9 +9,9 @@ use crate::show;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tinyraftplus_core::{
-    Configuration, Core, Entry, EntryBody, EntryId, Event, HardState, Identity, Input, Load,
-    Loaded, Member, Message, MessageBody, NodeId, Options, Output, Persist, Proposal, QuorumRule,
-    Resolution, Restored, Role, Seq, Span, Term, Terms, Ticket, Time, Transmit,
+    ChangeMembers, Configuration, Configurations, Core, Entry, EntryBody, EntryId, Event,
+    HardState, Identity, Input, Load, Loaded, Member, MemberSpec, Membership, Message, MessageBody,
+    NodeId, Options, Output, Persist, Placed, Plan, Proposal, Resolution, Restored, Rules, Role, Seq, Span, Term, Terms, Ticket, Time, Transmit,
 };
 
 /// A log as it is on a disk.
@@ -19,7 +19,7 @@ use tinyraftplus_core::{
 pub(crate) struct Disk {
     pub(crate) identity: Identity,
     pub(crate) hard_state: HardState,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) configuration: Option<Configurations>,
     pub(crate) start: Seq,
     pub(crate) entries: Vec<Entry<String>>,
 }
@@ -46,10 +46,11 @@ impl Disk {
             self.hard_state = hard_state;
         }
         if let Some(configuration) = &job.configuration {
-            self.configuration = Some(Arc::clone(configuration));
-            if self.entries.is_empty() {
-                self.start = configuration.first();
-            }
+            self.configuration = Some(configuration.clone());
+        }
+        if let Some(first) = job.begin {
+            assert!(self.entries.is_empty(), "a log with entries begins anew");
+            self.start = first;
         }
         if let Some(end) = job.trim {
             assert!(self.start <= end && end < self.end(), "a trim outside of the log");
@@ -60,7 +61,29 @@ impl Disk {
             assert_eq!(entry.id.seq, self.end(), "an append leaves a gap");
             self.entries.push(entry.clone());
         }
+        self.check_configuration();
         assert!(self.entries.last().is_none_or(|e| e.ends_batch), "a job ends inside a batch");
+    }
+
+    /// The newest configuration among the entries is the one that is remembered, unless one from beyond the end
+    /// is: that of a cluster which this log has joined.
+    fn check_configuration(&self) {
+        let of = |entry: &Entry<String>| match &entry.body {
+            EntryBody::Configuration(configuration) => {
+                let configuration = Arc::clone(configuration);
+                Some(Placed { at: Some(entry.id.seq), configuration })
+            }
+            EntryBody::Noop | EntryBody::Payload(_) => None,
+        };
+        let newest = self.entries.iter().rev().find_map(of);
+        let known = self.configuration.as_ref().map(Configurations::newest);
+        let elsewhere = known.and_then(|known| known.at).is_none_or(|at| {
+            newest.is_none() && (at >= self.end() || at < self.start)
+        });
+        assert!(
+            known == newest.as_ref() || (elsewhere && newest.is_none()) || known.is_some_and(|known| known.at >= Some(self.end())),
+            "{newest:?} is in force, and {known:?} is remembered"
+        );
     }
 
     fn terms(&self) -> Terms {
@@ -110,6 +133,7 @@ fn size(body: &EntryBody<String>) -> u64 {
     match body {
         EntryBody::Noop => 0,
         EntryBody::Payload(payload) => payload.len() as u64,
+        EntryBody::Configuration(configuration) => 128 * configuration.everyone().count() as u64,
     }
 }
 
@@ -123,6 +147,20 @@ pub(crate) struct Node {
     pub(crate) loads: VecDeque<Load>,
     /// The end of what its state machine has seen since it started.
     pub(crate) applied: Seq,
+}
+
+impl Node {
+    fn new(options: Options, disk: Disk) -> Self {
+        Self {
+            applied: options.first_seq,
+            view: disk.clone(),
+            disk,
+            options,
+            core: None,
+            jobs: VecDeque::new(),
+            loads: VecDeque::new(),
+        }
+    }
 }
 
 /// A message under way.
@@ -195,16 +233,7 @@ impl Cluster {
             let mut options = Options::new(id, ids.clone(), seed);
             adjust(&mut options);
             let disk = Disk::empty(identity(id, 0), options.first_seq);
-            let node = Node {
-                applied: options.first_seq,
-                view: disk.clone(),
-                disk,
-                options,
-                core: None,
-                jobs: VecDeque::new(),
-                loads: VecDeque::new(),
-            };
-            cluster.nodes.insert(id, node);
+            cluster.nodes.insert(id, Node::new(options, disk));
             cluster.start(id);
         }
         cluster
@@ -218,23 +247,62 @@ impl Cluster {
     /// The same, with other options.
     pub(crate) fn formed_with(count: u64, adjust: impl Fn(&mut Options)) -> Self {
         let mut cluster = Self::with_options(count, adjust);
-        let configuration = Arc::new(cluster.founding());
+        let configuration = cluster.founding();
         for number in 1..=count {
-            cluster
-                .preset(id(number), |disk| disk.configuration = Some(Arc::clone(&configuration)));
+            cluster.preset(id(number), |disk| disk.configuration = Some(configuration.clone()));
         }
         cluster
     }
 
+    /// Another node, on an empty disk, that knows the names of the others.
+    pub(crate) fn join(&mut self, number: u64) {
+        let first = self.nodes.values().next().unwrap();
+        let mut options = first.options.clone();
+        options.id = id(number);
+        options.seed = number;
+        options.members.push(options.id);
+        let disk = Disk::empty(identity(options.id, 0), options.first_seq);
+        self.nodes.insert(id(number), Node::new(options, disk));
+        self.start(id(number));
+    }
+
+    /// Asks a node for these voters, under the rules in force; comes back with the ticket.
+    pub(crate) fn set_voters(&mut self, node: NodeId, voters: &[u64]) -> Ticket {
+        let members = voters.iter().map(|&voter| MemberSpec::voter(id(voter))).collect();
+        self.set_members(node, members, None)
+    }
+
+    /// Asks a node for these members, and rules other than those in force.
+    pub(crate) fn set_members(
+        &mut self,
+        node: NodeId,
+        members: Vec<MemberSpec>,
+        rules: Option<Rules>,
+    ) -> Ticket {
+        let ticket = self.ticket();
+        let core = self.core(node);
+        let newest = core.configurations().unwrap().newest();
+        let rules = rules.unwrap_or_else(|| newest.configuration.now().rules().clone());
+        let base = newest.at;
+        let plan = Plan::new(members, rules, &self.node(node).options.custom_rules).unwrap();
+        let until = self.now + std::time::Duration::from_secs(60);
+        let change = ChangeMembers { ticket, base, plan, until };
+        self.step(node, Input::ChangeMembers(change));
+        ticket
+    }
+
     /// The configuration that these nodes would found.
-    pub(crate) fn founding(&self) -> Configuration {
-        let members = self.nodes.iter();
-        let members =
-            members.map(|(&id, node)| Member { id, identity: node.disk.identity }).collect();
+    pub(crate) fn founding(&self) -> Configurations {
+        let member = |(&id, node): (&NodeId, &Node)| {
+            let group = node.options.group;
+            Member { group, ..Member::voter(id, node.disk.identity) }
+        };
         let options = self.nodes.values().next().map(|node| &node.options);
-        let (rule, first) =
-            options.map_or((QuorumRule::Majority, Seq::ZERO), |o| (o.rule, o.first_seq));
-        Configuration::new(members, rule, first).unwrap()
+        let (rules, first) =
+            options.map_or((Rules::default(), Seq::ZERO), |o| (o.rules.clone(), o.first_seq));
+        let members = Membership::new(self.nodes.iter().map(member).collect(), rules).unwrap();
+        let configuration = Arc::new(Configuration::found(members, first).unwrap());
+        Configurations::first(Placed { at: None, configuration })
     }
 
     /// Restarts a node on a disk that was changed by hand.

@@ -27,7 +27,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
-use tinyraftplus_core::{Input, NodeId, Options, QuorumRule, Seq, Term};
+use tinyraftplus_core::{Input, NodeId, Options, QuorumRule, Rules, Seq, Term};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -137,7 +137,7 @@ impl Stage {
         };
         let first = Seq::new(args.take_key("first").unwrap_or("0").parse()?);
         let adjust = |options: &mut Options| {
-            options.rule = rule;
+            options.rules = Rules::same(rule.clone());
             options.first_seq = first;
         };
         self.cluster = if formed {
