@@ -168,9 +168,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         let configuration = Arc::clone(active.configuration());
-        let log_of = |id| {
-            configuration.identity_of(id).or_else(|| wanted.found.get(&id).copied())
-        };
+        let log_of = |id| configuration.identity_of(id).or_else(|| wanted.found.get(&id).copied());
         let specs = wanted.plan.members().iter();
         let missing: Vec<NodeId> =
             specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
@@ -200,15 +198,15 @@ impl<P: AsRef<[u8]>> Core<P> {
         let learners: Vec<Member> =
             strangers.map(|&member| Member { votes: false, ..member }).collect();
         wanted.stage = Stage::Learning;
-        if !learners.is_empty() {
+        if learners.is_empty() {
+            self.wait_for_learners();
+        } else {
             let mut members = configuration.now().members().to_vec();
             members.extend(learners);
             match Membership::new(members, configuration.now().rules().clone()) {
                 Ok(with) => self.append_configuration(configuration.towards(with)),
                 Err(error) => self.refuse_change(Refusal::NoConfiguration(error)),
             }
-        } else {
-            self.wait_for_learners();
         }
     }
 

@@ -63,13 +63,17 @@ impl Membership {
         rules: impl Into<Rules>,
     ) -> Result<Self, ConfigurationError> {
         members.sort_unstable();
-        if let Some([twice, _]) = members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id)) {
+        if let Some([twice, _]) =
+            members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id))
+        {
             return Err(ConfigurationError::NameTwice(twice.id));
         }
         let mut identities: Vec<_> =
             members.iter().filter_map(|member| Some((member.identity?, member.id))).collect();
         identities.sort_unstable();
-        if let Some([a, b]) = identities.windows(2).find(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
+        if let Some([a, b]) =
+            identities.windows(2).find(|pair| matches!(pair, [a, b] if a.0 == b.0))
+        {
             return Err(ConfigurationError::IdentityTwice(a.1, b.1));
         }
         if let Some(learner) = members.iter().find(|m| !m.votes && m.identity.is_none()) {
@@ -254,6 +258,20 @@ impl Configurations {
     /// The first one a node learns of.
     pub const fn first(newest: Placed) -> Self {
         Self { newest, before: None }
+    }
+
+    /// Those of a cluster that these voters and learners found, whose log begins at `first`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the members.
+    pub fn found(
+        members: Vec<Member>,
+        rules: impl Into<Rules>,
+        first: Seq,
+    ) -> Result<Self, ConfigurationError> {
+        let configuration = Configuration::found(Membership::new(members, rules)?, first)?;
+        Ok(Self::first(Placed { at: None, configuration: Arc::new(configuration) }))
     }
 
     /// What was stored; `None` if the one before is not older.

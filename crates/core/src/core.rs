@@ -7,16 +7,17 @@ use crate::election::Campaign;
 use crate::electorate::Active;
 use crate::follower::Acknowledgement;
 use crate::forming::Forming;
+use crate::ids::Peer;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
-use crate::ids::Peer;
 use crate::rng::Rng;
 use crate::{
-    Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message, MessageBody, NodeId,
-    Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution, Seq, Term, Terms,
-    Ticket, Time, Transmit,
+    Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message,
+    MessageBody, NodeId, Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution,
+    Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     vec::Vec,
@@ -47,7 +48,7 @@ pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
     /// The configurations, once the cluster has formed.
-    pub configuration: Option<Configurations>,
+    pub configuration: Option<Arc<Configurations>>,
     /// Which entries the log holds.
     pub terms: Terms,
 }
@@ -126,7 +127,7 @@ pub struct Core<P> {
 pub(crate) enum Part {
     Follower,
     Candidate(Campaign),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// A message that waits for a job, and the term it speaks for.
@@ -254,7 +255,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// The configurations that it remembers, once it knows one.
-    pub fn configurations(&self) -> Option<&Configurations> {
+    pub fn configurations(&self) -> Option<&Arc<Configurations>> {
         self.active.as_ref().map(Active::all)
     }
 
@@ -413,7 +414,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Takes a configuration into force, and remembers it with the write of this step.
     pub(crate) fn activate(&mut self, active: Active) {
         let job = self.job();
-        job.configuration = Some(active.all().clone());
+        job.configuration = Some(Arc::clone(active.all()));
         let names = |active: &Active| active.configuration().names(self.options.id, self.identity);
         let (was, is) = (self.active.as_ref().is_some_and(names), names(&active));
         self.active = Some(active);
@@ -522,8 +523,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quorum::QuorumRule;
-    use crate::{Member, Membership, Placed};
+    use crate::{Member, QuorumRule};
 
     fn start(id: u64, restored: Restored) -> Result<Core<&'static str>, OptionsError> {
         let members = [1, 2, 3].map(NodeId::from).to_vec();
@@ -533,11 +533,9 @@ mod tests {
     fn configured(identity: u128) -> Restored {
         let member = |n: u64| Member::voter(n.into(), Identity::new(n.into()));
         let members = [1, 2, 3].map(member).to_vec();
-        let members = Membership::new(members, QuorumRule::Majority).unwrap();
-        let configuration = Configuration::found(members, Seq::ZERO).unwrap();
-        let placed = Placed { at: None, configuration: Arc::new(configuration) };
+        let configuration = Configurations::found(members, QuorumRule::Majority, Seq::ZERO);
         Restored {
-            configuration: Some(Configurations::first(placed)),
+            configuration: configuration.ok().map(Arc::new),
             ..Restored::empty(Identity::new(identity))
         }
     }

@@ -5,8 +5,8 @@
 //! count.
 
 use crate::core::Part;
-use crate::planted::{self, Bug};
 use crate::ids::Peer;
+use crate::planted::{self, Bug};
 use crate::{Core, EntryId, Event, HardState, Identity, Member, MessageBody, Seq, Term};
 use alloc::collections::BTreeSet;
 use core::mem;
@@ -43,11 +43,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         if self.leader.take().is_some() || !matches!(self.part, Part::Candidate(_)) {
             self.out.events.push(Event::Changed);
         }
-        self.part = Part::Candidate(Campaign {
-            pre: true,
-            votes: BTreeSet::from([self.identity]),
-            job: 0,
-        });
+        self.part =
+            Part::Candidate(Campaign { pre: true, votes: BTreeSet::from([self.identity]), job: 0 });
         let last = self.terms.last();
         for to in self.others() {
             let mut message = self.message(to, MessageBody::PreVote { last });

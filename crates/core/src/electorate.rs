@@ -27,8 +27,7 @@ impl Electorate {
     ) -> Result<Self, RuleError> {
         let half = |membership: &Membership| {
             let voters = membership.voters().copied().collect();
-            let quorums =
-                Quorums::compile(&membership.electors(), membership.rules(), customs)?;
+            let quorums = Quorums::compile(&membership.electors(), membership.rules(), customs)?;
             Ok(Half { voters, quorums })
         };
         Ok(Self { halves: configuration.halves().map(half).collect::<Result<_, _>>()? })
@@ -68,32 +67,31 @@ impl Half {
 /// The configuration in force at this node, and the one that comes back if it is trimmed, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Active {
-    all: Configurations,
+    all: Arc<Configurations>,
     newest: Arc<Electorate>,
     before: Option<Arc<Electorate>>,
 }
 
 impl Active {
-    pub(crate) fn new(all: Configurations, customs: &CustomRules) -> Result<Self, RuleError> {
-        let electorate = |placed: &Placed| {
-            Electorate::new(&placed.configuration, customs).map(Arc::new)
-        };
+    pub(crate) fn new(all: Arc<Configurations>, customs: &CustomRules) -> Result<Self, RuleError> {
+        let electorate =
+            |placed: &Placed| Electorate::new(&placed.configuration, customs).map(Arc::new);
         let newest = electorate(all.newest())?;
         let before = all.before().map(electorate).transpose()?;
         Ok(Self { all, newest, before })
     }
 
     /// What is stored of it.
-    pub(crate) const fn all(&self) -> &Configurations {
+    pub(crate) const fn all(&self) -> &Arc<Configurations> {
         &self.all
     }
 
-    pub(crate) const fn configuration(&self) -> &Arc<Configuration> {
+    pub(crate) fn configuration(&self) -> &Arc<Configuration> {
         &self.all.newest().configuration
     }
 
     /// The position of its entry, if it has one.
-    pub(crate) const fn at(&self) -> Option<Seq> {
+    pub(crate) fn at(&self) -> Option<Seq> {
         self.all.newest().at
     }
 
@@ -105,9 +103,11 @@ impl Active {
     pub(crate) fn with(&self, next: Placed, customs: &CustomRules) -> Result<Self, RuleError> {
         let newest = Electorate::new(&next.configuration, customs)?;
         Ok(match self.all.with(next) {
-            Some(all) => {
-                Self { all, newest: Arc::new(newest), before: Some(Arc::clone(&self.newest)) }
-            }
+            Some(all) => Self {
+                all: Arc::new(all),
+                newest: Arc::new(newest),
+                before: Some(Arc::clone(&self.newest)),
+            },
             None => self.clone(),
         })
     }
@@ -115,7 +115,9 @@ impl Active {
     /// Without the entries of `from..end`: the same unless the newest is among them.
     pub(crate) fn without(&self, from: Seq, end: Seq) -> Self {
         match (self.all.without(from, end), &self.before) {
-            (Some(all), Some(before)) => Self { all, newest: Arc::clone(before), before: None },
+            (Some(all), Some(before)) => {
+                Self { all: Arc::new(all), newest: Arc::clone(before), before: None }
+            }
             _ => self.clone(),
         }
     }

@@ -1,9 +1,9 @@
 //! Following: taking a leader's entries (Raft section 5.3).
 
 use crate::core::Part;
-use crate::planted::{self, Bug};
 use crate::electorate::Active;
 use crate::ids::Peer;
+use crate::planted::{self, Bug};
 use crate::quorum::RuleError;
 use crate::{Core, Entry, EntryBody, EntryId, Event, MessageBody, NodeId, Placed, Seq, Term};
 use alloc::{sync::Arc, vec::Vec};
@@ -36,16 +36,18 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         if matches!(self.part, Part::Leader(_)) || self.leader.is_some_and(|leader| leader != from)
         {
-            self.out
-                .events
-                .push(Event::Malformed { from: from.id, what: "leads a term that has another leader" });
+            self.out.events.push(Event::Malformed {
+                from: from.id,
+                what: "leads a term that has another leader",
+            });
             return;
         }
         self.follow(from);
         if prev.is_none() && self.terms.entry_before(self.terms.start()).is_some() {
-            self.out
-                .events
-                .push(Event::Malformed { from: from.id, what: "begins where this log was compacted" });
+            self.out.events.push(Event::Malformed {
+                from: from.id,
+                what: "begins where this log was compacted",
+            });
             return;
         }
         if prev.is_some_and(|prev| !self.terms.has(prev)) {
@@ -55,9 +57,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         let verified_start = prev.map_or_else(|| self.terms.start(), |prev| prev.seq.after());
         if entries.first().is_some_and(|first| first.id.seq != verified_start) {
-            self.out
-                .events
-                .push(Event::Malformed { from: from.id, what: "begins elsewhere than the log does" });
+            self.out.events.push(Event::Malformed {
+                from: from.id,
+                what: "begins elsewhere than the log does",
+            });
             return;
         }
         let verified = entries.last().map_or(verified_start, |last| last.id.seq.after());

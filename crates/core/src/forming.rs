@@ -127,7 +127,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             Member { id, identity, group, votes: true }
         };
         let members: Vec<Member> = ids.iter().map(member).collect();
-        if members.iter().any(|member| member.identity.is_none()) && !self.options.form_with_majority
+        if members.iter().any(|member| member.identity.is_none())
+            && !self.options.form_with_majority
         {
             return;
         }
@@ -144,13 +145,16 @@ impl<P: AsRef<[u8]>> Core<P> {
             Membership::new(members, self.options.rules.clone()).map_err(|error| match error {
                 // Two logs with one identity are copies of each other: a vote of one would pass for the other's.
                 ConfigurationError::IdentityTwice(..) => Event::CopiedLog,
-                _ => Event::UnsafeRule(RuleError::NoVoters),
+                ConfigurationError::NameTwice(_)
+                | ConfigurationError::LearnerWithoutLog(_)
+                | ConfigurationError::NoVoters
+                | ConfigurationError::NoFounder
+                | ConfigurationError::NoRoom => Event::UnsafeRule(RuleError::NoVoters),
             })?;
         let voters: Vec<Voter> = membership.electors();
-        let quorums =
-            Quorums::compile(&voters, membership.rules(), &self.options.custom_rules)
-                .and_then(|quorums| quorums.check().map(|()| quorums))
-                .map_err(Event::UnsafeRule)?;
+        let quorums = Quorums::compile(&voters, membership.rules(), &self.options.custom_rules)
+            .and_then(|quorums| quorums.check().map(|()| quorums))
+            .map_err(Event::UnsafeRule)?;
         let present = membership.voters().enumerate().filter(|(_, m)| m.identity.is_some());
         let present: VoterSet = present.map(|(at, _)| at).collect();
         if !quorums.elects(present) {
@@ -170,7 +174,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     fn configure(&mut self, placed: Placed) {
         let first = placed.configuration.first();
-        let all = Configurations::first(placed);
+        let all = Arc::new(Configurations::first(placed));
         match Active::new(all, &self.options.custom_rules) {
             Ok(active) => {
                 self.activate(active);

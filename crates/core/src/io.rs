@@ -1,10 +1,10 @@
 //! What goes into the core and what comes out of it.
 
-use crate::{
-    ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message, NodeId, Seq, Term,
-    TermRun, Ticket,
-};
 use crate::quorum::{CustomRule, RuleError};
+use crate::{
+    ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message,
+    NodeId, Seq, Term, TermRun, Ticket,
+};
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -28,6 +28,22 @@ pub enum EntryBody<P> {
     Payload(P),
     /// Who belongs to the cluster from here on.
     Configuration(Arc<Configuration>),
+}
+
+impl<P: AsRef<[u8]>> EntryBody<P> {
+    /// About how many bytes it has.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Noop => 0,
+            Self::Payload(payload) => payload.as_ref().len() as u64,
+            Self::Configuration(configuration) => {
+                configuration.everyone().count() as u64 * Self::MEMBER_COST
+            }
+        }
+    }
+
+    /// About how many bytes a member of a configuration has.
+    const MEMBER_COST: u64 = 128;
 }
 
 /// One client call: entries that are appended together, all or none.
@@ -114,7 +130,7 @@ pub struct Persist<P> {
     /// The term and vote from now on.
     pub hard_state: Option<HardState>,
     /// The configurations to remember from now on: an entry that is one changes them, and so does trimming it.
-    pub configuration: Option<Configurations>,
+    pub configuration: Option<Arc<Configurations>>,
     /// The log, still without entries, begins here, whatever it was created for.
     pub begin: Option<Seq>,
     /// Drop this position and everything after it.

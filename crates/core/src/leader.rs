@@ -11,7 +11,7 @@ use crate::{
     Core, Entry, EntryBody, EntryId, Event, Load, Loaded, Member, MessageBody, NodeId, Proposal,
     Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
-use alloc::{collections::BTreeMap, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 use core::ops::Bound;
 
 /// What a leader remembers for the length of its term.
@@ -56,7 +56,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         let now = self.now;
         self.leader = Some(self.me());
-        self.part = Part::Leader(Leader {
+        self.part = Part::Leader(Box::new(Leader {
             peers: BTreeMap::new(),
             reads: Reads::default(),
             changing: Changing::default(),
@@ -64,7 +64,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             marks: Marks::new(start),
             heartbeat_at: now + self.options.heartbeat_interval,
             quorum_at: now + self.options.election_timeout,
-        });
+        }));
         self.out.events.push(Event::Changed);
         self.know_peers();
         let id = EntryId { term: self.hard_state.term, seq: start };
@@ -197,7 +197,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         if round > newest {
-            self.out.events.push(Event::Malformed { from: from.id, what: "rejects what was never sent" });
+            self.out
+                .events
+                .push(Event::Malformed { from: from.id, what: "rejects what was never sent" });
             return;
         }
         peer.contact = Some(now);
@@ -435,19 +437,4 @@ pub(crate) fn progress_of<'a>(
 /// Whether an entry of that term is committed: before, its leader does not know what its predecessors committed.
 pub(crate) fn has_committed(terms: &Terms, committed: Seq, term: Term) -> bool {
     terms.entry_before(committed).is_some_and(|id| id.term == term)
-}
-
-/// About how many bytes a member of a configuration takes.
-const MEMBER_COST: u64 = 128;
-
-impl<P: AsRef<[u8]>> EntryBody<P> {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Noop => 0,
-            Self::Payload(payload) => payload.as_ref().len() as u64,
-            Self::Configuration(configuration) => {
-                configuration.everyone().count() as u64 * MEMBER_COST
-            }
-        }
-    }
 }

@@ -131,10 +131,12 @@ impl Options {
         let names = ids.into_iter().flat_map(|id| id.as_str().bytes().chain([0]));
         // FNV-1a: collisions by accident, not by malice, are what this has to tell apart.
         let numbers = self.rules.fingerprint().to_le_bytes().into_iter();
-        numbers.chain(self.first_seq.get().to_le_bytes()).chain(names).fold(
-            0xcbf2_9ce4_8422_2325,
-            |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3),
-        )
+        numbers
+            .chain(self.first_seq.get().to_le_bytes())
+            .chain(names)
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
     }
 }
 

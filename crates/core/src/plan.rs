@@ -66,7 +66,9 @@ impl Plan {
     /// What is wrong with the members.
     pub fn unchecked(mut members: Vec<MemberSpec>, rules: Rules) -> Result<Self, PlanError> {
         members.sort_unstable();
-        if let Some([twice, _]) = members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id)) {
+        if let Some([twice, _]) =
+            members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id))
+        {
             return Err(PlanError::NameTwice(twice.id));
         }
         if !members.iter().any(|member| member.votes) {

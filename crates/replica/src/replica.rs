@@ -241,9 +241,9 @@ impl Replica {
             | Message::ReadIndex(_)
             | Message::ReadIndexReply(_)) => message,
         };
-        // Only members pass calls on; a member whose disk was lost may, as its numbers name its new log.
-        let is_member = self.core.configuration().is_some_and(|c| c.identity_of(from).is_some());
-        if !is_member || from == self.core.id() {
+        // Whoever has the key may pass calls on: a member that this node's log does not name yet, one whose disk
+        // was lost, one that was removed.
+        if from == self.core.id() {
             return;
         }
         match message {
@@ -340,7 +340,13 @@ impl Replica {
             (Owner::Foreign(served), Resolution::Refused(refusal)) => {
                 self.served_refused(served, refusal);
             }
-            (_, Resolution::Committed { .. } | Resolution::ReadAt { .. }) => {}
+            (
+                _,
+                Resolution::Committed { .. }
+                | Resolution::ReadAt { .. }
+                | Resolution::Changed { .. }
+                | Resolution::Unsettled,
+            ) => {}
         }
     }
 

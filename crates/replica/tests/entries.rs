@@ -107,11 +107,12 @@ fn a_state_machine_that_does_not_fit_the_log_is_refused() {
     let restored = |terms: &Terms| {
         let mut restored = Restored::empty(Identity::new(1));
         restored.hard_state = HardState { term: Term::new(1), vote: None };
-        restored.configuration = tinyraftplus_core::Configuration::new(
-            vec![tinyraftplus_core::Member { id: id(1), identity: Identity::new(1) }],
+        restored.configuration = tinyraftplus_core::Configurations::found(
+            vec![tinyraftplus_core::Member::voter(id(1), Identity::new(1))],
             tinyraftplus_core::QuorumRule::Majority,
             seq(0),
         )
+        .ok()
         .map(std::sync::Arc::new);
         restored.terms = terms.clone();
         restored

@@ -39,7 +39,7 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
 fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
     match body {
         MessageBody::Ask => (1, 0, 0, 0),
-        MessageBody::Answer { configuration, founding } => {
+        MessageBody::Answer { configuration, founding, .. } => {
             (2, u64::from(configuration.is_some()), *founding, 0)
         }
         MessageBody::PreVote { last } => (3, id_number(*last), 0, 0),

@@ -9,9 +9,10 @@ use crate::show;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tinyraftplus_core::{
-    ChangeMembers, Configuration, Configurations, Core, Entry, EntryBody, EntryId, Event,
-    HardState, Identity, Input, Load, Loaded, Member, MemberSpec, Membership, Message, MessageBody,
-    NodeId, Options, Output, Persist, Placed, Plan, Proposal, Resolution, Restored, Rules, Role, Seq, Span, Term, Terms, Ticket, Time, Transmit,
+    ChangeMembers, Configurations, Core, Entry, EntryBody, EntryId, Event, HardState, Identity,
+    Input, Load, Loaded, Member, MemberSpec, Message, MessageBody, NodeId, Options, Output,
+    Persist, Placed, Plan, Proposal, Resolution, Restored, Role, Rules, Seq, Span, Term, Terms,
+    Ticket, Time, Transmit,
 };
 
 /// A log as it is on a disk.
@@ -19,7 +20,7 @@ use tinyraftplus_core::{
 pub(crate) struct Disk {
     pub(crate) identity: Identity,
     pub(crate) hard_state: HardState,
-    pub(crate) configuration: Option<Configurations>,
+    pub(crate) configuration: Option<Arc<Configurations>>,
     pub(crate) start: Seq,
     pub(crate) entries: Vec<Entry<String>>,
 }
@@ -46,7 +47,7 @@ impl Disk {
             self.hard_state = hard_state;
         }
         if let Some(configuration) = &job.configuration {
-            self.configuration = Some(configuration.clone());
+            self.configuration = Some(Arc::clone(configuration));
         }
         if let Some(first) = job.begin {
             assert!(self.entries.is_empty(), "a log with entries begins anew");
@@ -76,12 +77,14 @@ impl Disk {
             EntryBody::Noop | EntryBody::Payload(_) => None,
         };
         let newest = self.entries.iter().rev().find_map(of);
-        let known = self.configuration.as_ref().map(Configurations::newest);
-        let elsewhere = known.and_then(|known| known.at).is_none_or(|at| {
-            newest.is_none() && (at >= self.end() || at < self.start)
-        });
+        let known = self.configuration.as_ref().map(|all| all.newest());
+        let elsewhere = known
+            .and_then(|known| known.at)
+            .is_none_or(|at| newest.is_none() && (at >= self.end() || at < self.start));
         assert!(
-            known == newest.as_ref() || (elsewhere && newest.is_none()) || known.is_some_and(|known| known.at >= Some(self.end())),
+            known == newest.as_ref()
+                || (elsewhere && newest.is_none())
+                || known.is_some_and(|known| known.at >= Some(self.end())),
             "{newest:?} is in force, and {known:?} is remembered"
         );
     }
@@ -249,7 +252,8 @@ impl Cluster {
         let mut cluster = Self::with_options(count, adjust);
         let configuration = cluster.founding();
         for number in 1..=count {
-            cluster.preset(id(number), |disk| disk.configuration = Some(configuration.clone()));
+            cluster
+                .preset(id(number), |disk| disk.configuration = Some(Arc::clone(&configuration)));
         }
         cluster
     }
@@ -292,7 +296,7 @@ impl Cluster {
     }
 
     /// The configuration that these nodes would found.
-    pub(crate) fn founding(&self) -> Configurations {
+    pub(crate) fn founding(&self) -> Arc<Configurations> {
         let member = |(&id, node): (&NodeId, &Node)| {
             let group = node.options.group;
             Member { group, ..Member::voter(id, node.disk.identity) }
@@ -300,9 +304,8 @@ impl Cluster {
         let options = self.nodes.values().next().map(|node| &node.options);
         let (rules, first) =
             options.map_or((Rules::default(), Seq::ZERO), |o| (o.rules.clone(), o.first_seq));
-        let members = Membership::new(self.nodes.iter().map(member).collect(), rules).unwrap();
-        let configuration = Arc::new(Configuration::found(members, first).unwrap());
-        Configurations::first(Placed { at: None, configuration })
+        let members = self.nodes.iter().map(member).collect();
+        Arc::new(Configurations::found(members, rules, first).unwrap())
     }
 
     /// Restarts a node on a disk that was changed by hand.
