@@ -45,6 +45,7 @@ mod message;
 mod options;
 pub mod planted;
 mod progress;
+pub mod quorum;
 mod reads;
 mod rng;
 mod terms;
