@@ -122,13 +122,14 @@ impl Quorums {
         Some((self.ids(one), self.ids(other)))
     }
 
-    /// The most voters that can be there without a quorum; `None` if that takes too long to find out.
-    pub(super) fn most_without(&self, decision: Decision) -> Option<usize> {
+    /// How many voters may be lost, whichever they are; `None` if that takes too long to find out.
+    pub(super) fn spare(&self, decision: Decision) -> Option<usize> {
         let kinds = Kinds::new(self, &[self.test(decision)])?;
-        let without = (0..kinds.profiles)
+        let too_few = (0..kinds.profiles)
             .filter(|&index| !self.decides(decision, kinds.set(index), 0))
             .map(|index| kinds.len(index));
-        without.max()
+        let needed = too_few.max().map_or(0, |most| most + 1);
+        Some(self.voters.len().saturating_sub(needed))
     }
 }
 

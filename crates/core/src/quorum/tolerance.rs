@@ -59,10 +59,7 @@ impl Quorums {
             members.map(|(place, _)| place).collect()
         };
         let fatal_groups = groups.iter().copied().filter(|&group| stops(of(group))).collect();
-        // With one voter more than the most that do not decide, somebody does.
-        let any = self
-            .most_without(decision)
-            .map(|without| (self.voters.len() - without).saturating_sub(1));
+        let any = self.spare(decision);
         Survives { any, fatal_voters, fatal_groups }
     }
 }
@@ -80,7 +77,7 @@ impl Tolerance {
         let voters = self.voters;
         write!(f, "{what} survive ")?;
         match survives.any {
-            None => write!(f, "the loss of who knows how many of {voters} voters")?,
+            None => write!(f, "the loss of an unknown number of {voters} voters")?,
             Some(0) if survives.fatal_voters.len() == voters => {
                 write!(f, "the loss of none of {voters} voters")?;
             }
