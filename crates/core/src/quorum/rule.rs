@@ -48,6 +48,19 @@ impl QuorumRule {
         hash.finish()
     }
 
+    fn has_custom(&self) -> bool {
+        match self {
+            Self::Custom(_) => true,
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::has_custom),
+            Self::Majority
+            | Self::AtLeast(_)
+            | Self::MajorityOfEachGroup
+            | Self::MajorityOfGroups
+            | Self::InEachGroup(_)
+            | Self::Weighted { .. } => false,
+        }
+    }
+
     /// Every field behind a tag and every list behind its length, so that no two rules read alike.
     fn digest(&self, hash: &mut Fnv) {
         match self {
@@ -136,6 +149,11 @@ impl Rules {
     /// One rule for both.
     pub fn same(rule: QuorumRule) -> Self {
         Self { elections: rule.clone(), commits: rule }
+    }
+
+    /// Whether a function of the user's is part of them.
+    pub(crate) fn has_custom(&self) -> bool {
+        self.elections.has_custom() || self.commits.has_custom()
     }
 
     /// A number that differs between different pairs of rules.
