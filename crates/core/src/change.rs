@@ -17,6 +17,7 @@
 use crate::core::Part;
 use crate::ids::Peer;
 use crate::leader::{has_committed, progress_of};
+use crate::progress::Progress;
 use crate::{
     ChangeMembers, Configuration, Core, Entry, EntryBody, EntryId, Event, Identity, Member,
     Membership, MessageBody, NodeId, Placed, Plan, Refusal, Resolution, Seq, Ticket, Time,
@@ -61,8 +62,7 @@ impl Changing {
 
     pub(crate) fn wake_at(&self) -> Time {
         self.wanted.as_ref().map_or(Time::NEVER, |wanted| match wanted.stage {
-            Stage::Finding => wanted.ask_at.min(wanted.until),
-            Stage::Learning => wanted.until,
+            Stage::Finding | Stage::Learning => wanted.until,
             Stage::Entering => Time::NEVER,
         })
     }
@@ -123,6 +123,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Takes the next step of a change, once the one before is committed.
     pub(crate) fn change_on(&mut self) {
         let (committed, term) = (self.committed, self.hard_state.term);
+        self.expire_change();
         let Some(active) = &self.active else {
             return;
         };
@@ -133,6 +134,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         {
             return;
         }
+        self.introduce();
+        let Some(active) = &self.active else {
+            return;
+        };
         if active.configuration().old().is_some() {
             let left = active.configuration().left();
             self.append_configuration(left);
@@ -140,6 +145,68 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         self.advance_wanted();
         self.bind_newcomers();
+    }
+
+    /// Ends a change whose time is up, however little has come of it. What is in the log already goes on.
+    fn expire_change(&mut self) {
+        let now = self.now;
+        let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
+            return;
+        };
+        let Some(wanted) = leader.changing.wanted.as_ref().filter(|it| it.until <= now) else {
+            return;
+        };
+        let known = active.configuration();
+        let settled = active.at().is_none_or(|at| at < self.committed);
+        match wanted.stage {
+            Stage::Finding => {
+                let mut ids = wanted.plan.members().iter().map(|member| member.id);
+                let missing =
+                    ids.find(|id| known.member(*id).is_none() && !wanted.found.contains_key(id));
+                self.refuse_change(missing.map_or(Refusal::Busy, Refusal::Unreachable));
+            }
+            Stage::Learning if !settled => self.end_change(Resolution::Unsettled),
+            // Once it is settled what was done, it can be undone.
+            Stage::Learning | Stage::Entering => {}
+        }
+    }
+
+    /// Takes back that new voters became learners, and says who was too slow.
+    fn give_up_on(&mut self, slow: NodeId) {
+        let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
+            return;
+        };
+        let Some(wanted) = &leader.changing.wanted else {
+            return;
+        };
+        let configuration = Arc::clone(active.configuration());
+        let stay = configuration.members().iter().copied();
+        let stay = stay.filter(|member| member.votes || !wanted.found.contains_key(&member.id));
+        let before = Membership::new(stay.collect(), configuration.now().rules().clone());
+        self.refuse_change(Refusal::TooSlow(slow));
+        if let Ok(before) = before
+            && before != *configuration.now()
+        {
+            self.append_configuration(configuration.towards(before));
+        }
+    }
+
+    /// Tells logs that were just added where they belong, once that can't be taken back. What gets lost they ask for.
+    fn introduce(&mut self) {
+        let known = self.active.as_ref().map(|active| active.all().newest().clone());
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let mut strangers = Vec::new();
+        for (&id, peer) in &mut leader.peers {
+            if !peer.heard && !mem::replace(&mut peer.is_introduced, true) {
+                strangers.push(Peer { id, identity: peer.identity });
+            }
+        }
+        for to in strangers {
+            let body = self.introducing(known.clone());
+            self.send(to, body);
+        }
     }
 
     fn advance_wanted(&mut self) {
@@ -172,10 +239,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let specs = wanted.plan.members().iter();
         let missing: Vec<NodeId> =
             specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
-        if let Some(&first) = missing.first() {
-            if now >= wanted.until {
-                return self.refuse_change(Refusal::Unreachable(first));
-            }
+        if !missing.is_empty() {
             if now >= wanted.ask_at {
                 wanted.ask_at = now + interval;
                 for to in missing {
@@ -227,7 +291,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         let behind = |member: &&Member| {
             let votes_now = configuration.now().member(member.id).is_some_and(|m| m.votes);
             let peer = progress_of(&leader.peers, member);
-            !votes_now && peer.is_some_and(|peer| committed.since(peer.matched) > distance)
+            let far = |peer: &Progress| !peer.heard || committed.since(peer.matched) > distance;
+            !votes_now && peer.is_some_and(far)
         };
         let slow = target.voters().find(behind).map(|member| member.id);
         match slow {
@@ -240,7 +305,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let next = configuration.towards(target);
                 self.append_configuration(next);
             }
-            Some(id) if now >= wanted.until => self.refuse_change(Refusal::TooSlow(id)),
+            Some(id) if now >= wanted.until => self.give_up_on(id),
             Some(_) => {}
         }
     }
@@ -285,7 +350,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let id = EntryId { term: self.hard_state.term, seq };
                 let body = EntryBody::Configuration(configuration);
                 self.append_own(vec![Entry { id, ends_batch: true, body }]);
-                self.know_peers();
+                self.know_peers(false);
             }
             Err(crate::quorum::RuleError::UnknownRule { rule }) => {
                 self.out.events.push(Event::UnknownRule(rule));

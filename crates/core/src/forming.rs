@@ -213,7 +213,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    fn introducing(&self, configuration: Option<Placed>) -> MessageBody<P> {
+    pub(crate) fn introducing(&self, configuration: Option<Placed>) -> MessageBody<P> {
         let (founding, group) = (self.forming.founding, self.options.group);
         MessageBody::Answer { configuration, founding, group }
     }

@@ -300,8 +300,8 @@ pub enum Refusal {
     },
     /// The change adds a node that did not answer in time.
     Unreachable(NodeId),
-    /// The change adds a voter that could not be brought up to date in time. As a learner it costs nothing, so
-    /// it was not made a voter.
+    /// The change adds a voter that could not be brought up to date in time. It was a learner for a while, and is none
+    /// any more.
     TooSlow(NodeId),
     /// The change adds a node that belongs to another cluster.
     ForeignCluster(NodeId),

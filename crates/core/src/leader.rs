@@ -66,14 +66,14 @@ impl<P: AsRef<[u8]>> Core<P> {
             quorum_at: now + self.options.election_timeout,
         }));
         self.out.events.push(Event::Changed);
-        self.know_peers();
+        self.know_peers(true);
         let id = EntryId { term: self.hard_state.term, seq: start };
         self.append_own(vec![Entry { id, ends_batch: true, body: EntryBody::Noop }]);
     }
 
     /// Keeps track of all others that the configuration in force names, and of those that it no longer names
-    /// until they have been told.
-    pub(crate) fn know_peers(&mut self) {
+    /// until they have been told. Those that come are to be introduced, or are members that know the cluster.
+    pub(crate) fn know_peers(&mut self, is_introduced: bool) {
         let (now, first, end) = (self.now, self.terms.start(), self.terms.end());
         let others = self.others();
         let Part::Leader(leader) = &mut self.part else {
@@ -88,6 +88,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let mut peer = Progress::new(identity, first, end, now);
                 // It has a whole election timeout to answer before its silence counts.
                 peer.contact = Some(now);
+                peer.is_introduced = is_introduced;
                 leader.peers.insert(id, peer);
             }
         }
@@ -171,7 +172,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 .push(Event::Malformed { from: from.id, what: "acknowledges what was never sent" });
             return;
         }
-        peer.contact = Some(now);
+        (peer.contact, peer.heard) = (Some(now), true);
         peer.round = peer.round.max(round);
         peer.accepted(matched, now);
     }
@@ -202,7 +203,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 .push(Event::Malformed { from: from.id, what: "rejects what was never sent" });
             return;
         }
-        peer.contact = Some(now);
+        (peer.contact, peer.heard) = (Some(now), true);
         peer.round = peer.round.max(round);
         if peer.rejection_counts(prev.seq.after()) {
             // Strictly before what was just rejected, or the same probe would go back and forth.

@@ -29,6 +29,10 @@ pub struct PeerStatus {
 pub(crate) struct Progress {
     /// The log that it is about: what another log says under the same name does not count.
     pub(crate) identity: Identity,
+    /// Whether it has answered in this term. A log that was just added knows no configuration, and answers nothing before.
+    pub(crate) heard: bool,
+    /// Whether it was told of the configuration that names it.
+    pub(crate) is_introduced: bool,
     /// Since when it is no member any more. It is still told that, for a while.
     pub(crate) leaving: Option<Time>,
     pub(crate) matched: Seq,
@@ -76,6 +80,8 @@ impl Progress {
     pub(crate) const fn new(identity: Identity, first: Seq, next: Seq, now: Time) -> Self {
         Self {
             identity,
+            heard: false,
+            is_introduced: false,
             leaving: None,
             matched: first,
             next,

@@ -66,6 +66,23 @@ impl Disk {
         assert!(self.entries.last().is_none_or(|e| e.ends_batch), "a job ends inside a batch");
     }
 
+    /// Remembers the newest configuration among the entries, after they were changed by hand.
+    pub(crate) fn remember_newest(&mut self) {
+        let known = self.configuration.as_ref().and_then(|all| Some(all.before()?.clone()));
+        let of = |entry: &Entry<String>| match &entry.body {
+            EntryBody::Configuration(configuration) => {
+                let configuration = Arc::clone(configuration);
+                Some(Placed { at: Some(entry.id.seq), configuration })
+            }
+            EntryBody::Noop | EntryBody::Payload(_) => None,
+        };
+        let mut placed = self.entries.iter().rev().filter_map(of);
+        if let Some(newest) = placed.next() {
+            let before = placed.next().or(known.filter(|before| before.at < newest.at));
+            self.configuration = Configurations::restored(newest, before).map(Arc::new);
+        }
+    }
+
     /// The newest configuration among the entries is the one that is remembered, unless one from beyond the end
     /// is: that of a cluster which this log has joined.
     fn check_configuration(&self) {
@@ -283,6 +300,23 @@ impl Cluster {
         members: Vec<MemberSpec>,
         rules: Option<Rules>,
     ) -> Ticket {
+        let (ticket, input) = self.change(node, members, rules);
+        self.step(node, input);
+        ticket
+    }
+
+    /// Such a wish, not handed in yet.
+    pub(crate) fn change_input(&mut self, node: NodeId, voters: &[u64]) -> (Ticket, Input<String>) {
+        let members = voters.iter().map(|&voter| MemberSpec::voter(id(voter))).collect();
+        self.change(node, members, None)
+    }
+
+    fn change(
+        &mut self,
+        node: NodeId,
+        members: Vec<MemberSpec>,
+        rules: Option<Rules>,
+    ) -> (Ticket, Input<String>) {
         let ticket = self.ticket();
         let core = self.core(node);
         let newest = core.configurations().unwrap().newest();
@@ -290,9 +324,7 @@ impl Cluster {
         let base = newest.at;
         let plan = Plan::new(members, rules, &self.node(node).options.custom_rules).unwrap();
         let until = self.now + std::time::Duration::from_secs(60);
-        let change = ChangeMembers { ticket, base, plan, until };
-        self.step(node, Input::ChangeMembers(change));
-        ticket
+        (ticket, Input::ChangeMembers(ChangeMembers { ticket, base, plan, until }))
     }
 
     /// The configuration that these nodes would found.
@@ -604,9 +636,8 @@ impl Cluster {
         panic!("the cluster does not come to rest");
     }
 
-    /// The next deadline, then everything that follows from it. False if nobody waits for anything.
-    pub(crate) fn advance(&mut self) -> bool {
-        self.settle();
+    /// The next deadline, and nothing that follows from it. False if nobody waits for anything.
+    pub(crate) fn advance_a_bit(&mut self) -> bool {
         let deadlines = self.nodes.iter();
         let next =
             deadlines.filter_map(|(&id, node)| Some((node.core.as_ref()?.wake_at(), id))).min();
@@ -615,8 +646,15 @@ impl Cluster {
         };
         self.now = self.now.max(at);
         self.step(id, Input::Wake);
-        self.settle();
         true
+    }
+
+    /// The next deadline, then everything that follows from it. False if nobody waits for anything.
+    pub(crate) fn advance(&mut self) -> bool {
+        self.settle();
+        let is_awaited = self.advance_a_bit();
+        self.settle();
+        is_awaited
     }
 
     /// Lets time pass until something holds; whether it came to hold within that many deadlines.

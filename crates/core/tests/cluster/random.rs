@@ -2,7 +2,10 @@
 
 use crate::harness::{Cluster, id};
 use crate::show;
-use tinyraftplus_core::{Event, Input, NodeId, Resolution, Role, Time};
+use std::sync::Arc;
+use tinyraftplus_core::{
+    Event, Input, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules, Time,
+};
 
 /// `SplitMix64`.
 pub(crate) struct Random(pub(crate) u64);
@@ -36,6 +39,11 @@ struct Run {
     loss: u64,
     deaths: u64,
     cuts: u64,
+    /// Whether members come, go and lose their disks.
+    changes: bool,
+    /// The node that lost its disk, until it votes again.
+    wiped: Option<NodeId>,
+    wipes: usize,
     /// Gets no time: nothing reaches it, no deadline of its own passes. Clients that ask it are still heard.
     asleep: Option<NodeId>,
 }
@@ -57,7 +65,23 @@ impl Run {
         let loss = 3 + random.below(50);
         let deaths = 10 + random.below(300);
         let cuts = 10 + random.below(300);
-        Self { cluster, random, loss, deaths, cuts, asleep: None }
+        let changes = random.once_in(2);
+        let mut run = Self {
+            cluster,
+            random,
+            loss,
+            deaths,
+            cuts,
+            changes,
+            wiped: None,
+            wipes: 0,
+            asleep: None,
+        };
+        if changes {
+            run.cluster.join(count + 1);
+            run.cluster.join(count + 2);
+        }
+        run
     }
 
     fn any(&mut self) -> NodeId {
@@ -81,6 +105,7 @@ impl Run {
             98 if self.random.once_in(3) => {
                 self.asleep = if self.asleep.is_some() { None } else { self.cluster.leader() };
             }
+            99 if self.changes && self.random.once_in(2) => self.change(),
             _ => {}
         }
         if let Some(leader) = self.cluster.leader() {
@@ -150,6 +175,65 @@ impl Run {
         }
     }
 
+    /// Somebody wants other members, or a voter loses its disk.
+    fn change(&mut self) {
+        let Some(leader) = self.cluster.leader().filter(|_| !self.random.once_in(10)) else {
+            return;
+        };
+        if self.random.once_in(4) {
+            return self.wipe(leader);
+        }
+        let mut members = Vec::new();
+        for &id in self.cluster.nodes.keys() {
+            match self.random.below(4) {
+                0 => {}
+                1 => members.push(MemberSpec::learner(id)),
+                _ => members.push(MemberSpec::voter(id)),
+            }
+        }
+        if !members.iter().any(|member| member.votes) {
+            return;
+        }
+        let voters = members.iter().filter(|member| member.votes).count();
+        let least = voters / 2 + 1 + self.random.index(2);
+        let least = u32::try_from(least.min(voters)).unwrap();
+        let rule = QuorumRule::AtLeast(least);
+        let rules = if self.random.once_in(3) { rule.into() } else { Rules::default() };
+        self.cluster.set_members(leader, members, Some(rules));
+    }
+
+    /// Not two at a time, and only where the others can do without it: nothing else promises to survive it.
+    fn wipe(&mut self, leader: NodeId) {
+        let configuration = Arc::clone(self.cluster.core(leader).configuration().unwrap());
+        if let Some(wiped) = self.wiped {
+            let identity = self.cluster.node(wiped).disk.identity;
+            let settled = self.cluster.core(leader).configurations().unwrap();
+            let settled = settled.settled(self.cluster.core(leader).committed());
+            let gone = settled.configuration.member(wiped).is_none();
+            if configuration.old().is_some()
+                || !(settled.configuration.counts(wiped, identity) || gone)
+            {
+                return;
+            }
+            self.wiped = None;
+        }
+        let node = self.any();
+        let end = self.cluster.check.end();
+        let others_do = configuration.halves().all(|half| {
+            let others: Vec<_> = half.voters().filter(|member| member.id != node).collect();
+            let whole = others.iter().all(|member| {
+                let disk = &self.cluster.node(member.id).disk;
+                Some(disk.identity) == member.identity && disk.end() >= end
+            });
+            whole && others.len() >= 2 && half.rules() == &Rules::default()
+        });
+        if others_do && node != leader && configuration.member(node).is_some_and(|m| m.votes) {
+            self.cluster.wipe(node);
+            self.wiped = Some(node);
+            self.wipes += 1;
+        }
+    }
+
     fn death(&mut self, node: NodeId) {
         if self.cluster.node(node).core.is_some() {
             let written = self.random.index(3);
@@ -186,20 +270,31 @@ impl Run {
                 self.cluster.start(node);
             }
         }
-        let led = self.cluster.until(2000, |cluster| {
+        let led = self.cluster.until(20_000, |cluster| {
             cluster.leader().is_some_and(|leader| {
                 let core = cluster.core(leader);
+                let configuration = core.configuration().unwrap();
                 core.terms().last().is_some_and(|last| last.term == core.term())
                     && core.committed() == core.terms().end()
+                    && configuration.old().is_none()
+                    && configuration.members().iter().all(|member| {
+                        Some(cluster.node(member.id).disk.identity) == member.identity
+                            || !member.votes
+                    })
             })
         });
-        assert!(led, "a healthy cluster has no leader");
+        assert!(led, "a healthy cluster has no leader, or does not know its members");
         let leader = self.cluster.leader().unwrap();
         let ticket = self.cluster.propose(leader, &["end"]);
         let read = self.cluster.read(leader);
         let done = self.cluster.until(500, |cluster| {
-            let end = cluster.core(leader).terms().end();
-            cluster.nodes.values().all(|node| node.applied == end)
+            let core = cluster.core(leader);
+            let end = core.terms().end();
+            let mut members = core.configuration().unwrap().members().iter();
+            members.all(|member| {
+                let node = cluster.node(member.id);
+                node.applied == end || Some(node.disk.identity) != member.identity
+            })
         });
         assert!(done, "a new entry does not get everywhere");
         for wanted in [ticket, read] {
@@ -210,10 +305,9 @@ impl Run {
             );
         }
         let strange = |event: &&(NodeId, Event)| {
-            matches!(
-                event.1,
-                Event::Malformed { .. } | Event::Wiped | Event::FoundersDisagree { .. }
-            )
+            matches!(event.1, Event::Malformed { .. } | Event::UnknownRule(_))
+                || (!self.changes
+                    && matches!(event.1, Event::Wiped | Event::FoundersDisagree { .. }))
         };
         assert_eq!(self.cluster.events.iter().find(strange), None, "all these nodes are correct");
     }
@@ -230,7 +324,8 @@ impl Drop for Hint {
     }
 }
 
-fn run(seed: u64, steps: usize, transcript: bool) -> (usize, usize) {
+/// What a run did: entries committed, reads answered, changes completed, disks lost.
+fn run(seed: u64, steps: usize, transcript: bool) -> [usize; 4] {
     let hint = Hint(seed);
     let mut run = Run::new(seed);
     if transcript {
@@ -248,7 +343,9 @@ fn run(seed: u64, steps: usize, transcript: bool) -> (usize, usize) {
     }
     run.heal();
     drop(hint);
-    (run.cluster.check.chosen.len(), run.cluster.check.reads)
+    let changes = run.cluster.answers.iter();
+    let changes = changes.filter(|(_, _, it)| matches!(it, Resolution::Changed { .. })).count();
+    [run.cluster.check.chosen.len(), run.cluster.check.reads, changes, run.wipes]
 }
 
 fn print(run: &mut Run) {
@@ -269,12 +366,16 @@ fn anything_may_happen() {
     }
     let runs: u64 =
         std::env::var("TRP_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(150);
-    let (mut committed, mut reads) = (0, 0);
+    let mut sums = [0; 4];
     for seed in 0..runs {
-        let (more, answers) = run(seed, 3000, false);
-        committed += more as u64;
-        reads += answers as u64;
+        let did = run(seed, 3000, false);
+        sums.iter_mut().zip(did).for_each(|(sum, more)| *sum += more as u64);
     }
-    let enough = committed > 10 * runs && reads > runs;
-    assert!(enough, "{committed} commits and {reads} reads test nothing");
+    let [committed, reads, changes, wipes] = sums;
+    let enough = committed > 10 * runs && reads > runs && changes > runs / 2 && wipes > runs / 20;
+    println!("{committed} commits, {reads} reads, {changes} changes, {wipes} lost disks");
+    assert!(
+        enough,
+        "{committed} commits, {reads} reads, {changes} changes, {wipes} lost disks test nothing"
+    );
 }
