@@ -15,6 +15,7 @@
 //! agree. A voter that was absent when the cluster formed is bound the same way.
 
 use crate::core::Part;
+use crate::electorate::Electorate;
 use crate::ids::Peer;
 use crate::leader::{has_committed, progress_of};
 use crate::progress::Progress;
@@ -143,8 +144,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.append_configuration(left);
             return;
         }
-        self.advance_wanted();
         self.bind_newcomers();
+        self.advance_wanted();
     }
 
     /// Ends a change whose time is up, however little has come of it. What is in the log already goes on.
@@ -210,16 +211,17 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn advance_wanted(&mut self) {
+        let at = self.active.as_ref().and_then(crate::electorate::Active::at);
         let Part::Leader(leader) = &self.part else {
             return;
         };
+        if at.is_some_and(|at| at >= self.committed) {
+            return;
+        }
         match leader.changing.wanted.as_ref().map(|wanted| wanted.stage) {
             Some(Stage::Finding) => self.find(),
             Some(Stage::Learning) => self.wait_for_learners(),
-            Some(Stage::Entering) => {
-                let at = self.active.as_ref().and_then(crate::electorate::Active::at);
-                self.end_change(Resolution::Changed { at });
-            }
+            Some(Stage::Entering) => self.end_change(Resolution::Changed { at }),
             None => {}
         }
     }
@@ -276,7 +278,8 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// When the new voters have nearly all that is committed, begins to count them.
     fn wait_for_learners(&mut self) {
-        let (now, committed, distance) = (self.now, self.committed, self.options.promote_distance);
+        let (now, committed, me) = (self.now, self.committed, self.me());
+        let (distance, patience) = (self.options.promote_distance, self.options.election_timeout);
         let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
@@ -288,13 +291,23 @@ impl<P: AsRef<[u8]>> Core<P> {
             Ok(target) => target,
             Err(error) => return self.refuse_change(Refusal::NoConfiguration(error)),
         };
-        let behind = |member: &&Member| {
-            let votes_now = configuration.now().member(member.id).is_some_and(|m| m.votes);
-            let peer = progress_of(&leader.peers, member);
-            let far = |peer: &Progress| !peer.heard || committed.since(peer.matched) > distance;
-            !votes_now && peer.is_some_and(far)
+        let ready = |member: &Member| {
+            let near = |peer: &Progress| {
+                let lately = peer.contact.is_some_and(|at| now.since(at) <= patience);
+                peer.heard && lately && committed.since(peer.matched) <= distance
+            };
+            member.is(me.id, me.identity) || progress_of(&leader.peers, member).is_some_and(near)
         };
-        let slow = target.voters().find(behind).map(|member| member.id);
+        let is_new = |member: &Member| {
+            configuration.now().member(member.id).is_none_or(|known| !known.votes)
+        };
+        // From here on nothing is decided without a quorum of the new membership: one that is not there now
+        // would lock the cluster out of its own log.
+        let next = configuration.towards(target.clone());
+        let decides = Electorate::new(&next.left(), &self.options.custom_rules)
+            .is_ok_and(|electorate| electorate.elects(ready) && electorate.may_commit(ready));
+        let mut missing = target.voters().filter(|member| !ready(member));
+        let slow = missing.find(|member| !decides || is_new(member)).map(|member| member.id);
         match slow {
             None if target == *configuration.now() => {
                 let at = active.at();
@@ -302,7 +315,6 @@ impl<P: AsRef<[u8]>> Core<P> {
             }
             None => {
                 wanted.stage = Stage::Entering;
-                let next = configuration.towards(target);
                 self.append_configuration(next);
             }
             Some(id) if now >= wanted.until => self.give_up_on(id),
@@ -317,7 +329,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let at = active.at();
         let settled = at.is_none_or(|at| at < self.committed);
-        if leader.changing.wanted.is_some() || leader.changing.newcomers.is_empty() || !settled {
+        let is_begun =
+            leader.changing.wanted.as_ref().is_some_and(|wanted| wanted.stage != Stage::Finding);
+        if is_begun || leader.changing.newcomers.is_empty() || !settled {
             return;
         }
         let newcomers = mem::take(&mut leader.changing.newcomers);

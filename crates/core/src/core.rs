@@ -208,7 +208,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub fn wake_at(&self) -> Time {
         match &self.part {
             _ if self.active.is_none() => self.forming.ask_at,
-            Part::Follower | Part::Candidate(_) if !self.votes() => Time::NEVER,
+            Part::Follower | Part::Candidate(_) if !self.may_lead() => Time::NEVER,
             Part::Leader(leader) => leader.wake_at(),
             Part::Follower | Part::Candidate(_) => self.election_at,
         }
@@ -227,7 +227,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// The part it plays.
     pub fn role(&self) -> Role {
         match self.part {
-            Part::Follower if !self.votes() => Role::Learner,
+            Part::Follower if !self.may_lead() => Role::Learner,
             Part::Follower => Role::Follower,
             Part::Candidate(_) => Role::Candidate,
             Part::Leader(_) => Role::Leader,
@@ -292,7 +292,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.form();
         } else if matches!(self.part, Part::Leader(_)) {
             self.check_quorum();
-        } else if self.votes() && self.now >= self.election_at {
+        } else if self.may_lead() && self.now >= self.election_at {
             self.pre_campaign();
         }
     }
@@ -401,6 +401,19 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Whether this node's present log counts in quorums.
     pub(crate) fn votes(&self) -> bool {
         self.configuration().is_some_and(|c| c.counts(self.options.id, self.identity))
+    }
+
+    /// Whether this node may have to lead: it counts, or did before an entry that may still be replaced.
+    ///
+    /// From {A} to {C}: A has the entry that removes it, and more that C lacks. C needs a vote of A by the joint
+    /// configuration that it knows, and A refuses one with less; if A did not campaign either, nobody ever could
+    /// (thesis section 4.2.2).
+    pub(crate) fn may_lead(&self) -> bool {
+        let Some(active) = &self.active else {
+            return false;
+        };
+        let settled = active.all().settled(self.committed);
+        self.votes() || settled.configuration.counts(self.options.id, self.identity)
     }
 
     /// All others that a candidate asks or a leader sends to.

@@ -38,6 +38,11 @@ impl Electorate {
         self.halves.iter().all(|half| half.quorums.elects(half.set(&has)))
     }
 
+    /// Whether these members may commit an entry.
+    pub(crate) fn may_commit(&self, has: impl Fn(&Member) -> bool) -> bool {
+        self.halves.iter().all(|half| half.quorums.commits(half.set(&has)))
+    }
+
     /// Whether no leader can have been elected without one of these members: what confirms a read, and what a
     /// leader must hear from to stay one.
     ///

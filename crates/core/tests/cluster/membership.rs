@@ -509,3 +509,55 @@ fn another_log_under_the_same_name() {
     }
     assert!(cluster.core(id(1)).committed() < end);
 }
+
+/// From {1} to {3}: node 1 has the entry that removes it, which is not committed, and writes that node 3 lacks.
+/// It has to lead once more. Fails if `may_lead` asks only the newest configuration (found by run 133).
+#[test]
+fn a_removed_node_leads_until_it_is_surely_removed() {
+    let mut cluster = Cluster::unformed(1);
+    assert!(cluster.until(100, |cluster| cluster.leader().is_some()));
+    cluster.join(3);
+    let ticket = cluster.set_voters(id(1), &[3]);
+    while count(&cluster, 1) != (3, 1) {
+        assert!(!cluster.flying.is_empty() || cluster.advance_a_bit());
+        if !cluster.flying.is_empty() {
+            cluster.deliver(0);
+        }
+        if count(&cluster, 1) != (3, 1) {
+            cluster.persist(id(1));
+            cluster.persist(id(3));
+        }
+    }
+    cluster.flying.clear();
+    while cluster.persist(id(1)) {}
+    cluster.restart(id(1));
+    cluster.restart(id(3));
+    assert_eq!(cluster.answer(ticket), None);
+    assert!(
+        cluster.until(200, |cluster| {
+            voters_settled(cluster, 3) && cluster.leader() == Some(id(3))
+        })
+    );
+}
+
+fn voters_settled(cluster: &Cluster, node: u64) -> bool {
+    let core = cluster.core(id(node));
+    core.committed() == core.terms().end() && configuration(cluster, node).old().is_none()
+}
+
+/// Node 2 lost its disk, and somebody wants {1, 2} before the leader knows its new log. That change would need
+/// the old one. Fails if `wait_for_learners` does not ask whether the new membership can decide (found by run 164).
+#[test]
+fn a_change_that_would_lock_out_the_cluster() {
+    let mut cluster = Cluster::unformed(3);
+    assert!(cluster.until(100, |cluster| cluster.leader().is_some()));
+    cluster.elect(id(1));
+    cluster.wipe(id(2));
+    cluster.now = cluster.now + cluster.node(id(1)).options.election_timeout * 2;
+    let ticket = cluster.set_voters(id(1), &[1, 2]);
+    assert_eq!(count(&cluster, 1), (0, 0), "nothing is begun that can't be ended");
+    assert!(cluster.until(2000, |cluster| cluster.answer(ticket).is_some()));
+    assert!(cluster.until(200, |cluster| {
+        settled(cluster, 2) && cluster.leader() == Some(id(1)) && voters_settled(cluster, 1)
+    }));
+}

@@ -195,10 +195,18 @@ impl Run {
             return;
         }
         let voters = members.iter().filter(|member| member.votes).count();
+        if self.wiped.is_some() && voters < 3 {
+            // A lost disk may not be noticed yet, and two voters can do without neither.
+            return;
+        }
         let least = voters / 2 + 1 + self.random.index(2);
         let least = u32::try_from(least.min(voters)).unwrap();
         let rule = QuorumRule::AtLeast(least);
-        let rules = if self.random.once_in(3) { rule.into() } else { Rules::default() };
+        let rules = if self.random.once_in(3) && self.wiped.is_none() {
+            rule.into()
+        } else {
+            Rules::default()
+        };
         self.cluster.set_members(leader, members, Some(rules));
     }
 
@@ -284,10 +292,26 @@ impl Run {
             })
         });
         assert!(led, "a healthy cluster has no leader, or does not know its members");
+        // A change that is still under way may remove the leader; then the next one is asked.
+        let done = (0..5).any(|_| self.ends());
+        assert!(done, "a new entry does not get everywhere");
+        let strange = |event: &&(NodeId, Event)| {
+            matches!(event.1, Event::Malformed { .. } | Event::UnknownRule(_))
+                || (!self.changes
+                    && matches!(event.1, Event::Wiped | Event::FoundersDisagree { .. }))
+        };
+        assert_eq!(self.cluster.events.iter().find(strange), None, "all these nodes are correct");
+    }
+}
+
+impl Run {
+    /// Whether a new entry gets to all members, and a read is answered.
+    fn ends(&mut self) -> bool {
+        assert!(self.cluster.until(20_000, |cluster| cluster.leader().is_some()));
         let leader = self.cluster.leader().unwrap();
-        let ticket = self.cluster.propose(leader, &["end"]);
-        let read = self.cluster.read(leader);
-        let done = self.cluster.until(500, |cluster| {
+        let (ticket, read) = (self.cluster.propose(leader, &["end"]), self.cluster.read(leader));
+        // Nodes that are no members wake too, and an empty log fills up through small windows.
+        let done = self.cluster.until(500 * self.cluster.nodes.len(), |cluster| {
             let core = cluster.core(leader);
             let end = core.terms().end();
             let mut members = core.configuration().unwrap().members().iter();
@@ -296,20 +320,11 @@ impl Run {
                 node.applied == end || Some(node.disk.identity) != member.identity
             })
         });
-        assert!(done, "a new entry does not get everywhere");
-        for wanted in [ticket, read] {
-            let answer = self.cluster.answer(wanted);
-            assert!(
-                matches!(answer, Some(Resolution::Committed { .. } | Resolution::ReadAt { .. })),
-                "{answer:?}"
-            );
-        }
-        let strange = |event: &&(NodeId, Event)| {
-            matches!(event.1, Event::Malformed { .. } | Event::UnknownRule(_))
-                || (!self.changes
-                    && matches!(event.1, Event::Wiped | Event::FoundersDisagree { .. }))
+        let answers = [ticket, read].map(|wanted| self.cluster.answer(wanted));
+        let fine = |answer: &Option<Resolution>| {
+            matches!(answer, Some(Resolution::Committed { .. } | Resolution::ReadAt { .. }))
         };
-        assert_eq!(self.cluster.events.iter().find(strange), None, "all these nodes are correct");
+        done && answers.iter().all(fine)
     }
 }
 
