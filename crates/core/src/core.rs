@@ -9,6 +9,7 @@ use crate::forming::Forming;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
 use crate::rng::Rng;
+use crate::transfer::Transfer;
 use crate::{
     Configuration, EntryId, Event, HardState, Identity, Input, Message, MessageBody, NodeId,
     Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution, Seq, Term, Terms,
@@ -118,6 +119,7 @@ pub struct Core<P> {
     /// How many questions about old entries were asked: a late answer must not pass for one of another term.
     pub(crate) loads: u64,
     pub(crate) full_reported: bool,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 /// What a role needs to remember.
@@ -172,6 +174,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             term_at_start: hard_state.term,
             loads: 0,
             full_reported: false,
+            transfer: None,
             configuration,
             terms,
             options,
@@ -188,23 +191,26 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::Receive { from, message } => self.receive(from, message),
             Input::Propose(proposals) => self.propose(proposals),
             Input::Read { ticket } => self.read(ticket),
+            Input::Transfer { ticket, to } => self.transfer(ticket, to),
             Input::Persisted { job } => self.persisted(job),
             Input::PersistStalled { job } => self.persist_stalled(job),
             Input::Loaded(loaded) => self.loaded(loaded),
         }
         self.lead_on();
+        self.watch_transfer();
         self.settle();
         mem::take(&mut self.out)
     }
 
     /// When to come again with [`Input::Wake`], unless something else happens first.
     pub fn wake_at(&self) -> Time {
-        match &self.part {
+        let mine = match &self.part {
             _ if self.configuration.is_none() => self.forming.ask_at,
             _ if !self.is_member() => Time::NEVER,
             Part::Leader(leader) => leader.wake_at(),
             Part::Follower | Part::Candidate(_) => self.election_at,
-        }
+        };
+        mine.min(self.transfer_wake_at())
     }
 
     /// This node's name.
@@ -306,7 +312,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             | MessageBody::VoteReply { .. }
             | MessageBody::Append { .. }
             | MessageBody::Accepted { .. }
-            | MessageBody::Rejected { .. }) => body,
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow) => body,
         };
         // Only the logs that the configuration names may speak and be spoken to: a node that lost its disk
         // has forgotten its votes, and must not be counted as if it had not.
@@ -326,7 +333,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         match body {
             MessageBody::PreVote { last } => self.on_pre_vote(from, term, last),
             MessageBody::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            MessageBody::Vote { last } => self.on_vote(from, identity, term, last),
+            MessageBody::Vote { last, .. } => self.on_vote(from, identity, term, last),
             MessageBody::VoteReply { granted } => self.on_vote_reply(from, term, granted),
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
@@ -337,6 +344,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             MessageBody::Rejected { prev, hint, round } => {
                 self.on_rejected(from, term, prev, hint, round);
             }
+            MessageBody::TimeoutNow => self.on_timeout_now(from, term),
             MessageBody::Ask | MessageBody::Answer { .. } => {}
         }
     }

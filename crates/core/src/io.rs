@@ -1,6 +1,8 @@
 //! What goes into the core and what comes out of it.
 
-use crate::{Configuration, EntryId, HardState, Message, NodeId, Seq, Term, TermRun, Ticket};
+use crate::{
+    Configuration, EntryId, HardState, Message, NodeId, Seq, Term, TermRun, Ticket, TransferError,
+};
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -52,6 +54,14 @@ pub enum Input<P> {
     Read {
         /// Comes back with the outcome.
         ticket: Ticket,
+    },
+    /// Somebody wants that node to lead. Only a leader can help (thesis section 3.10); for a while it refuses
+    /// proposals then.
+    Transfer {
+        /// Comes back with the outcome.
+        ticket: Ticket,
+        /// Who is to lead; done at once if it does already.
+        to: NodeId,
     },
     /// That persist job, and so all before it, is on disk.
     Persisted {
@@ -232,6 +242,8 @@ pub enum Resolution {
     },
     /// Nothing happened, and never will.
     Refused(Refusal),
+    /// What became of a transfer: the node leads that was asked for, or why not.
+    Transfer(Result<(), TransferError>),
 }
 
 /// Why nothing happened.
@@ -249,6 +261,11 @@ pub enum Refusal {
     LogFull,
     /// The proposal has no payloads.
     Empty,
+    /// This leader is handing its leadership over. It takes a moment: ask again, without counting it as a failure.
+    Transferring {
+        /// Whom to.
+        to: NodeId,
+    },
     /// The entry was in the log of a leader that lost its leadership, and another was committed in its
     /// place.
     Replaced,
@@ -284,6 +301,18 @@ pub enum Event {
     /// The log has no position left, so this node can't lead again: a term begins with an entry. What is in
     /// the log stays readable.
     LogFull,
+    /// This leader hands its leadership over, and takes no proposals meanwhile.
+    Transferring {
+        /// Whom to.
+        to: NodeId,
+    },
+    /// A transfer has ended.
+    Transferred {
+        /// Whom it was to.
+        to: NodeId,
+        /// Whether that node leads now, and if not, why.
+        result: Result<(), TransferError>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -306,6 +335,13 @@ impl fmt::Display for Event {
             }
             Self::Yielded => f.write_str("this node's disk is stuck, so it leads no longer"),
             Self::LogFull => f.write_str("the log has no position left, so this node can't lead again"),
+            Self::Transferring { to } => write!(f, "this node hands its leadership to node {to}"),
+            Self::Transferred { to, result: Ok(()) } => {
+                write!(f, "this node has handed its leadership to node {to}")
+            }
+            Self::Transferred { to, result: Err(error) } => {
+                write!(f, "this node could not hand its leadership to node {to}: {error}")
+            }
         }
     }
 }

@@ -105,7 +105,10 @@ impl<P: AsRef<[u8]>> Core<P> {
                 Refusal::NotLeader { leader: self.leader }
             });
         };
-        if payloads.is_empty() {
+        if let Some(to) = self.transferring() {
+            // Its successor would never catch up with a log that grows.
+            Some(Refusal::Transferring { to })
+        } else if payloads.is_empty() {
             Some(Refusal::Empty)
         } else if self.terms.end().checked_add(payloads.len() as u64).is_none() {
             Some(Refusal::LogFull)
@@ -249,6 +252,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         for to in self.peer_ids() {
             self.fill(to);
         }
+        self.hand_over();
         self.speak();
     }
 

@@ -48,6 +48,7 @@ mod progress;
 mod reads;
 mod rng;
 mod terms;
+mod transfer;
 
 pub use crate::config::{Configuration, Member, QuorumRule, RuleError};
 pub use crate::core::{Core, Restored, Role};
@@ -60,3 +61,4 @@ pub use crate::message::{Message, MessageBody};
 pub use crate::options::{Options, OptionsError};
 pub use crate::progress::PeerStatus;
 pub use crate::terms::{TermRun, Terms};
+pub use crate::transfer::TransferError;

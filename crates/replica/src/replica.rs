@@ -275,6 +275,10 @@ impl Replica {
 
     /// Proposes what was collected, in writes of a reasonable size.
     fn propose(&mut self) {
+        if self.core.transferring().is_some() {
+            // Taken in just before the transfer began: they are proposed when it has ended, whatever that brings.
+            return;
+        }
         let mut proposals = Vec::new();
         let mut bytes = 0;
         for (owner, payloads) in mem::take(&mut self.proposals) {
@@ -340,7 +344,10 @@ impl Replica {
             (Owner::Foreign(served), Resolution::Refused(refusal)) => {
                 self.served_refused(served, refusal);
             }
-            (_, Resolution::Committed { .. } | Resolution::ReadAt { .. }) => {}
+            (
+                _,
+                Resolution::Committed { .. } | Resolution::ReadAt { .. } | Resolution::Transfer(_),
+            ) => {}
         }
     }
 

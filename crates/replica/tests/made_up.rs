@@ -92,7 +92,7 @@ impl Rng {
             1 => MessageBody::Answer { configuration: None, founding: self.number() },
             2 => MessageBody::PreVote { last: self.some_entry() },
             3 => MessageBody::PreVoteReply { granted },
-            4 => MessageBody::Vote { last: self.some_entry() },
+            4 => MessageBody::Vote { last: self.some_entry(), transfer: false },
             5 => MessageBody::VoteReply { granted },
             6 => {
                 let (prev, committed) = (self.some_entry(), seq(self.number()));

@@ -44,7 +44,7 @@ fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
         }
         MessageBody::PreVote { last } => (3, id_number(*last), 0, 0),
         MessageBody::PreVoteReply { granted } => (4, u64::from(*granted), 0, 0),
-        MessageBody::Vote { last } => (5, id_number(*last), 0, 0),
+        MessageBody::Vote { last, transfer } => (5, id_number(*last), u64::from(*transfer), 0),
         MessageBody::VoteReply { granted } => (6, u64::from(*granted), 0, 0),
         MessageBody::Append { prev, entries, committed, round } => {
             let last = entries.last().map(|entry| entry.id);
@@ -55,6 +55,7 @@ fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
         MessageBody::Rejected { prev, hint, round } => {
             (9, id_number(*prev), id_number(*hint), *round)
         }
+        MessageBody::TimeoutNow => (10, 0, 0, 0),
     }
 }
 
@@ -130,7 +131,9 @@ fn body(body: &MessageBody<Bytes>) -> String {
         MessageBody::Answer { configuration: None, .. } => "answer: no configuration".to_owned(),
         MessageBody::PreVote { last } => format!("pre-vote? last={}", id(last)),
         MessageBody::PreVoteReply { granted } => format!("pre-vote granted={granted}"),
-        MessageBody::Vote { last } => format!("vote? last={}", id(last)),
+        MessageBody::Vote { last, transfer } => {
+            format!("vote? last={} transfer={transfer}", id(last))
+        }
         MessageBody::VoteReply { granted } => format!("vote granted={granted}"),
         MessageBody::Append { prev, entries, committed, round } => {
             let range = match (entries.first(), entries.last()) {
@@ -145,6 +148,7 @@ fn body(body: &MessageBody<Bytes>) -> String {
         MessageBody::Rejected { prev, hint, round } => {
             format!("rejected prev={} hint={} round={round}", id(prev), id(hint))
         }
+        MessageBody::TimeoutNow => "campaign now".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use tinyraftplus_core::{
 };
 
 const fn vote(last: Option<EntryId>) -> MessageBody<String> {
-    MessageBody::Vote { last }
+    MessageBody::Vote { last, transfer: false }
 }
 
 /// Whether a node has granted a vote in what it sent, which is thrown away.

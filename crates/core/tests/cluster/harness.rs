@@ -504,6 +504,13 @@ impl Cluster {
         ticket
     }
 
+    /// Asks a node to hand its leadership over; comes back with the ticket.
+    pub(crate) fn transfer(&mut self, id: NodeId, to: NodeId) -> Ticket {
+        let ticket = self.ticket();
+        self.step(id, Input::Transfer { ticket, to });
+        ticket
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket - 1)

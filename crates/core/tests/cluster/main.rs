@@ -25,3 +25,5 @@ mod scripts;
 mod show;
 #[cfg(test)]
 mod strangers;
+#[cfg(test)]
+mod transfers;

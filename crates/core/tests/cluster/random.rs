@@ -141,7 +141,10 @@ impl Run {
         if self.cluster.node(node).core.is_none() {
             return;
         }
-        if self.random.once_in(3) {
+        if self.random.once_in(20) {
+            let to = self.any();
+            self.cluster.transfer(node, to);
+        } else if self.random.once_in(3) {
             self.cluster.read(node);
         } else {
             let batch = ["a", "bc", "a payload of some length"];

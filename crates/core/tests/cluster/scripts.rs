@@ -16,6 +16,7 @@
 //! | `settle` | everything arrives and is written, until nothing is under way; time stands still |
 //! | `elect N` | time passes until node N is elected |
 //! | `propose N P..`, `read N` | a client asks for a batch, or to read |
+//! | `transfer N M` | node N is asked to hand its leadership to node M |
 //! | `crash N [written=J]`, `start N`, `wipe N` | node N dies, starts, loses its disk |
 //! | `cut A B`, `partition A-B C-D`, `heal` | links fail from the one to the other, between sides; all work |
 //! | `status`, `log N` | what the nodes are, what a node's log shows, and whether it is durable |
@@ -94,6 +95,11 @@ impl Stage {
             "read" => {
                 let node = self.node(args)?;
                 self.cluster.read(node);
+            }
+            "transfer" => {
+                let node = self.node(args)?;
+                let to = id(number(args.next_pos())?);
+                self.cluster.transfer(node, to);
             }
             "cut" => {
                 let (from, to) = (self.node(args)?, self.node(args)?);
@@ -274,6 +280,11 @@ fn scripts_reads() {
 #[test]
 fn scripts_restart() {
     folder("restart");
+}
+
+#[test]
+fn scripts_transfer() {
+    folder("transfer");
 }
 
 #[test]

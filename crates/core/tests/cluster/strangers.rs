@@ -5,7 +5,7 @@ use crate::random::Random;
 use std::sync::Arc;
 use tinyraftplus_core::{
     Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Message,
-    MessageBody, NodeId, QuorumRule, Role, Seq, Term, Terms, Time,
+    MessageBody, NodeId, QuorumRule, Role, Seq, Term, Terms, Ticket, Time,
 };
 
 /// Numbers near the edges, and near what the node has.
@@ -74,8 +74,8 @@ fn message(
     log: &Terms,
 ) -> Message<String> {
     let granted = random.once_in(2);
-    let body = match random.below(13) {
-        9.. => plausible(random, log),
+    let body = match random.below(14) {
+        10.. => plausible(random, log),
         0 => MessageBody::Ask,
         1 => MessageBody::Answer {
             configuration: configuration(random, cluster),
@@ -83,7 +83,7 @@ fn message(
         },
         2 => MessageBody::PreVote { last: maybe_id(random) },
         3 => MessageBody::PreVoteReply { granted },
-        4 => MessageBody::Vote { last: maybe_id(random) },
+        4 => MessageBody::Vote { last: maybe_id(random), transfer: random.once_in(2) },
         5 => MessageBody::VoteReply { granted },
         6 => MessageBody::Append {
             prev: maybe_id(random),
@@ -91,6 +91,7 @@ fn message(
             committed: seq(random),
             round: number(random),
         },
+        8 => MessageBody::TimeoutNow,
         7 => MessageBody::Accepted { matched: seq(random), round: number(random) },
         _ => MessageBody::Rejected {
             prev: maybe_id(random),
@@ -165,10 +166,11 @@ fn malformed_message() {
         for _ in 0..60 {
             let from = id(random.below(5));
             let message = message(&mut random, &cluster, (from, node), core.terms());
-            let input = match random.below(12) {
+            let input = match random.below(14) {
                 0 => Input::Wake,
                 1 => Input::Persisted { job: jobs },
                 2 => Input::PersistStalled { job: number(&mut random) },
+                4 => Input::Transfer { ticket: Ticket(0), to: id(random.below(5)) },
                 3 => Input::Loaded(Loaded {
                     to: from,
                     number: random.below(4),
