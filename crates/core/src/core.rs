@@ -120,6 +120,7 @@ pub struct Core<P> {
     pub(crate) loads: u64,
     pub(crate) full_reported: bool,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) is_paused: bool,
 }
 
 /// What a role needs to remember.
@@ -175,6 +176,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             loads: 0,
             full_reported: false,
             transfer: None,
+            is_paused: false,
             configuration,
             terms,
             options,
@@ -192,12 +194,16 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::Propose(proposals) => self.propose(proposals),
             Input::Read { ticket } => self.read(ticket),
             Input::Transfer { ticket, to } => self.transfer(ticket, to),
+            Input::Campaign => self.campaign_now(),
+            Input::StepDown => self.resign(),
+            Input::Pause(is_paused) => self.pause(is_paused),
+            Input::Alive { from, term } => self.alive(from, term),
             Input::Persisted { job } => self.persisted(job),
             Input::PersistStalled { job } => self.persist_stalled(job),
             Input::Loaded(loaded) => self.loaded(loaded),
         }
-        self.lead_on();
         self.watch_transfer();
+        self.lead_on();
         self.settle();
         mem::take(&mut self.out)
     }
@@ -206,7 +212,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub fn wake_at(&self) -> Time {
         let mine = match &self.part {
             _ if self.configuration.is_none() => self.forming.ask_at,
-            _ if !self.is_member() => Time::NEVER,
+            _ if !self.is_member() || self.is_paused => Time::NEVER,
             Part::Leader(leader) => leader.wake_at(),
             Part::Follower | Part::Candidate(_) => self.election_at,
         };
@@ -263,6 +269,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         &self.terms
     }
 
+    /// Whether it was told to sit still.
+    pub const fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// What a leader knows of its peers, by name; empty for others.
     pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
         match &self.part {
@@ -276,7 +287,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.term_at_start
     }
 
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if self.configuration.is_none() {
             self.form();
         } else if !self.is_member() {

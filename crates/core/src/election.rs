@@ -47,8 +47,8 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether this node would be of any use as a leader.
     pub(crate) fn may_campaign(&mut self) -> bool {
-        if self.stalled.is_some() {
-            // It can't write.
+        if self.is_paused || self.stalled.is_some() {
+            // It was told not to, or it can't write.
             return false;
         }
         if self.terms.end() == Seq::MAX {

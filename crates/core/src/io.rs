@@ -63,6 +63,24 @@ pub enum Input<P> {
         /// Who is to lead; done at once if it does already.
         to: NodeId,
     },
+    /// Somebody wants this node to campaign now rather than at its deadline. It asks first whether it would win, so
+    /// this deposes no leader that others hear from; for that, ask the leader for a [`Input::Transfer`]. Nothing
+    /// happens on a node that leads, is paused or may not be elected.
+    Campaign,
+    /// Somebody wants this node not to lead. It hands over to the voter that has most of the log and answers; if
+    /// that fails within an election timeout, or nobody does, it just stops leading. Either way, and if it did not
+    /// lead, its own next campaign comes an election timeout later than it would.
+    StepDown,
+    /// Somebody wants this node to sit still (`true`): it neither campaigns nor leads, but still votes, takes
+    /// entries and answers. Or to go on (`false`).
+    Pause(bool),
+    /// Something else that node `from` sent, as the leader of that term, has arrived: as good as a heartbeat.
+    Alive {
+        /// Who is alive.
+        from: NodeId,
+        /// The term that it leads.
+        term: Term,
+    },
     /// That persist job, and so all before it, is on disk.
     Persisted {
         /// Its number.

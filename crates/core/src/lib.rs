@@ -47,6 +47,7 @@ pub mod planted;
 mod progress;
 mod reads;
 mod rng;
+mod steering;
 mod terms;
 mod transfer;
 

@@ -21,6 +21,8 @@ pub(crate) struct Transfer {
     tell_at: Time,
     /// Whether this node has seen its own term end.
     is_deposed: bool,
+    /// Whether this node stops leading however it ends.
+    leaves: bool,
 }
 
 /// Why leadership did not go to the node that was asked for.
@@ -94,7 +96,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn transfer_refusal(&self, to: NodeId) -> Option<TransferError> {
-        let (Part::Leader(leader), Some(configuration)) = (&self.part, &self.configuration) else {
+        let (Part::Leader(_), Some(configuration)) = (&self.part, &self.configuration) else {
             return Some(TransferError::NotLeader { leader: self.leader });
         };
         if let Some(transfer) = &self.transfer {
@@ -106,12 +108,20 @@ impl<P: AsRef<[u8]>> Core<P> {
         if !may_lead(configuration, to) {
             return Some(TransferError::NotAMember);
         }
-        let contact = leader.peers.get(&to).and_then(|peer| peer.contact);
-        let speaks = contact.is_some_and(|at| self.now.since(at) <= self.options.election_timeout);
-        (!speaks).then_some(TransferError::Silent)
+        (!self.is_able(to)).then_some(TransferError::Silent)
     }
 
-    fn begin_transfer(&mut self, to: NodeId, ticket: Option<Ticket>) {
+    /// Whether that peer can be elected and has been heard from lately.
+    pub(crate) fn is_able(&self, id: NodeId) -> bool {
+        let (Part::Leader(leader), Some(configuration)) = (&self.part, &self.configuration) else {
+            return false;
+        };
+        let contact = leader.peers.get(&id).and_then(|peer| peer.contact);
+        let is_lately = |at| self.now.since(at) <= self.options.election_timeout;
+        may_lead(configuration, id) && contact.is_some_and(is_lately)
+    }
+
+    pub(crate) fn begin_transfer(&mut self, to: NodeId, ticket: Option<Ticket>) {
         let until = self.now + self.options.election_timeout;
         self.transfer = Some(Transfer {
             to,
@@ -120,8 +130,16 @@ impl<P: AsRef<[u8]>> Core<P> {
             until,
             tell_at: self.now,
             is_deposed: false,
+            leaves: false,
         });
         self.out.events.push(Event::Transferring { to });
+    }
+
+    /// However the transfer under way ends, this node does not lead on.
+    pub(crate) fn leave_after_transfer(&mut self) {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.leaves = true;
+        }
     }
 
     /// Tells the successor to campaign once its log is as long as this one. The message may be lost, so it is
@@ -133,7 +151,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let to = transfer.to;
         let is_ready = leader.peers.get(&to).is_some_and(|peer| peer.matched == end);
-        if is_ready && self.now >= transfer.tell_at && self.now < transfer.until {
+        if is_ready && self.now >= transfer.tell_at {
             transfer.tell_at = self.now + self.options.heartbeat_interval;
             self.send(to, MessageBody::TimeoutNow);
         }
@@ -144,8 +162,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
-        let now = self.now;
-        if self.hard_state.term > transfer.term && !transfer.is_deposed {
+        let (now, term) = (self.now, transfer.term);
+        if self.hard_state.term > term && !transfer.is_deposed {
             // Its votes are on their way: it gets the time that an election takes.
             transfer.is_deposed = true;
             transfer.until = transfer.until.max(now + self.options.election_timeout);
@@ -156,8 +174,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             None if now >= transfer.until => Err(TransferError::TimedOut),
             None => return,
         };
-        let (to, ticket) = (transfer.to, transfer.ticket);
+        let (to, ticket, leaves) = (transfer.to, transfer.ticket, transfer.leaves);
         self.transfer = None;
+        if leaves && self.hard_state.term == term {
+            self.leave();
+        }
         self.out.events.push(Event::Transferred { to, result });
         let resolution = Resolution::Transfer(result);
         self.out.resolve.extend(ticket.map(|ticket| (ticket, resolution)));

@@ -24,6 +24,8 @@ mod scripts;
 #[cfg(test)]
 mod show;
 #[cfg(test)]
+mod steering;
+#[cfg(test)]
 mod strangers;
 #[cfg(test)]
 mod transfers;

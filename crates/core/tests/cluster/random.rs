@@ -144,6 +144,11 @@ impl Run {
         if self.random.once_in(20) {
             let to = self.any();
             self.cluster.transfer(node, to);
+        } else if self.random.once_in(30) {
+            let inputs =
+                [Input::Campaign, Input::StepDown, Input::Pause(true), Input::Pause(false)];
+            let input = inputs.into_iter().nth(self.random.index(4)).unwrap();
+            self.cluster.step(node, input);
         } else if self.random.once_in(3) {
             self.cluster.read(node);
         } else {
@@ -188,11 +193,13 @@ impl Run {
             if self.cluster.node(node).core.is_none() {
                 self.cluster.start(node);
             }
+            self.cluster.step(node, Input::Pause(false));
         }
         let led = self.cluster.until(2000, |cluster| {
             cluster.leader().is_some_and(|leader| {
                 let core = cluster.core(leader);
                 core.terms().last().is_some_and(|last| last.term == core.term())
+                    && core.transferring().is_none()
                     && core.committed() == core.terms().end()
             })
         });

@@ -17,6 +17,7 @@
 //! | `elect N` | time passes until node N is elected |
 //! | `propose N P..`, `read N` | a client asks for a batch, or to read |
 //! | `transfer N M` | node N is asked to hand its leadership to node M |
+//! | `campaign N`, `step-down N`, `pause N`, `resume N`, `alive N M TERM` | node N is asked to; it hears from leader M |
 //! | `crash N [written=J]`, `start N`, `wipe N` | node N dies, starts, loses its disk |
 //! | `cut A B`, `partition A-B C-D`, `heal` | links fail from the one to the other, between sides; all work |
 //! | `status`, `log N` | what the nodes are, what a node's log shows, and whether it is durable |
@@ -101,6 +102,7 @@ impl Stage {
                 let to = id(number(args.next_pos())?);
                 self.cluster.transfer(node, to);
             }
+            "campaign" | "step-down" | "pause" | "resume" | "alive" => self.steer(name, args)?,
             "cut" => {
                 let (from, to) = (self.node(args)?, self.node(args)?);
                 self.cluster.link(from, to, false);
@@ -170,6 +172,22 @@ impl Stage {
             disk.hard_state.term = Term::new(term.unwrap_or(last));
             disk.hard_state.vote = vote;
         });
+        Ok(())
+    }
+
+    fn steer(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let node = self.node(args)?;
+        let input = match name {
+            "campaign" => Input::Campaign,
+            "step-down" => Input::StepDown,
+            "pause" => Input::Pause(true),
+            "resume" => Input::Pause(false),
+            _ => {
+                let from = self.node(args)?;
+                Input::Alive { from, term: Term::new(number(args.next_pos())?) }
+            }
+        };
+        self.cluster.step(node, input);
         Ok(())
     }
 

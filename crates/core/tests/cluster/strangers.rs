@@ -166,11 +166,15 @@ fn malformed_message() {
         for _ in 0..60 {
             let from = id(random.below(5));
             let message = message(&mut random, &cluster, (from, node), core.terms());
-            let input = match random.below(14) {
+            let input = match random.below(16) {
                 0 => Input::Wake,
                 1 => Input::Persisted { job: jobs },
                 2 => Input::PersistStalled { job: number(&mut random) },
                 4 => Input::Transfer { ticket: Ticket(0), to: id(random.below(5)) },
+                5 => [Input::Campaign, Input::StepDown, Input::Pause(true), Input::Pause(false)]
+                    .into_iter()
+                    .nth(random.index(4))
+                    .unwrap(),
                 3 => Input::Loaded(Loaded {
                     to: from,
                     number: random.below(4),
