@@ -8,6 +8,7 @@ use crate::follower::Acknowledgement;
 use crate::forming::Forming;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
+use crate::priority::Preference;
 use crate::rng::Rng;
 use crate::transfer::Transfer;
 use crate::{
@@ -121,6 +122,7 @@ pub struct Core<P> {
     pub(crate) full_reported: bool,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) is_paused: bool,
+    pub(crate) preference: Preference,
 }
 
 /// What a role needs to remember.
@@ -177,6 +179,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             full_reported: false,
             transfer: None,
             is_paused: false,
+            preference: Preference::new(),
             configuration,
             terms,
             options,
@@ -349,8 +352,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
             }
-            MessageBody::Accepted { matched, round } => {
-                self.on_accepted(from, term, matched, round);
+            MessageBody::Accepted { matched, round, priority } => {
+                self.on_accepted(from, term, matched, round, priority);
             }
             MessageBody::Rejected { prev, hint, round } => {
                 self.on_rejected(from, term, prev, hint, round);

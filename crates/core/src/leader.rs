@@ -29,8 +29,11 @@ impl Leader {
     }
 
     pub(crate) fn status(&self) -> Vec<(NodeId, PeerStatus)> {
-        let status =
-            |peer: &Progress| PeerStatus { matched: peer.matched, last_contact: peer.contact };
+        let status = |peer: &Progress| PeerStatus {
+            matched: peer.matched,
+            last_contact: peer.contact,
+            priority: peer.priority,
+        };
         self.peers.iter().map(|(&id, peer)| (id, status(peer))).collect()
     }
 
@@ -56,6 +59,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         for peer in peers.values_mut() {
             peer.contact = Some(now);
         }
+        self.preference.begin_term();
         self.leader = Some(self.options.id);
         self.part = Part::Leader(Leader {
             peers,
@@ -140,7 +144,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         Resolution::Accepted { first, last }
     }
 
-    pub(crate) fn on_accepted(&mut self, from: NodeId, term: Term, matched: Seq, round: u64) {
+    pub(crate) fn on_accepted(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        matched: Seq,
+        round: u64,
+        priority: u32,
+    ) {
         let (now, end) = (self.now, self.terms.end());
         let Some((peer, newest)) = self.peer(from, term) else {
             return;
@@ -152,6 +163,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         peer.contact = Some(now);
+        peer.priority = priority;
         peer.round = peer.round.max(round);
         peer.accepted(matched, now);
     }
@@ -252,6 +264,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         for to in self.peer_ids() {
             self.fill(to);
         }
+        self.prefer();
         self.hand_over();
         self.speak();
     }

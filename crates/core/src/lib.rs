@@ -44,6 +44,7 @@ mod marks;
 mod message;
 mod options;
 pub mod planted;
+mod priority;
 mod progress;
 mod reads;
 mod rng;

@@ -68,6 +68,8 @@ pub enum MessageBody<P> {
         matched: Seq,
         /// The newest round seen.
         round: u64,
+        /// How much the sender should be preferred as a leader; 0 while it can't lead.
+        priority: u32,
     },
     /// The answer to [`MessageBody::Append`] when `prev` is not in the log, or when its term is over.
     Rejected {

@@ -1,6 +1,7 @@
 //! Steering a node from outside: campaign now, step down, pause, and word that the leader lives.
 
 use crate::core::Part;
+use crate::transfer::Aim;
 use crate::{Core, NodeId, Term};
 
 impl<P: AsRef<[u8]>> Core<P> {
@@ -21,10 +22,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return self.leave_after_transfer();
         }
         match self.successor() {
-            Some(to) => {
-                self.begin_transfer(to, None);
-                self.leave_after_transfer();
-            }
+            Some(to) => self.begin_transfer(to, Aim::Leave),
             None => self.leave(),
         }
     }

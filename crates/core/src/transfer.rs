@@ -12,7 +12,7 @@ use core::fmt;
 #[derive(Debug)]
 pub(crate) struct Transfer {
     to: NodeId,
-    ticket: Option<Ticket>,
+    aim: Aim,
     /// The term that this node leads, or led.
     term: Term,
     /// When it has failed.
@@ -23,6 +23,17 @@ pub(crate) struct Transfer {
     is_deposed: bool,
     /// Whether this node stops leading however it ends.
     leaves: bool,
+}
+
+/// What a transfer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    /// Somebody asked for it.
+    Asked(Ticket),
+    /// This node is to stop leading, whoever is next.
+    Leave,
+    /// The other has a higher priority.
+    Prefer,
 }
 
 /// Why leadership did not go to the node that was asked for.
@@ -90,7 +101,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let result = match self.transfer_refusal(to) {
             Some(error) => Err(error),
             None if to == self.options.id => Ok(()),
-            None => return self.begin_transfer(to, Some(ticket)),
+            None => return self.begin_transfer(to, Aim::Asked(ticket)),
         };
         self.out.resolve.push((ticket, Resolution::Transfer(result)));
     }
@@ -121,16 +132,16 @@ impl<P: AsRef<[u8]>> Core<P> {
         may_lead(configuration, id) && contact.is_some_and(is_lately)
     }
 
-    pub(crate) fn begin_transfer(&mut self, to: NodeId, ticket: Option<Ticket>) {
+    pub(crate) fn begin_transfer(&mut self, to: NodeId, aim: Aim) {
         let until = self.now + self.options.election_timeout;
         self.transfer = Some(Transfer {
             to,
-            ticket,
+            aim,
             term: self.hard_state.term,
             until,
             tell_at: self.now,
             is_deposed: false,
-            leaves: false,
+            leaves: matches!(aim, Aim::Leave),
         });
         self.out.events.push(Event::Transferring { to });
     }
@@ -174,14 +185,17 @@ impl<P: AsRef<[u8]>> Core<P> {
             None if now >= transfer.until => Err(TransferError::TimedOut),
             None => return,
         };
-        let (to, ticket, leaves) = (transfer.to, transfer.ticket, transfer.leaves);
+        let (to, aim, leaves) = (transfer.to, transfer.aim, transfer.leaves);
         self.transfer = None;
         if leaves && self.hard_state.term == term {
             self.leave();
         }
         self.out.events.push(Event::Transferred { to, result });
-        let resolution = Resolution::Transfer(result);
-        self.out.resolve.extend(ticket.map(|ticket| (ticket, resolution)));
+        match aim {
+            Aim::Asked(ticket) => self.out.resolve.push((ticket, Resolution::Transfer(result))),
+            Aim::Leave => {}
+            Aim::Prefer => self.preferred(result.is_ok()),
+        }
     }
 
     pub(crate) fn transfer_wake_at(&self) -> Time {

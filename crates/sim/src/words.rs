@@ -51,7 +51,9 @@ fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
             let range = digest(&[id_number(*prev), id_number(last), entries.len() as u64]);
             (7, range, committed.get(), *round)
         }
-        MessageBody::Accepted { matched, round } => (8, matched.get(), *round, 0),
+        MessageBody::Accepted { matched, round, priority } => {
+            (8, matched.get(), *round, u64::from(*priority))
+        }
         MessageBody::Rejected { prev, hint, round } => {
             (9, id_number(*prev), id_number(*hint), *round)
         }
@@ -142,8 +144,8 @@ fn body(body: &MessageBody<Bytes>) -> String {
             };
             format!("append prev={}{range} committed={committed} round={round}", id(prev))
         }
-        MessageBody::Accepted { matched, round } => {
-            format!("accepted matched={matched} round={round}")
+        MessageBody::Accepted { matched, round, priority } => {
+            format!("accepted matched={matched} round={round} priority={priority}")
         }
         MessageBody::Rejected { prev, hint, round } => {
             format!("rejected prev={} hint={} round={round}", id(prev), id(hint))

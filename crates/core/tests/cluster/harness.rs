@@ -160,6 +160,11 @@ pub(crate) fn identity(node: NodeId, wiped: u128) -> Identity {
     Identity::new(number << 96 | wiped)
 }
 
+/// Word that everything before `matched` is durable.
+pub(crate) const fn accepted(matched: Seq, round: u64) -> MessageBody<String> {
+    MessageBody::Accepted { matched, round, priority: 0 }
+}
+
 /// An entry that is a batch of its own.
 pub(crate) fn entry(term: u64, seq: u64, payload: &str) -> Entry<String> {
     Entry {

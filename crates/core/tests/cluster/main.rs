@@ -14,6 +14,8 @@ mod elections;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod priorities;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod reads;

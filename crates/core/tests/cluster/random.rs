@@ -45,8 +45,12 @@ impl Run {
         let mut random = Random(seed);
         let count = 1 + random.below(5);
         let tight = random.once_in(2);
+        let ranked = random.once_in(2);
         let cluster = Cluster::with_options(count, |options| {
             options.seed ^= seed << 8;
+            if ranked {
+                options.priority = options.id.as_str().parse::<u32>().unwrap() % 3;
+            }
             if tight {
                 // Windows of a few entries, so that they fill, and old entries have to be loaded.
                 options.append_bytes_max = 150;
@@ -198,7 +202,11 @@ impl Run {
         let led = self.cluster.until(2000, |cluster| {
             cluster.leader().is_some_and(|leader| {
                 let core = cluster.core(leader);
+                let follows = |node: &crate::harness::Node| {
+                    node.core.as_ref().is_some_and(|c| c.leader() == Some(leader))
+                };
                 core.terms().last().is_some_and(|last| last.term == core.term())
+                    && cluster.nodes.values().all(follows)
                     && core.transferring().is_none()
                     && core.committed() == core.terms().end()
             })
@@ -211,6 +219,7 @@ impl Run {
             let end = cluster.core(leader).terms().end();
             cluster.nodes.values().all(|node| node.applied == end)
         });
+        print(self);
         assert!(done, "a new entry does not get everywhere");
         for wanted in [ticket, read] {
             let answer = self.cluster.answer(wanted);
@@ -219,6 +228,12 @@ impl Run {
                 "{answer:?}"
             );
         }
+        // Those with the highest priority lead in the end, however often that failed before.
+        let highest = self.cluster.nodes.values().map(|node| node.options.priority).max();
+        let led = self.cluster.until(5000, |cluster| {
+            cluster.leader().is_some_and(|l| Some(cluster.node(l).options.priority) == highest)
+        });
+        assert!(led, "the highest priority does not lead");
         let strange = |event: &&(NodeId, Event)| {
             matches!(
                 event.1,

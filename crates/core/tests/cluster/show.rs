@@ -66,8 +66,10 @@ pub(crate) fn message(message: &Message<String>) -> String {
             entry_id(*prev),
             entries(list)
         ),
-        MessageBody::Accepted { matched, round } => {
-            format!("accepted term={term} matched={matched} round={round}")
+        MessageBody::Accepted { matched, round, priority } => {
+            let priority =
+                if *priority > 0 { format!(" priority={priority}") } else { String::new() };
+            format!("accepted term={term} matched={matched} round={round}{priority}")
         }
         MessageBody::Rejected { prev, hint, round } => format!(
             "rejected term={term} prev={} hint={} round={round}",

@@ -92,7 +92,11 @@ fn message(
             round: number(random),
         },
         8 => MessageBody::TimeoutNow,
-        7 => MessageBody::Accepted { matched: seq(random), round: number(random) },
+        7 => MessageBody::Accepted {
+            matched: seq(random),
+            round: number(random),
+            priority: u32::from(granted),
+        },
         _ => MessageBody::Rejected {
             prev: maybe_id(random),
             hint: maybe_id(random),
