@@ -237,7 +237,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         let configuration = Arc::clone(active.configuration());
-        let log_of = |id| configuration.identity_of(id).or_else(|| wanted.found.get(&id).copied());
+        // A leader that was removed may be asked to come back, and need not ask itself.
+        let log_of = |id| {
+            let found = wanted.found.get(&id).copied();
+            configuration.identity_of(id).or(found).or((id == me.id).then_some(me.identity))
+        };
         let specs = wanted.plan.members().iter();
         let missing: Vec<NodeId> =
             specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
@@ -403,7 +407,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             });
             let settled = at.is_none_or(|at| at < committed);
             if settled && active.configuration().old().is_none() && !self.votes() {
-                self.step_down();
+                self.resign();
             }
         }
     }

@@ -10,7 +10,9 @@ use crate::forming::Forming;
 use crate::ids::Peer;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
+use crate::priority::Preference;
 use crate::rng::Rng;
+use crate::transfer::Transfer;
 use crate::{
     Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message,
     MessageBody, NodeId, Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution,
@@ -120,6 +122,9 @@ pub struct Core<P> {
     /// How many questions about old entries were asked: a late answer must not pass for one of another term.
     pub(crate) loads: u64,
     pub(crate) full_reported: bool,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) is_paused: bool,
+    pub(crate) preference: Preference,
 }
 
 /// What a role needs to remember.
@@ -178,6 +183,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             term_at_start: hard_state.term,
             loads: 0,
             full_reported: false,
+            transfer: None,
+            is_paused: false,
+            preference: Preference::new(),
             active,
             terms,
             options,
@@ -194,11 +202,17 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::Receive { from, message } => self.receive(from, message),
             Input::Propose(proposals) => self.propose(proposals),
             Input::Read { ticket } => self.read(ticket),
+            Input::Transfer { ticket, to } => self.transfer(ticket, to),
+            Input::Campaign => self.campaign_now(),
+            Input::StepDown => self.resign(),
+            Input::Pause(is_paused) => self.pause(is_paused),
+            Input::Alive { from, term } => self.alive(from, term),
             Input::Persisted { job } => self.persisted(job),
             Input::PersistStalled { job } => self.persist_stalled(job),
             Input::Loaded(loaded) => self.loaded(loaded),
             Input::ChangeMembers(change) => self.change_members(change),
         }
+        self.watch_transfer();
         self.lead_on();
         self.settle();
         mem::take(&mut self.out)
@@ -206,12 +220,15 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// When to come again with [`Input::Wake`], unless something else happens first.
     pub fn wake_at(&self) -> Time {
-        match &self.part {
+        let mine = match &self.part {
             _ if self.active.is_none() => self.forming.ask_at,
-            Part::Follower | Part::Candidate(_) if !self.may_lead() => Time::NEVER,
+            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.is_paused => {
+                Time::NEVER
+            }
             Part::Leader(leader) => leader.wake_at(),
             Part::Follower | Part::Candidate(_) => self.election_at,
-        }
+        };
+        mine.min(self.transfer_wake_at())
     }
 
     /// This node's name.
@@ -274,6 +291,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         &self.terms
     }
 
+    /// Whether it was told to sit still.
+    pub const fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// What a leader knows of its peers, by name; empty for others.
     pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
         match &self.part {
@@ -287,7 +309,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.term_at_start
     }
 
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if self.active.is_none() {
             self.form();
         } else if matches!(self.part, Part::Leader(_)) {
@@ -325,7 +347,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             | MessageBody::VoteReply { .. }
             | MessageBody::Append { .. }
             | MessageBody::Accepted { .. }
-            | MessageBody::Rejected { .. }) => body,
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow) => body,
         };
         if self.active.is_none() {
             // It knows no cluster yet, so it can't know what this is about.
@@ -343,17 +366,18 @@ impl<P: AsRef<[u8]>> Core<P> {
         match body {
             MessageBody::PreVote { last } => self.on_pre_vote(from, term, last),
             MessageBody::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            MessageBody::Vote { last } => self.on_vote(from, term, last),
+            MessageBody::Vote { last, .. } => self.on_vote(from, term, last),
             MessageBody::VoteReply { granted } => self.on_vote_reply(from, term, granted),
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
             }
-            MessageBody::Accepted { matched, round } => {
-                self.on_accepted(from, term, matched, round);
+            MessageBody::Accepted { matched, round, priority } => {
+                self.on_accepted(from, term, matched, round, priority);
             }
             MessageBody::Rejected { prev, hint, round } => {
                 self.on_rejected(from, term, prev, hint, round);
             }
+            MessageBody::TimeoutNow => self.on_timeout_now(from, term),
             MessageBody::Ask | MessageBody::Answer { .. } => {}
         }
     }

@@ -26,20 +26,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Asks whether a campaign would be won.
     pub(crate) fn pre_campaign(&mut self) {
         self.reset_election_timer();
-        let Some(term) = self.hard_state.term.next() else {
+        let Some(term) = self.hard_state.term.next().filter(|_| self.may_campaign()) else {
             return;
         };
-        if self.stalled.is_some() {
-            // A leader that can't write would be of no use.
-            return;
-        }
-        if self.terms.end() == Seq::MAX {
-            // A term begins with an entry of its own, and there is no room for one.
-            if !mem::replace(&mut self.full_reported, true) {
-                self.out.events.push(Event::LogFull);
-            }
-            return;
-        }
         if self.leader.take().is_some() || !matches!(self.part, Part::Candidate(_)) {
             self.out.events.push(Event::Changed);
         }
@@ -54,8 +43,24 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.count_votes();
     }
 
-    /// Stands for election in the next term.
-    fn campaign(&mut self) {
+    /// Whether this node would be of any use as a leader.
+    pub(crate) fn may_campaign(&mut self) -> bool {
+        if self.is_paused || self.stalled.is_some() {
+            // It was told not to, or it can't write.
+            return false;
+        }
+        if self.terms.end() == Seq::MAX {
+            // A term begins with an entry of its own, and there is no room for one.
+            if !mem::replace(&mut self.full_reported, true) {
+                self.out.events.push(Event::LogFull);
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Stands for election in the next term; `transfer` if the leader wants it to.
+    pub(crate) fn campaign(&mut self, transfer: bool) {
         let Some(term) = self.hard_state.term.next() else {
             return;
         };
@@ -67,7 +72,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.out.events.push(Event::Changed);
         let last = self.terms.last();
         for to in self.others() {
-            self.send_after(self.gate, to, MessageBody::Vote { last });
+            self.send_after(self.gate, to, MessageBody::Vote { last, transfer });
         }
     }
 
@@ -146,7 +151,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         if campaign.pre {
-            self.campaign();
+            self.campaign(false);
         } else {
             self.lead();
         }

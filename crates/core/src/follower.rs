@@ -77,7 +77,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             (self.jobs.job_for(verified).max(self.gate), verified)
         };
         if self.jobs.is_done(job) || planted::is(Bug::AckBeforeSync) {
-            self.send(from, MessageBody::Accepted { matched, round });
+            let priority = self.told_priority();
+            self.send(from, MessageBody::Accepted { matched, round, priority });
         } else {
             self.acknowledge_after(Acknowledgement { job, to: from, matched, round });
         }
@@ -182,7 +183,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             });
         }
         if let Some(Acknowledgement { to, matched, round, .. }) = newest {
-            self.send(to, MessageBody::Accepted { matched, round });
+            let priority = self.told_priority();
+            self.send(to, MessageBody::Accepted { matched, round, priority });
         }
     }
 }

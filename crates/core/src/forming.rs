@@ -14,7 +14,11 @@ use crate::{
     Configuration, ConfigurationError, Configurations, Core, Event, Identity, Member, Membership,
     Message, MessageBody, NodeId, Options, Placed, Time, Transmit,
 };
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
 
 /// A node that nobody needs asks less and less often, down to every eighth time.
 const PATIENCE_MAX: u32 = 8;
@@ -25,6 +29,9 @@ pub(crate) struct Forming {
     /// How many heartbeat intervals lie before the next question.
     patience: u32,
     founding: u64,
+    /// The members of a configuration that was told, and does not name this node's log: the leader may be one that this
+    /// node was not started with.
+    told: Vec<NodeId>,
     /// Members that answered that they have no configuration.
     unformed: BTreeMap<NodeId, (Identity, Option<Group>)>,
     /// What keeps the cluster from forming, and other things that are reported once.
@@ -36,6 +43,7 @@ impl Forming {
         Self {
             ask_at: now,
             patience: 1,
+            told: Vec::new(),
             founding: options.founding(),
             unformed: BTreeMap::new(),
             complaints: Vec::new(),
@@ -54,7 +62,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         if self.forming.complaints.iter().any(|it| matches!(it, Event::NotAMember | Event::Wiped)) {
             self.forming.patience = (self.forming.patience * 2).min(PATIENCE_MAX);
         }
-        for &to in self.options.members.iter().filter(|&&id| id != self.options.id) {
+        let asked: BTreeSet<NodeId> =
+            self.options.members.iter().chain(&self.forming.told).copied().collect();
+        for to in asked.into_iter().filter(|&id| id != self.options.id) {
             let message = self.introduction(None, MessageBody::Ask);
             self.out.send.push(Transmit::Message { to, message });
         }
@@ -83,11 +93,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         if self.active.is_some() {
             return self.introduced(from, configuration.as_ref());
         }
-        if !self.options.members.contains(&from.id) {
-            return;
-        }
         match configuration {
             Some(placed) => self.take_configuration(placed),
+            None if !self.options.members.contains(&from.id) => {}
             None if founding == self.forming.founding => {
                 self.forming.unformed.insert(from.id, (from.identity, group));
                 self.found();
@@ -102,8 +110,10 @@ impl<P: AsRef<[u8]>> Core<P> {
     fn take_configuration(&mut self, placed: Placed) {
         let me = self.me();
         if placed.configuration.names(me.id, me.identity) {
-            self.configure(placed);
-        } else if placed.configuration.identity_of(me.id).is_some() {
+            return self.configure(placed);
+        }
+        self.forming.told = placed.configuration.everyone().map(|member| member.id).collect();
+        if placed.configuration.identity_of(me.id).is_some() {
             self.complain(Event::Wiped);
         } else if placed.configuration.member(me.id).is_none() {
             self.complain(Event::NotAMember);

@@ -3,7 +3,7 @@
 use crate::quorum::{CustomRule, RuleError};
 use crate::{
     ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message,
-    NodeId, Seq, Term, TermRun, Ticket,
+    NodeId, Seq, Term, TermRun, Ticket, TransferError,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -74,6 +74,32 @@ pub enum Input<P> {
     Read {
         /// Comes back with the outcome.
         ticket: Ticket,
+    },
+    /// Somebody wants that node to lead. Only a leader can help (thesis section 3.10); for a while it refuses
+    /// proposals then.
+    Transfer {
+        /// Comes back with the outcome.
+        ticket: Ticket,
+        /// Who is to lead; done at once if it does already.
+        to: NodeId,
+    },
+    /// Somebody wants this node to campaign now rather than at its deadline. It asks first whether it would win, so
+    /// this deposes no leader that others hear from; for that, ask the leader for a [`Input::Transfer`]. Nothing
+    /// happens on a node that leads, is paused or may not be elected.
+    Campaign,
+    /// Somebody wants this node not to lead. It hands over to the voter that has most of the log and answers; if
+    /// that fails within an election timeout, or nobody does, it just stops leading. Either way, and if it did not
+    /// lead, its own next campaign comes an election timeout later than it would.
+    StepDown,
+    /// Somebody wants this node to sit still (`true`): it neither campaigns nor leads, but still votes, takes
+    /// entries and answers. Or to go on (`false`).
+    Pause(bool),
+    /// Something else that node `from` sent, as the leader of that term, has arrived: as good as a heartbeat.
+    Alive {
+        /// Who is alive.
+        from: NodeId,
+        /// The term that it leads.
+        term: Term,
     },
     /// That persist job, and so all before it, is on disk.
     Persisted {
@@ -271,6 +297,8 @@ pub enum Resolution {
     Unsettled,
     /// Nothing happened, and never will.
     Refused(Refusal),
+    /// What became of a transfer: the node leads that was asked for, or why not.
+    Transfer(Result<(), TransferError>),
 }
 
 /// Why nothing happened.
@@ -288,6 +316,11 @@ pub enum Refusal {
     LogFull,
     /// The proposal has no payloads.
     Empty,
+    /// This leader is handing its leadership over. It takes a moment: ask again, without counting it as a failure.
+    Transferring {
+        /// Whom to.
+        to: NodeId,
+    },
     /// The entry was in the log of a leader that lost its leadership, and another was committed in its
     /// place.
     Replaced,
@@ -358,6 +391,18 @@ pub enum Event {
     /// The log has no position left, so this node can't lead again: a term begins with an entry. What is in
     /// the log stays readable.
     LogFull,
+    /// This leader hands its leadership over, and takes no proposals meanwhile.
+    Transferring {
+        /// Whom to.
+        to: NodeId,
+    },
+    /// A transfer has ended.
+    Transferred {
+        /// Whom it was to.
+        to: NodeId,
+        /// Whether that node leads now, and if not, why.
+        result: Result<(), TransferError>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -391,6 +436,13 @@ impl fmt::Display for Event {
             }
             Self::Yielded => f.write_str("this node's disk is stuck, so it leads no longer"),
             Self::LogFull => f.write_str("the log has no position left, so this node can't lead again"),
+            Self::Transferring { to } => write!(f, "this node hands its leadership to node {to}"),
+            Self::Transferred { to, result: Ok(()) } => {
+                write!(f, "this node has handed its leadership to node {to}")
+            }
+            Self::Transferred { to, result: Err(error) } => {
+                write!(f, "this node could not hand its leadership to node {to}: {error}")
+            }
         }
     }
 }

@@ -33,8 +33,11 @@ impl Leader {
     }
 
     pub(crate) fn status(&self) -> Vec<(NodeId, PeerStatus)> {
-        let status =
-            |peer: &Progress| PeerStatus { matched: peer.matched, last_contact: peer.contact };
+        let status = |peer: &Progress| PeerStatus {
+            matched: peer.matched,
+            last_contact: peer.contact,
+            priority: peer.priority,
+        };
         self.peers.iter().map(|(&id, peer)| (id, status(peer))).collect()
     }
 
@@ -55,6 +58,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let now = self.now;
+        self.preference.begin_term();
         self.leader = Some(self.me());
         self.part = Part::Leader(Box::new(Leader {
             peers: BTreeMap::new(),
@@ -129,7 +133,10 @@ impl<P: AsRef<[u8]>> Core<P> {
                 Refusal::NotLeader { leader: self.leader() }
             });
         };
-        if payloads.is_empty() {
+        if let Some(to) = self.transferring() {
+            // Its successor would never catch up with a log that grows.
+            Some(Refusal::Transferring { to })
+        } else if payloads.is_empty() {
             Some(Refusal::Empty)
         } else if self.terms.end().checked_add(payloads.len() as u64).is_none() {
             Some(Refusal::LogFull)
@@ -161,7 +168,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         Resolution::Accepted { first, last }
     }
 
-    pub(crate) fn on_accepted(&mut self, from: Peer, term: Term, matched: Seq, round: u64) {
+    pub(crate) fn on_accepted(
+        &mut self,
+        from: Peer,
+        term: Term,
+        matched: Seq,
+        round: u64,
+        priority: u32,
+    ) {
         let (now, end) = (self.now, self.terms.end());
         let Some((peer, newest)) = self.peer(from, term) else {
             return;
@@ -173,6 +187,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         (peer.contact, peer.heard) = (Some(now), true);
+        peer.priority = priority;
         peer.round = peer.round.max(round);
         peer.accepted(matched, now);
     }
@@ -278,6 +293,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.confirm_reads();
         self.retry_overdue();
         self.fill_all();
+        self.prefer();
+        self.hand_over();
         self.speak();
         self.retire();
     }

@@ -47,11 +47,14 @@ mod message;
 mod options;
 mod plan;
 pub mod planted;
+mod priority;
 mod progress;
 pub mod quorum;
 mod reads;
 mod rng;
+mod steering;
 mod terms;
+mod transfer;
 
 pub use crate::config::{
     Configuration, ConfigurationError, Configurations, Member, Membership, Placed,
@@ -68,3 +71,4 @@ pub use crate::plan::{ChangeMembers, MemberSpec, Plan, PlanError};
 pub use crate::progress::PeerStatus;
 pub use crate::quorum::{QuorumRule, RuleError, Rules};
 pub use crate::terms::{TermRun, Terms};
+pub use crate::transfer::TransferError;

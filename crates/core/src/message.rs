@@ -46,6 +46,8 @@ pub enum MessageBody<P> {
     Vote {
         /// The newest entry of the sender's log.
         last: Option<EntryId>,
+        /// Whether the leader itself has asked for this election, with [`MessageBody::TimeoutNow`].
+        transfer: bool,
     },
     /// The answer to [`MessageBody::Vote`]; the vote is durable.
     VoteReply {
@@ -69,6 +71,8 @@ pub enum MessageBody<P> {
         matched: Seq,
         /// The newest round seen.
         round: u64,
+        /// How much the sender should be preferred as a leader; 0 while it can't lead.
+        priority: u32,
     },
     /// The answer to [`MessageBody::Append`] when `prev` is not in the log, or when its term is over.
     Rejected {
@@ -79,6 +83,8 @@ pub enum MessageBody<P> {
         /// The newest round seen.
         round: u64,
     },
+    /// Your log is as long as mine: campaign at once (thesis section 3.10).
+    TimeoutNow,
 }
 
 impl<P> Message<P> {
@@ -95,7 +101,7 @@ impl<P> Message<P> {
             MessageBody::PreVote { last } => last
                 .is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX)
                 .then_some("has a log from its own future"),
-            MessageBody::Vote { last } => last
+            MessageBody::Vote { last, .. } => last
                 .is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX)
                 .then_some("has a log from its own future"),
             MessageBody::Append { prev, entries, .. } => {
@@ -103,7 +109,8 @@ impl<P> Message<P> {
             }
             MessageBody::VoteReply { .. }
             | MessageBody::Accepted { .. }
-            | MessageBody::Rejected { .. } => None,
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow => None,
         }
     }
 }

@@ -39,6 +39,10 @@ pub struct Options {
     pub election_timeout: Duration,
     /// Up to this much is added to each wait, drawn at random. Default 500 ms.
     pub election_jitter: Duration,
+    /// Who should lead: a leader hands over to a voter of a higher priority that has kept up with it for two
+    /// election timeouts. After a transfer that failed it waits four election timeouts before the next, then eight,
+    /// up to 128. Equal ones never take turns, and elections do not look at it. Default 0.
+    pub priority: u32,
     /// About how many bytes of payload go into one message. A batch that is larger goes alone. Default 1 MiB.
     pub append_bytes_max: u64,
     /// How many bytes may be on their way to one peer. Default 8 MiB.
@@ -63,6 +67,7 @@ impl Options {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(500),
             election_jitter: Duration::from_millis(500),
+            priority: 0,
             append_bytes_max: 1 << 20,
             window_bytes: 8 << 20,
             uncommitted_bytes_max: 64 << 20,

@@ -23,6 +23,8 @@ pub struct PeerStatus {
     pub matched: Seq,
     /// When it was last heard from in this term.
     pub last_contact: Option<Time>,
+    /// The priority it told last; 0 for one that can't lead now.
+    pub priority: u32,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub(crate) struct Progress {
     pub(crate) next: Seq,
     pub(crate) state: State,
     pub(crate) contact: Option<Time>,
+    pub(crate) priority: u32,
     /// The newest round it has answered.
     pub(crate) round: u64,
     /// How far it has been told that entries are committed.
@@ -87,6 +90,7 @@ impl Progress {
             next,
             state: State::Probe { meet: next, sent: false },
             contact: None,
+            priority: 0,
             round: 0,
             committed_told: first,
             question: Question::None,

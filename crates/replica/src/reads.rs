@@ -140,7 +140,8 @@ impl Replica {
             | Resolution::Accepted { .. }
             | Resolution::Committed { .. }
             | Resolution::Changed { .. }
-            | Resolution::Unsettled => None,
+            | Resolution::Unsettled
+            | Resolution::Transfer(_) => None,
         };
         match (asker, end) {
             (Asker::Own(number), Some(end)) => self.read_at(number, end),

@@ -275,6 +275,10 @@ impl Replica {
 
     /// Proposes what was collected, in writes of a reasonable size.
     fn propose(&mut self) {
+        if self.core.transferring().is_some() {
+            // Taken in just before the transfer began: they are proposed when it has ended, whatever that brings.
+            return;
+        }
         let mut proposals = Vec::new();
         let mut bytes = 0;
         for (owner, payloads) in mem::take(&mut self.proposals) {
@@ -345,7 +349,8 @@ impl Replica {
                 Resolution::Committed { .. }
                 | Resolution::ReadAt { .. }
                 | Resolution::Changed { .. }
-                | Resolution::Unsettled,
+                | Resolution::Unsettled
+                | Resolution::Transfer(_),
             ) => {}
         }
     }

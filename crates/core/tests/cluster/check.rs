@@ -108,7 +108,8 @@ impl Checker {
                     "{from} splits a batch"
                 );
             }
-            MessageBody::VoteReply { granted: false }
+            MessageBody::TimeoutNow
+            | MessageBody::VoteReply { granted: false }
             | MessageBody::PreVoteReply { granted: false }
             | MessageBody::Rejected { .. } => {}
         }
@@ -138,7 +139,7 @@ impl Checker {
                 let lost = self.accepted[&ticket];
                 assert_ne!(self.chosen.get(&lost.seq), Some(&lost), "a committed entry refused");
             }
-            Resolution::Changed { .. } | Resolution::Unsettled => {}
+            Resolution::Changed { .. } | Resolution::Unsettled | Resolution::Transfer(_) => {}
             Resolution::Refused(_) => {
                 assert!(!self.accepted.contains_key(&ticket), "refused after it was accepted");
             }

@@ -1,6 +1,6 @@
 //! Named scenarios: elections. Each says which protection, when removed, makes it fail.
 
-use crate::harness::{Cluster, id};
+use crate::harness::{Cluster, accepted, id};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tinyraftplus_core::{
@@ -8,7 +8,7 @@ use tinyraftplus_core::{
 };
 
 const fn vote(last: Option<EntryId>) -> MessageBody<String> {
-    MessageBody::Vote { last }
+    MessageBody::Vote { last, transfer: false }
 }
 
 /// Whether a node has granted a vote in what it sent, which is thrown away.
@@ -194,7 +194,7 @@ fn wiped_node_same_id() {
     cluster.propose(id(1), &["x"]);
     cluster.settle();
     let end = cluster.core(id(1)).terms().end();
-    cluster.inject(id(3), id(1), 1, MessageBody::Accepted { matched: end, round: 0 });
+    cluster.inject(id(3), id(1), 1, accepted(end, 0));
     assert!(cluster.core(id(1)).committed() < end, "an empty disk is no copy");
     cluster.flying.clear();
     let last = cluster.core(id(1)).terms().last();

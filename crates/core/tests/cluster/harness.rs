@@ -218,6 +218,11 @@ pub(crate) fn identity(node: NodeId, wiped: u128) -> Identity {
     Identity::new(number << 96 | wiped)
 }
 
+/// Word that everything before `matched` is durable.
+pub(crate) const fn accepted(matched: Seq, round: u64) -> MessageBody<String> {
+    MessageBody::Accepted { matched, round, priority: 0 }
+}
+
 /// An entry that is a batch of its own.
 pub(crate) fn entry(term: u64, seq: u64, payload: &str) -> Entry<String> {
     Entry {
@@ -604,6 +609,13 @@ impl Cluster {
         let ticket = self.ticket();
         self.check.asked(ticket);
         self.step(id, Input::Read { ticket });
+        ticket
+    }
+
+    /// Asks a node to hand its leadership over; comes back with the ticket.
+    pub(crate) fn transfer(&mut self, id: NodeId, to: NodeId) -> Ticket {
+        let ticket = self.ticket();
+        self.step(id, Input::Transfer { ticket, to });
         ticket
     }
 

@@ -16,6 +16,8 @@ mod harness;
 #[cfg(test)]
 mod membership;
 #[cfg(test)]
+mod priorities;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod reads;
@@ -26,4 +28,8 @@ mod scripts;
 #[cfg(test)]
 mod show;
 #[cfg(test)]
+mod steering;
+#[cfg(test)]
 mod strangers;
+#[cfg(test)]
+mod transfers;

@@ -4,7 +4,7 @@ use crate::harness::{Cluster, id};
 use crate::show;
 use std::sync::Arc;
 use tinyraftplus_core::{
-    Event, Input, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules, Time,
+    Event, Input, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules, Ticket, Time,
 };
 
 /// `SplitMix64`.
@@ -44,6 +44,8 @@ struct Run {
     /// The node that lost its disk, until it votes again.
     wiped: Option<NodeId>,
     wipes: usize,
+    /// The changes of members that were asked for and not answered.
+    wishes: Vec<Ticket>,
     /// Gets no time: nothing reaches it, no deadline of its own passes. Clients that ask it are still heard.
     asleep: Option<NodeId>,
 }
@@ -53,8 +55,12 @@ impl Run {
         let mut random = Random(seed);
         let count = 1 + random.below(5);
         let tight = random.once_in(2);
+        let ranked = random.once_in(2);
         let cluster = Cluster::with_options(count, |options| {
             options.seed ^= seed << 8;
+            if ranked {
+                options.priority = options.id.as_str().parse::<u32>().unwrap() % 3;
+            }
             if tight {
                 // Windows of a few entries, so that they fill, and old entries have to be loaded.
                 options.append_bytes_max = 150;
@@ -75,6 +81,7 @@ impl Run {
             changes,
             wiped: None,
             wipes: 0,
+            wishes: Vec::new(),
             asleep: None,
         };
         if changes {
@@ -166,7 +173,15 @@ impl Run {
         if self.cluster.node(node).core.is_none() {
             return;
         }
-        if self.random.once_in(3) {
+        if self.random.once_in(20) {
+            let to = self.any();
+            self.cluster.transfer(node, to);
+        } else if self.random.once_in(30) {
+            let inputs =
+                [Input::Campaign, Input::StepDown, Input::Pause(true), Input::Pause(false)];
+            let input = inputs.into_iter().nth(self.random.index(4)).unwrap();
+            self.cluster.step(node, input);
+        } else if self.random.once_in(3) {
             self.cluster.read(node);
         } else {
             let batch = ["a", "bc", "a payload of some length"];
@@ -207,7 +222,7 @@ impl Run {
         } else {
             Rules::default()
         };
-        self.cluster.set_members(leader, members, Some(rules));
+        self.wishes.push(self.cluster.set_members(leader, members, Some(rules)));
     }
 
     /// Not two at a time, and only where the others can do without it: nothing else promises to survive it.
@@ -224,6 +239,12 @@ impl Run {
                 return;
             }
             self.wiped = None;
+        }
+        // A wish that is still under way may lead to two voters as well.
+        let cluster = &self.cluster;
+        self.wishes.retain(|&wish| cluster.answer(wish).is_none());
+        if !self.wishes.is_empty() {
+            return;
         }
         let node = self.any();
         let end = self.cluster.check.end();
@@ -277,12 +298,20 @@ impl Run {
             if self.cluster.node(node).core.is_none() {
                 self.cluster.start(node);
             }
+            self.cluster.step(node, Input::Pause(false));
         }
         let led = self.cluster.until(20_000, |cluster| {
             cluster.leader().is_some_and(|leader| {
                 let core = cluster.core(leader);
                 let configuration = core.configuration().unwrap();
+                let follows = |node: &crate::harness::Node| {
+                    let core = node.core.as_ref().unwrap();
+                    let identity = node.disk.identity;
+                    !configuration.counts(core.id(), identity) || core.leader() == Some(leader)
+                };
                 core.terms().last().is_some_and(|last| last.term == core.term())
+                    && cluster.nodes.values().all(follows)
+                    && core.transferring().is_none()
                     && core.committed() == core.terms().end()
                     && configuration.old().is_none()
                     && configuration.members().iter().all(|member| {
@@ -291,10 +320,32 @@ impl Run {
                     })
             })
         });
+        print(self);
+        if !led {
+            for (&id, node) in &self.cluster.nodes {
+                let configurations = node.core.as_ref().and_then(|core| core.configurations());
+                eprintln!(
+                    "{}, {} of {}, {configurations:?}",
+                    show::status(id, node),
+                    node.applied,
+                    node.view.end(),
+                );
+            }
+        }
         assert!(led, "a healthy cluster has no leader, or does not know its members");
         // A change that is still under way may remove the leader; then the next one is asked.
         let done = (0..5).any(|_| self.ends());
         assert!(done, "a new entry does not get everywhere");
+        // Those with the highest priority lead in the end, however often that failed before.
+        let led = self.cluster.until(20_000, |cluster| {
+            cluster.leader().is_some_and(|leader| {
+                let configuration = cluster.core(leader).configuration().unwrap();
+                let of = |id| cluster.node(id).options.priority;
+                let highest = configuration.now().voters().map(|member| of(member.id)).max();
+                Some(of(leader)) == highest
+            })
+        });
+        assert!(led, "the highest priority does not lead");
         let strange = |event: &&(NodeId, Event)| {
             matches!(event.1, Event::Malformed { .. } | Event::UnknownRule(_))
                 || (!self.changes

@@ -1,6 +1,6 @@
 //! Named scenarios: reads. Each says which protection, when removed, makes it fail.
 
-use crate::harness::{Cluster, Letter, id};
+use crate::harness::{Cluster, Letter, accepted, id};
 use tinyraftplus_core::{Event, MessageBody, Resolution, Role, Seq};
 
 /// A new leader serves no read before an entry of its own term is committed. Fails if `confirm_reads` does
@@ -104,7 +104,7 @@ fn readindex_reused_context_in_a_refusal() {
     // Two rounds of term 2 are answered; the third, which begins now, is not.
     for round in 1..=2 {
         cluster.read(id(1));
-        cluster.inject(id(3), id(1), 2, MessageBody::Accepted { matched: Seq::ZERO, round });
+        cluster.inject(id(3), id(1), 2, accepted(Seq::ZERO, round));
     }
     let read = cluster.read(id(1));
     cluster.flying.clear();
@@ -121,14 +121,14 @@ fn a_round_from_nowhere() {
     cluster.elect(id(1));
     let read = cluster.read(id(1));
     cluster.flying.clear();
-    let accepted = |round| MessageBody::Accepted { matched: Seq::new(1), round };
-    cluster.inject(id(2), id(1), 1, accepted(0));
+    let answer = |round| accepted(Seq::new(1), round);
+    cluster.inject(id(2), id(1), 1, answer(0));
     assert_eq!(cluster.answer(read), None);
-    cluster.inject(id(2), id(1), 1, accepted(99));
+    cluster.inject(id(2), id(1), 1, answer(99));
     assert!(matches!(cluster.events.last(), Some((_, Event::Malformed { .. }))));
-    cluster.inject(id(2), id(1), 1, accepted(1));
+    cluster.inject(id(2), id(1), 1, answer(1));
     assert_eq!(cluster.answer(read), Some(Resolution::ReadAt { end: Seq::new(1) }));
     let next = cluster.read(id(1));
-    cluster.inject(id(3), id(1), 1, accepted(1));
+    cluster.inject(id(3), id(1), 1, answer(1));
     assert_eq!(cluster.answer(next), None);
 }

@@ -1,6 +1,6 @@
 //! Named scenarios: replication and commit. Each says which protection, when removed, makes it fail.
 
-use crate::harness::{Cluster, Letter, entry, id};
+use crate::harness::{Cluster, Letter, accepted, entry, id};
 use tinyraftplus_core::{
     Core, Entry, EntryBody, EntryId, Event, HardState, Input, Loaded, MessageBody, Refusal,
     Resolution, Restored, Role, Seq, Term, Terms,
@@ -53,12 +53,7 @@ fn old_term_commit() {
     let term = cluster.core(id(1)).term().get();
     cluster.persist(id(1));
     for node in [2, 3] {
-        cluster.inject(
-            id(node),
-            id(1),
-            term,
-            MessageBody::Accepted { matched: Seq::new(2), round: 0 },
-        );
+        cluster.inject(id(node), id(1), term, accepted(Seq::new(2), 0));
     }
     assert_eq!(cluster.core(id(1)).committed(), Seq::ZERO, "node 5 could still replace it");
     cluster.flying.clear();

@@ -16,6 +16,8 @@
 //! | `settle` | everything arrives and is written, until nothing is under way; time stands still |
 //! | `elect N` | time passes until node N is elected |
 //! | `propose N P..`, `read N` | a client asks for a batch, or to read |
+//! | `transfer N M` | node N is asked to hand its leadership to node M |
+//! | `campaign N`, `step-down N`, `pause N`, `resume N`, `alive N M TERM` | node N is asked to; it hears from leader M |
 //! | `crash N [written=J]`, `start N`, `wipe N` | node N dies, starts, loses its disk |
 //! | `cut A B`, `partition A-B C-D`, `heal` | links fail from the one to the other, between sides; all work |
 //! | `status`, `log N` | what the nodes are, what a node's log shows, and whether it is durable |
@@ -95,6 +97,12 @@ impl Stage {
                 let node = self.node(args)?;
                 self.cluster.read(node);
             }
+            "transfer" => {
+                let node = self.node(args)?;
+                let to = id(number(args.next_pos())?);
+                self.cluster.transfer(node, to);
+            }
+            "campaign" | "step-down" | "pause" | "resume" | "alive" => self.steer(name, args)?,
             "cut" => {
                 let (from, to) = (self.node(args)?, self.node(args)?);
                 self.cluster.link(from, to, false);
@@ -164,6 +172,22 @@ impl Stage {
             disk.hard_state.term = Term::new(term.unwrap_or(last));
             disk.hard_state.vote = vote;
         });
+        Ok(())
+    }
+
+    fn steer(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let node = self.node(args)?;
+        let input = match name {
+            "campaign" => Input::Campaign,
+            "step-down" => Input::StepDown,
+            "pause" => Input::Pause(true),
+            "resume" => Input::Pause(false),
+            _ => {
+                let from = self.node(args)?;
+                Input::Alive { from, term: Term::new(number(args.next_pos())?) }
+            }
+        };
+        self.cluster.step(node, input);
         Ok(())
     }
 
@@ -274,6 +298,11 @@ fn scripts_reads() {
 #[test]
 fn scripts_restart() {
     folder("restart");
+}
+
+#[test]
+fn scripts_transfer() {
+    folder("transfer");
 }
 
 #[test]

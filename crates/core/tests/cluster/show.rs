@@ -69,21 +69,27 @@ pub(crate) fn message(message: &Message<String>) -> String {
         MessageBody::PreVoteReply { granted } => {
             format!("prevote-reply term={term} {}", yes(granted))
         }
-        MessageBody::Vote { last } => format!("vote term={term} last={}", entry_id(*last)),
+        MessageBody::Vote { last, transfer } => {
+            let transfer = if *transfer { " transfer" } else { "" };
+            format!("vote term={term} last={}{transfer}", entry_id(*last))
+        }
         MessageBody::VoteReply { granted } => format!("vote-reply term={term} {}", yes(granted)),
         MessageBody::Append { prev, entries: list, committed, round } => format!(
             "append term={term} prev={}{} commit={committed} round={round}",
             entry_id(*prev),
             entries(list)
         ),
-        MessageBody::Accepted { matched, round } => {
-            format!("accepted term={term} matched={matched} round={round}")
+        MessageBody::Accepted { matched, round, priority } => {
+            let priority =
+                if *priority > 0 { format!(" priority={priority}") } else { String::new() };
+            format!("accepted term={term} matched={matched} round={round}{priority}")
         }
         MessageBody::Rejected { prev, hint, round } => format!(
             "rejected term={term} prev={} hint={} round={round}",
             entry_id(*prev),
             entry_id(*hint)
         ),
+        MessageBody::TimeoutNow => format!("timeout-now term={term}"),
     }
 }
 
@@ -117,6 +123,8 @@ pub(crate) fn resolution(resolution: &Resolution) -> String {
             None => "refused, no known leader".to_owned(),
         },
         Resolution::Refused(refusal) => format!("refused, {refusal:?}"),
+        Resolution::Transfer(Ok(())) => "transferred".to_owned(),
+        Resolution::Transfer(Err(error)) => format!("not transferred, {error:?}"),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::random::Random;
 use std::sync::Arc;
 use tinyraftplus_core::{
     Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Membership, Message,
-    MessageBody, NodeId, Placed, QuorumRule, Role, Seq, Term, Terms, Time,
+    MessageBody, NodeId, Placed, QuorumRule, Role, Seq, Term, Terms, Ticket, Time,
     quorum::{CustomRule, Group},
 };
 
@@ -103,8 +103,8 @@ fn message(
     log: &Terms,
 ) -> Message<String> {
     let granted = random.once_in(2);
-    let body = match random.below(13) {
-        9.. => plausible(random, cluster, log),
+    let body = match random.below(14) {
+        10.. => plausible(random, cluster, log),
         0 => MessageBody::Ask,
         1 => MessageBody::Answer {
             configuration: placed(random, cluster),
@@ -113,7 +113,7 @@ fn message(
         },
         2 => MessageBody::PreVote { last: maybe_id(random) },
         3 => MessageBody::PreVoteReply { granted },
-        4 => MessageBody::Vote { last: maybe_id(random) },
+        4 => MessageBody::Vote { last: maybe_id(random), transfer: random.once_in(2) },
         5 => MessageBody::VoteReply { granted },
         6 => MessageBody::Append {
             prev: maybe_id(random),
@@ -121,7 +121,12 @@ fn message(
             committed: seq(random),
             round: number(random),
         },
-        7 => MessageBody::Accepted { matched: seq(random), round: number(random) },
+        8 => MessageBody::TimeoutNow,
+        7 => MessageBody::Accepted {
+            matched: seq(random),
+            round: number(random),
+            priority: u32::from(granted),
+        },
         _ => MessageBody::Rejected {
             prev: maybe_id(random),
             hint: maybe_id(random),
@@ -195,10 +200,15 @@ fn malformed_message() {
         for _ in 0..60 {
             let from = id(random.below(5));
             let message = message(&mut random, &cluster, (from, node), core.terms());
-            let input = match random.below(12) {
+            let input = match random.below(16) {
                 0 => Input::Wake,
                 1 => Input::Persisted { job: jobs },
                 2 => Input::PersistStalled { job: number(&mut random) },
+                4 => Input::Transfer { ticket: Ticket(0), to: id(random.below(5)) },
+                5 => [Input::Campaign, Input::StepDown, Input::Pause(true), Input::Pause(false)]
+                    .into_iter()
+                    .nth(random.index(4))
+                    .unwrap(),
                 3 => Input::Loaded(Loaded {
                     to: from,
                     number: random.below(4),
