@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// An acknowledgement that waits for the disk. Of several, the last says what all of them do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acknowledgement {
-    job: u64,
+    pub(crate) job: u64,
     to: NodeId,
     matched: Seq,
     round: u64,
@@ -104,6 +104,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.events.push(Event::Malformed { from, what: "contradicts committed entries" });
             return false;
         }
+        let cut = trim.map(|start| self.terms.span(start, self.terms.end()));
         if let Some(end) = trim {
             self.terms.trim(end);
         }
@@ -114,7 +115,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let job = self.job();
         job.trim = trim;
         job.append = new;
-        self.jobs.note(trim, first, end);
+        self.jobs.note(cut, first, end);
         true
     }
 

@@ -48,6 +48,7 @@ mod priority;
 mod progress;
 mod reads;
 mod rng;
+mod space;
 mod steering;
 mod terms;
 mod transfer;

@@ -35,6 +35,8 @@ struct Run {
     /// How often letters are lost or repeated, nodes die, links fail: once in so many times.
     loss: u64,
     deaths: u64,
+    /// How often a disk has no space.
+    refusals: u64,
     cuts: u64,
     /// Gets no time: nothing reaches it, no deadline of its own passes. Clients that ask it are still heard.
     asleep: Option<NodeId>,
@@ -61,7 +63,8 @@ impl Run {
         let loss = 3 + random.below(50);
         let deaths = 10 + random.below(300);
         let cuts = 10 + random.below(300);
-        Self { cluster, random, loss, deaths, cuts, asleep: None }
+        let refusals = if random.once_in(3) { 5 + random.below(50) } else { u64::MAX };
+        Self { cluster, random, loss, deaths, refusals, cuts, asleep: None }
     }
 
     fn any(&mut self) -> NodeId {
@@ -73,7 +76,10 @@ impl Run {
         match self.random.below(100) {
             0..45 => self.letter(),
             45..65 if self.asleep != Some(node) => {
-                self.cluster.persist(node);
+                let is_full = self.random.once_in(self.refusals) && self.cluster.refuse(node);
+                if !is_full {
+                    self.cluster.persist(node);
+                }
             }
             65..75 if self.asleep != Some(node) => {
                 self.cluster.load(node, !self.random.once_in(10));
