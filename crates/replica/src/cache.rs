@@ -66,7 +66,7 @@ impl Cache {
         while let Some(entry) = self.entries.pop_back_if(|entry| !log.has(entry.id)) {
             self.bytes = self.bytes.saturating_sub(cost(&entry));
         }
-        self.end = self.entries.back().map_or(log.end(), |entry| entry.id.seq.after());
+        self.end = self.entries.back().map_or_else(|| log.end(), |entry| entry.id.seq.after());
         let goes_on = self.end == log.end();
         if !goes_on {
             *self = Self::new(log.end());
