@@ -12,6 +12,7 @@ use crate::jobs::Jobs;
 use crate::leader::Leader;
 use crate::priority::Preference;
 use crate::rng::Rng;
+use crate::space::Space;
 use crate::transfer::Transfer;
 use crate::{
     Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message,
@@ -115,7 +116,7 @@ pub struct Core<P> {
     pub(crate) committed: Seq,
     pub(crate) out: Output<P>,
     applied: Seq,
-    held: Vec<Held<P>>,
+    pub(crate) held: Vec<Held<P>>,
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
     pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
     term_at_start: Term,
@@ -124,6 +125,7 @@ pub struct Core<P> {
     pub(crate) full_reported: bool,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) is_paused: bool,
+    pub(crate) space: Space,
     pub(crate) preference: Preference,
 }
 
@@ -137,10 +139,10 @@ pub(crate) enum Part {
 
 /// A message that waits for a job, and the term it speaks for.
 #[derive(Debug)]
-struct Held<P> {
-    job: u64,
+pub(crate) struct Held<P> {
+    pub(crate) job: u64,
     term: Term,
-    send: Transmit<P>,
+    pub(crate) send: Transmit<P>,
 }
 
 impl<P: AsRef<[u8]>> Core<P> {
@@ -185,6 +187,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             full_reported: false,
             transfer: None,
             is_paused: false,
+            space: Space::default(),
             preference: Preference::new(),
             active,
             terms,
@@ -209,6 +212,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::Alive { from, term } => self.alive(from, term),
             Input::Persisted { job } => self.persisted(job),
             Input::PersistStalled { job } => self.persist_stalled(job),
+            Input::PersistRefused { job } => self.persist_refused(job),
             Input::Loaded(loaded) => self.loaded(loaded),
             Input::ChangeMembers(change) => self.change_members(change),
         }
@@ -284,6 +288,11 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// The position after the last entry that is on this disk.
     pub fn durable(&self) -> Seq {
         self.jobs.durable()
+    }
+
+    /// Whether that persist job is under way: neither confirmed nor given back.
+    pub const fn awaits(&self, job: u64) -> bool {
+        self.jobs.is_begun(job) && !self.jobs.is_done(job)
     }
 
     /// Which entries the log holds, durable or on their way.
@@ -452,6 +461,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn activate(&mut self, active: Active) {
         let job = self.job();
         job.configuration = Some(Arc::clone(active.all()));
+        if let Some(before) = self.active.clone() {
+            self.jobs.note_configurations(before);
+        }
         let names = |active: &Active| active.configuration().names(self.options.id, self.identity);
         let (was, is) = (self.active.as_ref().is_some_and(names), names(&active));
         self.active = Some(active);
@@ -502,7 +514,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.gate = job.job;
     }
 
-    fn persisted(&mut self, job: u64) {
+    pub(crate) fn persisted(&mut self, job: u64) {
+        if self.jobs.writes_entries(job) {
+            self.space.returned();
+        }
         if !self.jobs.finish(job) {
             return;
         }
@@ -522,7 +537,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn persist_stalled(&mut self, job: u64) {
-        if self.jobs.is_done(job) || !self.jobs.is_begun(job) {
+        if !self.awaits(job) {
             return;
         }
         self.stalled = Some(job);

@@ -11,7 +11,7 @@ use alloc::{sync::Arc, vec::Vec};
 /// An acknowledgement that waits for the disk. Of several, the last says what all of them do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acknowledgement {
-    job: u64,
+    pub(crate) job: u64,
     to: Peer,
     matched: Seq,
     round: u64,
@@ -123,6 +123,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 return false;
             }
         };
+        let cut = trim.map(|start| self.terms.span(start, self.terms.end()));
         if let Some(end) = trim {
             self.terms.trim(end);
         }
@@ -133,7 +134,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let job = self.job();
         job.trim = trim;
         job.append = new;
-        self.jobs.note(trim, first, end);
+        self.jobs.note(cut, first, end);
         if let Some(active) = active {
             self.activate(active);
         }

@@ -111,6 +111,16 @@ pub enum Input<P> {
         /// Its number.
         job: u64,
     },
+    /// There is no space for that persist job. All before it are on disk; that one and all begun after it have
+    /// written nothing, and never will.
+    ///
+    /// Only a job with entries may be refused. One without is waited for: it fits into the space in reserve that a
+    /// log keeps for such, or what it says can't be said at all. The core takes the entries back, and sends term
+    /// and vote anew, if they were in one of these jobs, in a job of their own.
+    PersistRefused {
+        /// Its number.
+        job: u64,
+    },
     /// The answer to a [`Load`].
     Loaded(Loaded),
     /// Somebody wants other members, or other rules.
@@ -151,7 +161,8 @@ impl<P> Default for Output<P> {
 /// One durable, all-or-nothing write. In this order: hard state, configuration, begin, trim, append.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Persist<P> {
-    /// Counts from 1 without gaps. Confirm with [`Input::Persisted`].
+    /// Counts from 1 without gaps. Confirm with [`Input::Persisted`], or give it back with
+    /// [`Input::PersistRefused`].
     pub job: u64,
     /// The term and vote from now on.
     pub hard_state: Option<HardState>,
@@ -386,7 +397,7 @@ pub enum Event {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The leader gave up its role because its own disk has stalled.
+    /// The leader gave up its role because its own disk has stalled, or is full.
     Yielded,
     /// The log has no position left, so this node can't lead again: a term begins with an entry. What is in
     /// the log stays readable.
@@ -434,7 +445,7 @@ impl fmt::Display for Event {
             Self::Malformed { from, what } => {
                 write!(f, "a message from node {from} was dropped: it {what}")
             }
-            Self::Yielded => f.write_str("this node's disk is stuck, so it leads no longer"),
+            Self::Yielded => f.write_str("this node's disk is stuck or full, so it leads no longer"),
             Self::LogFull => f.write_str("the log has no position left, so this node can't lead again"),
             Self::Transferring { to } => write!(f, "this node hands its leadership to node {to}"),
             Self::Transferred { to, result: Ok(()) } => {

@@ -52,6 +52,7 @@ mod progress;
 pub mod quorum;
 mod reads;
 mod rng;
+mod space;
 mod steering;
 mod terms;
 mod transfer;

@@ -45,7 +45,8 @@ impl Preference {
 impl<P: AsRef<[u8]>> Core<P> {
     /// The priority to tell the leader: the lowest for a node that is of no use as one now.
     pub(crate) const fn told_priority(&self) -> u32 {
-        if self.is_paused || self.stalled.is_some() { 0 } else { self.options.priority }
+        let is_of_no_use = self.is_paused || self.stalled.is_some() || self.space.is_full();
+        if is_of_no_use { 0 } else { self.options.priority }
     }
 
     /// Hands over to a better one, if there is one. As often as a leader speaks.

@@ -222,9 +222,24 @@ impl Replica {
             Happening::Receive { from, message } => self.receive(from, message),
             Happening::Persisted { job } => self.drive(Input::Persisted { job }),
             Happening::PersistStalled { job } => self.drive(Input::PersistStalled { job }),
+            Happening::PersistRefused { job } => self.persist_refused(job),
             Happening::Loaded(reply) => self.loaded(reply),
             Happening::Applied { results } => self.applied(results),
             Happening::Answered { call, result } => self.answered(call, result),
+        }
+    }
+
+    /// The core takes back what that write and later ones did to the log, and so does everything else.
+    fn persist_refused(&mut self, job: u64) {
+        if !self.core.awaits(job) {
+            return;
+        }
+        // Those of this very step have not left yet.
+        self.out.writes.retain(|&(number, _)| number < job);
+        self.drive(Input::PersistRefused { job });
+        let terms = self.core.terms();
+        if !self.cache.agree(terms) {
+            self.load_head();
         }
     }
 
@@ -378,7 +393,8 @@ impl Replica {
             term: core.term(),
             leader: core.leader(),
             followers: self.followers(),
-            committed: core.committed().max(applied),
+            // What was taken back for lack of space is as committed as before.
+            committed: core.committed().max(applied).max(self.told.committed),
             applied,
         };
         let before = mem::replace(&mut self.told, now.clone());

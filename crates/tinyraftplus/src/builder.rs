@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tinyraftplus_core::quorum::{CustomRules, Group};
 use tinyraftplus_core::{NodeId, NodeIdError, Options, QuorumRule, Rules, Seq};
-use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead, Write};
+use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead};
 use tinyraftplus_net::{Inbox, Transport};
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -17,6 +17,7 @@ use crate::driver::{Clock, Driver, Incoming, Outgoing, Published};
 use crate::node::{NodeInbox, Shared};
 use crate::queue::{CallQueue, Calls};
 use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
+use crate::writer::{self, ToWriter};
 use crate::writes::Writes;
 use crate::{OpenError, RaftNode, StateMachine, Status};
 
@@ -359,6 +360,7 @@ impl NodeBuilder {
             waiting: BTreeMap::new(),
             next_call: 0,
             writes: Writes::new(self.stall_timeout),
+            was_refused: false,
             syncs: 0,
             is_sound: true,
             close_timeout: self.close_timeout,
@@ -379,7 +381,7 @@ impl NodeBuilder {
         let open_with = self.log.take().ok_or(OpenError::NoLog)?;
         let open: OpenLog = Box::new(move || open_with(log_options));
         let (opened_sender, opened) = oneshot::channel();
-        let writer = threads::start_writer(&name, open, opened_sender, reports.clone(), killed)
+        let writer = writer::start(&name, open, opened_sender, reports.clone(), killed)
             .map_err(OpenError::Thread)?;
         let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
         let Opened { restored, reader: log } = opened;
@@ -404,7 +406,7 @@ impl NodeBuilder {
 struct Parts {
     log: Arc<dyn LogRead>,
     reader: Running<LoadRequest>,
-    writer: Running<(u64, Write)>,
+    writer: Running<ToWriter>,
     machine: Option<Running<Work>>,
     clock: Clock,
     replica: Replica,

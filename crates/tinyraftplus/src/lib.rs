@@ -30,6 +30,7 @@ mod queue;
 mod state_machine;
 mod status;
 mod threads;
+mod writer;
 mod writes;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};

@@ -76,6 +76,13 @@ impl Checker {
         self.committed.remove(&id);
     }
 
+    /// A node takes back what it could not write, and with it what it knew to be committed there.
+    pub(crate) fn took_back(&mut self, id: NodeId, end: Seq) {
+        if let Some(committed) = self.committed.get_mut(&id) {
+            *committed = end.min(*committed);
+        }
+    }
+
     /// The contract of the output: what is sent is covered by what is durable.
     pub(crate) fn sent(&mut self, from: NodeId, disk: &Disk, message: &Message<String>) {
         assert_eq!(message.malformed(), None, "{from} sends {message:?}");
@@ -167,6 +174,7 @@ impl Checker {
             return;
         };
         assert_eq!(core.terms().end(), node.view.end(), "core and log differ");
+        assert_eq!(core.terms().runs(), node.view.terms().runs(), "core and log differ");
         assert!(core.durable() <= node.disk.end(), "{id} takes for durable what is not");
         if core.configuration().is_none() {
             // Where its log begins is not settled yet.

@@ -106,7 +106,7 @@ impl Disk {
         );
     }
 
-    fn terms(&self) -> Terms {
+    pub(crate) fn terms(&self) -> Terms {
         let mut terms = Terms::empty(self.start, Term::ZERO);
         for entry in &self.entries {
             terms.append(entry.id.term, 1);
@@ -536,6 +536,21 @@ impl Cluster {
         let disk = node.disk.clone();
         self.check.durable(&disk);
         Some(job.job)
+    }
+
+    /// There is no space for the oldest unfinished job of a node, so it and all after it are given back. False if
+    /// there is none, or it has no entries: then there is space in reserve.
+    pub(crate) fn refuse(&mut self, id: NodeId) -> bool {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(job) = node.jobs.front().filter(|job| !job.append.is_empty()) else {
+            return false;
+        };
+        let (job, start) = (job.job, job.append[0].id.seq);
+        node.jobs.clear();
+        node.view = node.disk.clone();
+        self.check.took_back(id, start);
+        self.step(id, Input::PersistRefused { job });
+        true
     }
 
     /// The oldest open question about a node's log is answered. False if there is none.

@@ -28,6 +28,8 @@ mod scripts;
 #[cfg(test)]
 mod show;
 #[cfg(test)]
+mod space;
+#[cfg(test)]
 mod steering;
 #[cfg(test)]
 mod strangers;

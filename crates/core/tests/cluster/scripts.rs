@@ -10,7 +10,7 @@
 //! | `members N M..` | node N restarts with these in its options |
 //! | `wake N`, `pass MS` | time passes until node N wants it, or that long |
 //! | `persist N [all]` | the oldest unfinished write of node N, or all, reach the disk |
-//! | `stall N` | the oldest unfinished write takes too long |
+//! | `stall N`, `refuse N` | the oldest unfinished write takes too long; there is no space for it |
 //! | `load N [unreadable]` | the oldest question about the log is answered |
 //! | `flying`, `deliver [FROM TO]`, `drop ..`, `copy ..` | lists, delivers, loses or doubles what is under way |
 //! | `settle` | everything arrives and is written, until nothing is under way; time stands still |
@@ -117,7 +117,7 @@ impl Stage {
             }
             "heal" => self.cluster.heal(),
             "flying" | "deliver" | "drop" | "copy" => return self.letters(name, args),
-            "persist" | "stall" | "load" => return self.local(name, args),
+            "persist" | "stall" | "refuse" | "load" => return self.local(name, args),
             "crash" | "start" | "wipe" => self.fate(name, args)?,
             "status" => {
                 let nodes = self.cluster.nodes.iter();
@@ -200,6 +200,7 @@ impl Stage {
                 while how == Some("all") && self.cluster.persist(node) {}
                 done
             }
+            "refuse" => self.cluster.refuse(node),
             "stall" => {
                 let job = self.cluster.node(node).jobs.front().map(|job| job.job);
                 if let Some(job) = job {
@@ -303,6 +304,11 @@ fn scripts_restart() {
 #[test]
 fn scripts_transfer() {
     folder("transfer");
+}
+
+#[test]
+fn scripts_space() {
+    folder("space");
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn malformed_message() {
         for _ in 0..60 {
             let from = id(random.below(5));
             let message = message(&mut random, &cluster, (from, node), core.terms());
-            let input = match random.below(16) {
+            let input = match random.below(17) {
                 0 => Input::Wake,
                 1 => Input::Persisted { job: jobs },
                 2 => Input::PersistStalled { job: number(&mut random) },
@@ -209,6 +209,7 @@ fn malformed_message() {
                     .into_iter()
                     .nth(random.index(4))
                     .unwrap(),
+                6 => Input::PersistRefused { job: number(&mut random).min(jobs) },
                 3 => Input::Loaded(Loaded {
                     to: from,
                     number: random.below(4),
