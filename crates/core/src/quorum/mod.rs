@@ -27,6 +27,10 @@
 //! );
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/quorums.md")]
+struct Manual;
+
 mod check;
 mod compile;
 mod custom;

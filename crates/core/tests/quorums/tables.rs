@@ -148,6 +148,17 @@ fn what_safe_rules_survive() {
     }
 }
 
+/// With a cloud away nothing is committed, but whoever leads in the other one stays and serves reads: half of the
+/// voters keep all others from electing anybody.
+#[test]
+fn half_of_the_voters_keep_a_leader() {
+    let commits = all(&[QuorumRule::Majority, QuorumRule::InEachGroup(1)]);
+    let quorums = compile(&grouped(&[3, 3]), &separate(QuorumRule::Majority, commits)).unwrap();
+    let left = left_without(&quorums, 0);
+    assert!(quorums.confirms(left) && !quorums.elects(left) && !quorums.commits(left));
+    assert!(!quorums.may_discard(VoterSet::only(0)) && quorums.may_discard(left));
+}
+
 fn left_without(quorums: &Quorums, lost: usize) -> VoterSet {
     let voters = quorums.voters().iter().enumerate();
     voters.filter(|(_, voter)| voter.group != Some(group(lost))).map(|(place, _)| place).collect()
