@@ -4,6 +4,7 @@
 //!
 //! * `harness`: nodes with disks, letters between them, and what is checked after every step;
 //! * `random`: seeded runs of everything that can go wrong, then healing and progress;
+//! * `paper`: the Raft paper and the thesis, sentence by sentence;
 //! * `scripts`: the golden scripts in `tests/scripts`;
 //! * the rest: the named scenarios, by the part of the protocol that they attack.
 
@@ -13,6 +14,8 @@ mod check;
 mod elections;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod paper;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
