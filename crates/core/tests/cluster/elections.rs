@@ -62,6 +62,34 @@ fn vote_cleared_on_leader_change() {
     assert!(!granted(&mut cluster, 2), "two votes in one term");
 }
 
+/// A term that was learnt from somebody is no vote for him: node 2 sees term 5 in what node 1 says, whose log is
+/// older. It has voted for nobody, gives node 1 nothing when he asks, and node 3, whose log is good, its vote.
+/// Fails if `adopt_term` takes who brings a term for who gets the vote in it.
+#[test]
+fn vote_granted_by_adoption() {
+    for brings in [
+        MessageBody::VoteReply { granted: false },
+        MessageBody::PreVoteReply { granted: false },
+        MessageBody::Rejected { prev: None, hint: None, round: 0 },
+        vote(None),
+    ] {
+        let mut cluster = Cluster::formed(3);
+        cluster.preset_log(id(2), &[1, 2]);
+        cluster.inject(id(1), id(2), 5, brings);
+        while cluster.persist(id(2)) {}
+        cluster.flying.clear();
+        assert_eq!(cluster.core(id(2)).term(), Term::new(5));
+        assert_eq!(cluster.node(id(2)).disk.hard_state.vote, None);
+        cluster.restart(id(2));
+        let last = EntryId::new(Term::new(2), Seq::new(1));
+        for (from, last, yes) in [(1, None, false), (3, Some(last), true), (1, Some(last), false)] {
+            cluster.inject(id(from), id(2), 5, vote(last));
+            while cluster.persist(id(2)) {}
+            assert_eq!(granted(&mut cluster, 2), yes, "to {from}");
+        }
+    }
+}
+
 /// A vote leaves only when it is durable. Fails if `on_vote` sends with `send` instead of `send_after`.
 #[test]
 fn reply_before_sync() {

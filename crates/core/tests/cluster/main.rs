@@ -13,6 +13,8 @@ mod check;
 #[cfg(test)]
 mod elections;
 #[cfg(test)]
+mod flow;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod paper;
