@@ -82,9 +82,9 @@ fn read_index_on_a_follower_asks_the_leader_for_the_index_alone() {
     assert_eq!(asked.get(), 1);
     assert!(cluster.node(leader).queries.is_empty());
     // The leader hears from nobody but this follower's calls: he confirms nothing.
-    cluster.filter = Box::new(move |_, to, message| match message {
-        Message::Raft(_) if to == leader => Fate::Drop,
-        _ => Fate::Deliver,
+    cluster.filter = Box::new(move |_, to, message| {
+        let is_answer = to == leader && matches!(message, Message::Raft(_));
+        if is_answer { Fate::Drop } else { Fate::Deliver }
     });
     let request = Request::Read { query: bytes("") };
     let read = cluster.call_for(follower, request, Duration::from_millis(400));

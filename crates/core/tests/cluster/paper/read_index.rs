@@ -4,7 +4,7 @@
 
 use super::{accepted, at, said, vote, win, write_all};
 use crate::harness::{Cluster, id};
-use tinyraftplus_core::{EntryBody, Input, MessageBody, Resolution, Role, Seq, Ticket};
+use tinyraftplus_core::{EntryBody, Input, MessageBody, Resolution, Role, Seq, Term, Ticket};
 
 fn answer(cluster: &Cluster, read: Ticket) -> Option<u64> {
     match cluster.answer(read) {
@@ -157,23 +157,29 @@ fn reads_that_pile_up_share_a_round() {
 }
 
 /// Thesis 6.4: what confirms a read is never an answer from another term, although rounds begin anew in each. Fails if
-/// `on_accepted` does not compare the term.
+/// `peer` does not compare the term.
 #[test]
 fn an_answer_of_another_term_confirms_nothing() {
     let mut cluster = Cluster::formed(3);
-    cluster.elect(id(1));
-    for _ in 0..3 {
-        cluster.read(id(1));
+    for term in [1, 3] {
+        win(&mut cluster, 1);
         cluster.settle();
+        for _ in 0..2 {
+            cluster.read(id(1));
+            cluster.settle();
+        }
+        assert_eq!(cluster.core(id(1)).term(), Term::new(term));
+        if term == 1 {
+            cluster.inject(id(3), id(1), 2, vote(None));
+            write_all(&mut cluster, 1);
+            cluster.flying.clear();
+        }
     }
-    cluster.inject(id(3), id(1), 2, vote(None));
-    win(&mut cluster, 1);
-    cluster.settle();
     let read = cluster.read(id(1));
     cluster.flying.clear();
     cluster.inject(id(2), id(1), 1, answered(3));
     cluster.step(id(1), Input::Wake);
     assert_eq!(cluster.answer(read), None);
-    cluster.inject(id(2), id(1), 3, answered(1));
+    cluster.inject(id(2), id(1), 3, answered(3));
     assert!(cluster.answer(read).is_some());
 }
