@@ -245,19 +245,26 @@ fn faulty(dir: &Path, net: &InProcess, id: u64, faults: &Faults) -> NodeBuilder 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_error_as_end_of_log() {
     let (dir, net, faults) = (tempfile::tempdir().unwrap(), InProcess::new(), Faults::default());
+    let open = async |at: usize, faults: &Faults| {
+        let id = u64::try_from(at).unwrap() + 1;
+        soon(faulty(dir.path(), &net, id, faults).open()).await.unwrap()
+    };
     let mut nodes = Vec::new();
-    for id in 1..=3 {
-        nodes.push(faulty(dir.path(), &net, id, &faults).open().await.unwrap());
+    for at in 0..3 {
+        nodes.push(open(at, &faults).await);
     }
-    let leader = soon(nodes[0].await_committed_leader()).await.unwrap();
-    let away = (1..=3).position(|id| NodeId::from(id) != leader).unwrap();
-    let id = u64::try_from(away).unwrap() + 1;
+    let position = |leader: NodeId| (1..=3).position(|id| NodeId::from(id) == leader).unwrap();
+    let at_work = position(soon(nodes[0].await_committed_leader()).await.unwrap());
+    let away = (at_work + 1) % 3;
     soon(nodes[away].close()).await.unwrap();
-    let at_work = (1..=3).position(|id| NodeId::from(id) == leader).unwrap();
     for number in 0..20_u32 {
         soon(nodes[at_work].append(number.to_string())).await.unwrap();
     }
+    // Whoever leads next has to look in its log for what came before.
+    soon(nodes[at_work].close()).await.unwrap();
     faults.no_reads.store(true, Ordering::Relaxed);
+    nodes[at_work] = open(at_work, &faults).await;
+    soon(nodes[at_work].append("20")).await.unwrap();
     let (warns, mut warned) = tokio::sync::mpsc::unbounded_channel();
     for node in nodes.clone() {
         let warns = warns.clone();
@@ -267,10 +274,10 @@ async fn read_error_as_end_of_log() {
             }
         });
     }
-    nodes[away] = faulty(dir.path(), &net, id, &Faults::default()).open().await.unwrap();
+    nodes[away] = open(away, &Faults::default()).await;
     let before = nodes[away].status().durable;
     soon(warned.recv()).await.unwrap();
-    for number in 20..30_u32 {
+    for number in 21..30_u32 {
         soon(nodes[at_work].append(number.to_string())).await.unwrap();
     }
     assert_eq!(nodes[away].status().durable, before);
