@@ -1,10 +1,10 @@
 //! Named scenarios: elections. Each says which protection, when removed, makes it fail.
 
-use crate::harness::{Cluster, id};
+use crate::harness::{Cluster, id, identity};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tinyraftplus_core::{
-    EntryId, Event, Input, MessageBody, Options, OptionsError, Role, Seq, Term,
+    EntryId, Event, Input, Message, MessageBody, Options, OptionsError, Role, Seq, Term,
 };
 
 const fn vote(last: Option<EntryId>) -> MessageBody<String> {
@@ -205,6 +205,26 @@ fn timeouts_inconsistent() {
     assert!(refused(options(Duration::MAX, millis(500))));
     assert_eq!(options(millis(100), millis(200)), Ok(()));
     assert_eq!(options(millis(1), Duration::MAX), Ok(()));
+}
+
+/// A vote for the log that this node had before comes late, to the log that has its place now. It is not for this one.
+/// Fails if `receive` does not look whom a message is meant for.
+#[test]
+fn a_vote_for_the_log_before() {
+    let mut cluster = Cluster::formed(3);
+    cluster.wake(id(1));
+    cluster.inject(id(2), id(1), 1, MessageBody::PreVoteReply { granted: true });
+    while cluster.persist(id(1)) {}
+    let reply = |to| Message {
+        from: identity(id(2), 0),
+        to: Some(to),
+        term: Term::new(1),
+        body: MessageBody::VoteReply { granted: true },
+    };
+    for (to, role) in [(identity(id(1), 7), Role::Candidate), (identity(id(1), 0), Role::Leader)] {
+        cluster.step(id(1), Input::Receive { from: id(2), message: reply(to) });
+        assert_eq!(cluster.core(id(1)).role(), role);
+    }
 }
 
 /// A node lost its disk and is asked for its vote under its old name, and says that it has entries. It helps

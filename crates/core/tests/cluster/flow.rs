@@ -1,6 +1,6 @@
 //! Named scenarios: flow control. Each says which protection, when removed, makes it fail.
 
-use crate::harness::{Cluster, id};
+use crate::harness::{Cluster, Letter, id};
 use tinyraftplus_core::{Input, Load, MessageBody, Proposal, Refusal, Resolution, Seq, Ticket};
 
 /// What one of these entries costs where bytes are counted.
@@ -134,4 +134,44 @@ fn uncommitted_bytes_bound() {
     assert!(matches!(cluster.answer(large), Some(Resolution::Accepted { .. })));
     let more = cluster.propose(id(1), &["x"]);
     assert_eq!(cluster.answer(more), busy);
+}
+
+/// A refusal is delivered ten times, and once more when the follower has long got what it lacks. The leader goes back
+/// once, and sends nothing again. Fails if `rejection_counts` takes any refusal for news.
+#[test]
+fn repeated_refusals_are_no_news() {
+    let mut cluster = Cluster::formed(3);
+    for node in [1, 3] {
+        cluster.preset_log(id(node), &[1, 2, 2]);
+    }
+    cluster.preset_log(id(2), &[1]);
+    cluster.partition(&[&[1, 3]]);
+    cluster.elect(id(1));
+    cluster.heal();
+    cluster.wake(id(1));
+    let is_refusal = |letter: &&Letter| matches!(letter.message.body, MessageBody::Rejected { .. });
+    let refusal = loop {
+        cluster.deliver_all(id(1), id(2));
+        while cluster.persist(id(2)) {}
+        if let Some(refusal) = cluster.flying.iter().find(is_refusal) {
+            break refusal.clone();
+        }
+        cluster.deliver_all(id(2), id(1));
+        cluster.now = cluster.now + cluster.node(id(1)).options.heartbeat_interval;
+        cluster.step(id(1), Input::Wake);
+    };
+    for _ in 0..10 {
+        cluster.flying.push_back(refusal.clone());
+    }
+    cluster.deliver_all(id(2), id(1));
+    while cluster.load(id(1), true) {}
+    assert_eq!(under_way(&cluster, 2).0, 1);
+    cluster.settle();
+    let (end, durable) = (cluster.core(id(1)).terms().end(), cluster.core(id(2)).durable());
+    assert_eq!(durable, end);
+    cluster.flying.push_back(refusal);
+    cluster.settle();
+    cluster.propose(id(1), &["a"]);
+    cluster.propose(id(1), &["b"]);
+    assert_eq!(under_way(&cluster, 2), (2, 2), "it streams as before");
 }

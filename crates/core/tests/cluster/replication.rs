@@ -338,6 +338,20 @@ fn read_error_as_end_of_log() {
     assert!(cluster.until(100, |cluster| log(cluster, 2) == log(cluster, 1)));
 }
 
+/// Nobody can have what was never sent. Who says so is not believed: when the log gets that far, it would count as a
+/// copy that nobody has. Fails if `on_accepted` does not compare with the end of the log.
+#[test]
+fn acknowledgement_of_what_was_never_sent() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    cluster.inject(id(2), id(1), 1, MessageBody::Accepted { matched: Seq::new(3), round: 0 });
+    assert!(matches!(cluster.events.last(), Some((_, Event::Malformed { .. }))));
+    cluster.flying.clear();
+    cluster.propose(id(1), &["a", "b"]);
+    cluster.persist(id(1));
+    assert_eq!(cluster.core(id(1)).committed(), Seq::new(1), "it is on one disk");
+}
+
 /// The answer to a question about old entries arrives when the leader that asked was deposed and leads again. It
 /// does not pass for the answer to a question of the new term. Fails if `lead` counts questions from 0.
 #[test]
@@ -376,7 +390,7 @@ fn late_answer_about_old_entries() {
 }
 
 /// Every message of a leader with a tiny window is lost, for long. When they get through again, so do new
-/// entries. Fails if `Progress::probe` does not empty what is in flight.
+/// entries. Fails if `Progress::probe` leaves bytes in flight, or `accepted` does not give them back.
 #[test]
 fn inflight_counter_leak() {
     let mut cluster = Cluster::formed_with(3, |options| {

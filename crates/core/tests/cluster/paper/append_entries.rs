@@ -2,7 +2,7 @@
 
 use super::{accepted, append, appends_to, at, heartbeat, log, said, said_to, vote, write_all};
 use crate::harness::{Cluster, entry, id};
-use tinyraftplus_core::{MessageBody, Refusal, Resolution, Role, Seq, Term};
+use tinyraftplus_core::{Event, MessageBody, Refusal, Resolution, Role, Seq, Term};
 
 /// A node of three with this log, in term `term`, of which everything is durable.
 fn follower(terms: &[u64], term: u64) -> Cluster {
@@ -177,6 +177,21 @@ fn receiver_3_deletes_what_conflicts_and_all_that_follows() {
     let jobs = &cluster.node(id(2)).jobs;
     assert_eq!(jobs.len(), 1);
     assert_eq!((jobs[0].trim, jobs[0].append.len()), (Some(Seq::new(2)), 1));
+}
+
+/// The limit of that, Raft section 5.4.3: what is committed is in the log of every later leader, so nobody who is one
+/// contradicts it. Who does is not obeyed. Fails if `take` does not look at the commit.
+#[test]
+fn receiver_3_never_deletes_what_is_committed() {
+    let mut cluster = follower(&[1, 2, 2], 3);
+    cluster.inject(id(1), id(2), 3, heartbeat(Some(at(2, 2)), 2));
+    cluster.flying.clear();
+    cluster.inject(id(1), id(2), 3, append(Some(at(1, 0)), vec![entry(3, 1, "x")], 2));
+    assert_eq!(log(&cluster, 2), [at(1, 0), at(2, 1), at(2, 2)]);
+    assert!(matches!(cluster.events.last(), Some((_, Event::Malformed { .. }))));
+    assert!(said(&mut cluster, 2).is_empty());
+    cluster.inject(id(1), id(2), 3, append(Some(at(2, 1)), vec![entry(3, 2, "x")], 2));
+    assert_eq!(log(&cluster, 2), [at(1, 0), at(2, 1), at(3, 2)], "what is not committed may go");
 }
 
 /// Raft figure 2, `AppendEntries` receiver, 4: only what is not in the log is appended; what is there stays, and

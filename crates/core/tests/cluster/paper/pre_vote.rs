@@ -46,7 +46,7 @@ fn nobody_would_vote_for_an_older_log() {
 }
 
 /// Thesis 9.6: and if the voter has heard from no leader for at least the smallest election timeout; a leader always
-/// has. Fails if `on_pre_vote` does not look at the last contact.
+/// has. Fails if `on_pre_vote` does not look at the last contact, or `step_down` keeps it.
 #[test]
 fn nobody_would_vote_who_hears_from_a_leader() {
     let mut cluster = Cluster::formed(3);
@@ -63,6 +63,13 @@ fn nobody_would_vote_who_hears_from_a_leader() {
     cluster.inject(id(3), id(1), 2, pre_vote(last));
     let answers = said_to(&mut cluster, 1, 3);
     assert!(answers.contains(&reply(false)), "it leads");
+    // A leader of a past term is none.
+    cluster.inject(id(1), id(2), 1, heartbeat(last, 0));
+    cluster.inject(id(3), id(2), 2, vote(None));
+    write_all(&mut cluster, 2);
+    cluster.flying.clear();
+    cluster.inject(id(3), id(2), 3, pre_vote(last));
+    assert_eq!(said_to(&mut cluster, 2, 3), [reply(true)]);
 }
 
 /// Thesis 9.6: a yes promises nothing and changes nothing. Two may ask in one term, and get it. Fails if

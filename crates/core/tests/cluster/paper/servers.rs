@@ -163,15 +163,18 @@ fn candidates_1_begin_a_new_term() {
 }
 
 /// Raft figure 2, candidates, 1b: a candidate votes for itself; that vote counts as any other does, once it is
-/// durable. Fails if `campaign` counts itself at once, or never.
+/// durable. Fails if `campaign` counts itself at once, or never, or `own_vote_durable` takes the end of an older write
+/// for that of its vote.
 #[test]
 fn candidates_1_vote_for_themselves() {
     let mut cluster = Cluster::formed(3);
+    cluster.inject(id(3), id(1), 1, append(None, vec![entry(1, 0, "a")], 0));
     stand(&mut cluster, 1);
-    let yes = MessageBody::VoteReply { granted: true };
-    cluster.inject(id(2), id(1), 1, yes);
-    assert_eq!(cluster.core(id(1)).role(), Role::Candidate, "a crash would undo its own vote");
-    cluster.persist(id(1));
+    cluster.inject(id(2), id(1), 2, MessageBody::VoteReply { granted: true });
+    for _ in 0..2 {
+        assert_eq!(cluster.core(id(1)).role(), Role::Candidate, "a crash would undo its own vote");
+        cluster.persist(id(1));
+    }
     assert_eq!(cluster.node(id(1)).disk.hard_state.vote, Some(identity(id(1), 0)));
     assert_eq!(cluster.core(id(1)).role(), Role::Leader, "two of three");
 }

@@ -1,6 +1,8 @@
 //! Raft figure 2, State: what a server keeps on its disk, in memory, and while it leads.
 
-use super::{accepted, append, appends_to, at, heartbeat, log, said, stand, vote, win, write_all};
+use super::{
+    accepted, append, appends_to, at, heartbeat, log, said, said_to, stand, vote, win, write_all,
+};
 use crate::harness::{Cluster, entry, id, identity};
 use tinyraftplus_core::{EntryBody, HardState, MessageBody, Role, Seq, Term};
 
@@ -12,10 +14,16 @@ fn hard_state(cluster: &Cluster, node: u64) -> (u64, Option<u64>) {
 
 /// Raft figure 2, persistent state: what a server keeps is on stable storage before it answers. Here: the
 /// term. A candidate's and a leader's message each bring a newer term; nothing is said in it, not even no,
-/// before it is durable. Fails if `send_after` does not wait for the job.
+/// before it is durable, even where the entries are there already. Fails if `send_after` does not wait for the job,
+/// or `on_append` waits for the entries alone.
 #[test]
 fn nothing_is_said_in_a_term_before_it_is_stable() {
-    for message in [vote(None), heartbeat(Some(at(2, 7)), 0), heartbeat(Some(at(1, 0)), 0)] {
+    for message in [
+        vote(None),
+        heartbeat(Some(at(2, 7)), 0),
+        heartbeat(Some(at(1, 0)), 0),
+        append(None, vec![entry(1, 0, "old")], 0),
+    ] {
         let mut cluster = Cluster::formed(3);
         cluster.preset_log(id(2), &[1]);
         cluster.inject(id(1), id(2), 3, message);
@@ -45,7 +53,7 @@ fn no_vote_is_given_before_it_is_stable() {
     assert_eq!(said(&mut cluster, 3).len(), 2);
 }
 
-/// The same for entries. Fails if `on_append` acknowledges at once.
+/// The same for entries. Fails if `on_append` acknowledges at once, or answers a heartbeat for all that it follows.
 #[test]
 fn no_entry_is_acknowledged_before_it_is_stable() {
     let mut cluster = Cluster::formed(3);
@@ -54,9 +62,11 @@ fn no_entry_is_acknowledged_before_it_is_stable() {
     assert_eq!(log(&cluster, 2), [at(1, 0), at(1, 1)]);
     assert!(said(&mut cluster, 2).is_empty());
     cluster.persist(id(2));
-    let answers = said(&mut cluster, 2);
-    assert_eq!(answers.len(), 1);
-    assert_eq!(answers[0].message.body, accepted(2));
+    assert_eq!(said_to(&mut cluster, 2, 1), [accepted(2)]);
+    // A heartbeat is answered at once, for what is durable by then.
+    cluster.inject(id(1), id(2), 1, append(Some(at(1, 1)), vec![entry(1, 2, "c")], 0));
+    cluster.inject(id(1), id(2), 1, heartbeat(Some(at(1, 2)), 0));
+    assert_eq!(said_to(&mut cluster, 2, 1), [accepted(2)]);
     cluster.restart(id(2));
     assert_eq!(log(&cluster, 2), [at(1, 0), at(1, 1)]);
 }
