@@ -8,6 +8,7 @@ use crate::check::Checker;
 use crate::show;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tinyraftplus_core::{
     ChangeMembers, Configurations, Core, Entry, EntryBody, EntryId, Event, HardState, Identity,
     Input, Load, Loaded, Member, MemberSpec, Message, MessageBody, NodeId, Options, Output,
@@ -205,6 +206,8 @@ pub(crate) struct Cluster {
     /// Disks that finish nothing.
     pub(crate) stuck: BTreeSet<NodeId>,
     next_ticket: u64,
+    /// How long new members may take.
+    pub(crate) patience: Duration,
 }
 
 /// The name of a node.
@@ -252,6 +255,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             stuck: BTreeSet::new(),
             next_ticket: 1,
+            patience: Duration::from_secs(60),
         };
         for &id in &ids {
             let seed = id.as_str().parse().unwrap();
@@ -328,7 +332,7 @@ impl Cluster {
         let rules = rules.unwrap_or_else(|| newest.configuration.now().rules().clone());
         let base = newest.at;
         let plan = Plan::new(members, rules, &self.node(node).options.custom_rules).unwrap();
-        let until = self.now + std::time::Duration::from_secs(60);
+        let until = self.now + self.patience;
         (ticket, Input::ChangeMembers(ChangeMembers { ticket, base, plan, until }))
     }
 
