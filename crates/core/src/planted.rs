@@ -3,22 +3,40 @@
 //! They exist only in a build with `--cfg planted` (see `docs/testing.md`); in any other, [`is`] is constant
 //! and nothing of them is left.
 
-/// A protection that can be taken away.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Bug {
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $bug:ident: $name:literal,)*) => {
+        /// A protection that can be taken away.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[non_exhaustive]
+        pub enum Bug {
+            $($(#[$doc])* $bug,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug,)*];
+
+            /// What it is called on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$bug => $name,)* }
+            }
+        }
+    };
+}
+
+bugs! {
     /// A vote is not stored: after a restart the node may vote again in the same term.
-    ForgetVote,
+    ForgetVote: "forget-vote",
     /// An entry of an earlier term is committed by counting its copies (Raft section 5.4.2).
-    CommitOldTerm,
+    CommitOldTerm: "commit-old-term",
     /// A follower acknowledges entries before they are durable.
-    AckBeforeSync,
+    AckBeforeSync: "ack-before-sync",
     /// One vote less than a quorum is enough.
-    ShortQuorum,
+    ShortQuorum: "short-quorum",
     /// A conflicting suffix is kept when the leader's entries are written.
-    KeepConflict,
+    KeepConflict: "keep-conflict",
     /// A read is served without asking whether this node still leads.
-    UnconfirmedRead,
+    UnconfirmedRead: "unconfirmed-read",
 }
 
 #[cfg(planted)]
