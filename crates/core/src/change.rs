@@ -240,7 +240,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         // A leader that was removed may be asked to come back, and need not ask itself.
         let log_of = |id| {
             let found = wanted.found.get(&id).copied();
-            configuration.identity_of(id).or(found).or((id == me.id).then_some(me.identity))
+            configuration.identity_of(id).or(found).or_else(|| (id == me.id).then_some(me.identity))
         };
         let specs = wanted.plan.members().iter();
         let missing: Vec<NodeId> =

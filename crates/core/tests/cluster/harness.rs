@@ -79,7 +79,7 @@ impl Disk {
         };
         let mut placed = self.entries.iter().rev().filter_map(of);
         if let Some(newest) = placed.next() {
-            let before = placed.next().or(known.filter(|before| before.at < newest.at));
+            let before = placed.next().or_else(|| known.filter(|before| before.at < newest.at));
             self.configuration = Configurations::restored(newest, before).map(Arc::new);
         }
     }
@@ -255,7 +255,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             stuck: BTreeSet::new(),
             next_ticket: 1,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
         };
         for &id in &ids {
             let seed = id.as_str().parse().unwrap();
@@ -343,8 +343,8 @@ impl Cluster {
             Member { group, ..Member::voter(id, node.disk.identity) }
         };
         let options = self.nodes.values().next().map(|node| &node.options);
-        let (rules, first) =
-            options.map_or((Rules::default(), Seq::ZERO), |o| (o.rules.clone(), o.first_seq));
+        let (rules, first) = options
+            .map_or_else(|| (Rules::default(), Seq::ZERO), |o| (o.rules.clone(), o.first_seq));
         let members = self.nodes.iter().map(member).collect();
         Arc::new(Configurations::found(members, rules, first).unwrap())
     }
