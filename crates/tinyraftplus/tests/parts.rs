@@ -14,6 +14,7 @@ use tinyraftplus::{
 };
 use tinyraftplus_core::{HardState, Identity, Restored};
 use tinyraftplus_log::{LogEntry, LogRead, LogStats, Write};
+use tokio::sync::mpsc::UnboundedSender;
 
 fn quick(builder: NodeBuilder) -> NodeBuilder {
     builder
@@ -163,7 +164,8 @@ async fn apply_index_not_atomic() {
 /// What a log does when it is told to.
 #[derive(Clone, Default)]
 struct Faults {
-    no_reads: Arc<AtomicBool>,
+    /// What lies before seq 20 can't be read, and each try is told.
+    no_reads: Arc<Mutex<Option<UnboundedSender<()>>>>,
     panics: Arc<AtomicBool>,
 }
 
@@ -212,7 +214,9 @@ impl<L: Log> Log for Faulty<L> {
 impl LogRead for FaultyReader {
     fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError> {
         assert!(!self.faults.panics.load(Ordering::Relaxed), "told to panic");
-        if self.faults.no_reads.load(Ordering::Relaxed) {
+        let told = self.faults.no_reads.lock().unwrap().clone();
+        if let Some(told) = told.filter(|_| start < Seq::new(20)) {
+            let _ = told.send(());
             return Err(LogError::Closed);
         }
         self.log.read(start, end, bytes_max)
@@ -240,8 +244,8 @@ fn faulty(dir: &Path, net: &InProcess, id: u64, faults: &Faults) -> NodeBuilder 
 }
 
 /// `read_error_as_end_of_log`: a node that was away needs entries which nobody can read. The others warn of it and go
-/// on; it gets nothing in their place, and everything when the disks are well again. Fails if the core's `loaded`
-/// takes no answer for the end of the log.
+/// on; it gets nothing in their place, and everything when the disks are well again. Fails if `readable` in the replica
+/// swallows the error, or the core does not ask again.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_error_as_end_of_log() {
     let (dir, net, faults) = (tempfile::tempdir().unwrap(), InProcess::new(), Faults::default());
@@ -262,7 +266,8 @@ async fn read_error_as_end_of_log() {
     }
     // Whoever leads next has to look in its log for what came before.
     soon(nodes[at_work].close()).await.unwrap();
-    faults.no_reads.store(true, Ordering::Relaxed);
+    let (refused, mut refusals) = tokio::sync::mpsc::unbounded_channel();
+    *faults.no_reads.lock().unwrap() = Some(refused);
     nodes[at_work] = open(at_work, &faults).await;
     soon(nodes[at_work].append("20")).await.unwrap();
     let (warns, mut warned) = tokio::sync::mpsc::unbounded_channel();
@@ -277,11 +282,14 @@ async fn read_error_as_end_of_log() {
     nodes[away] = open(away, &Faults::default()).await;
     let before = nodes[away].status().durable;
     soon(warned.recv()).await.unwrap();
+    for _ in 0..3 {
+        soon(refusals.recv()).await.unwrap();
+    }
     for number in 21..30_u32 {
         soon(nodes[at_work].append(number.to_string())).await.unwrap();
     }
     assert_eq!(nodes[away].status().durable, before);
-    faults.no_reads.store(false, Ordering::Relaxed);
+    *faults.no_reads.lock().unwrap() = None;
     let end = nodes[at_work].status().committed;
     let has_all = |status: &Status| status.committed.min(status.durable) >= end;
     soon(nodes[away].wait(has_all)).await.unwrap();
