@@ -5,6 +5,7 @@
 //! change only when the one before is committed, so of all configurations in a log at most the newest is not:
 //! remembering two is enough.
 
+use crate::planted::{self, Bug};
 use crate::quorum::{Group, QuorumRule, Rules, Voter};
 use crate::{Identity, NodeId, Seq};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -32,7 +33,7 @@ impl Member {
 
     /// Whether it is this log that speaks for it.
     pub fn is(&self, id: NodeId, identity: Identity) -> bool {
-        self.id == id && self.identity == Some(identity)
+        self.id == id && (self.identity == Some(identity) || planted::is(Bug::TrustWiped))
     }
 }
 

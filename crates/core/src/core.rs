@@ -10,6 +10,7 @@ use crate::forming::Forming;
 use crate::ids::Peer;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
+use crate::planted::{self, Bug};
 use crate::priority::Preference;
 use crate::rng::Rng;
 use crate::space::Space;
@@ -337,7 +338,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let Message { from: identity, to, term, body } = message;
-        if to.is_some_and(|to| to != self.identity) {
+        if to.is_some_and(|to| to != self.identity) && !planted::is(Bug::TrustWiped) {
             // Meant for the log that this node had before its disk was lost.
             return;
         }
@@ -368,7 +369,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         let speaks_of_future = matches!(
             body,
             MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true }
-        );
+        ) || planted::is(Bug::DeafPreVote)
+            && matches!(body, MessageBody::PreVoteReply { .. });
         if term > self.hard_state.term && !speaks_of_future {
             self.adopt_term(term);
         }
@@ -401,8 +403,12 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// would speak for the new term before it is durable, and confirm to its leader the rounds of another's.
     pub(crate) fn begin_term(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
-        self.persist_hard_state();
-        self.acknowledgements.clear();
+        if hard_state.vote.is_some() || !planted::is(Bug::ForgetTerm) {
+            self.persist_hard_state();
+        }
+        if !planted::is(Bug::StaleAcknowledgement) {
+            self.acknowledgements.clear();
+        }
     }
 
     /// Becomes a follower that knows no leader. The term and the vote stay: a vote belongs to its term, not
@@ -564,7 +570,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             };
             self.out.resolve.push((ticket, resolution));
         }
-        let end = self.committed.min(self.jobs.durable());
+        let durable =
+            if planted::is(Bug::ApplyPastDurable) { Seq::MAX } else { self.jobs.durable() };
+        let end = self.committed.min(durable);
         if end > self.applied {
             self.out.apply = Some(self.terms.span(self.applied, end));
             self.applied = end;

@@ -94,7 +94,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             || self
                 .leader_contact
                 .is_some_and(|contact| self.now.since(contact) < self.options.election_timeout);
-        let granted = term > self.hard_state.term && last >= self.terms.last() && !has_leader;
+        let complete = last >= self.terms.last() || planted::is(Bug::VoteForAnyLog);
+        let granted = term > self.hard_state.term && complete && !has_leader;
         let mut message = self.message(from, MessageBody::PreVoteReply { granted });
         if granted {
             message.term = term;
@@ -118,7 +119,8 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     pub(crate) fn on_vote(&mut self, from: Peer, term: Term, last: Option<EntryId>) {
         let free = self.hard_state.vote.is_none_or(|vote| vote == from.identity);
-        let granted = term == self.hard_state.term && free && last >= self.terms.last();
+        let complete = last >= self.terms.last() || planted::is(Bug::VoteForAnyLog);
+        let granted = term == self.hard_state.term && free && complete;
         if granted && self.hard_state.vote.is_none() {
             self.hard_state.vote = Some(from.identity);
             if !planted::is(Bug::ForgetVote) {

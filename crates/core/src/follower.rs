@@ -68,8 +68,15 @@ impl<P: AsRef<[u8]>> Core<P> {
         if !self.take(from.id, entries) {
             return;
         }
+        if planted::is(Bug::TruncateLate) && !heartbeat && verified < self.terms.end() {
+            let cut = self.terms.span(verified, self.terms.end());
+            self.terms.trim(verified);
+            self.job().trim = Some(verified);
+            self.jobs.note(Some(cut), verified, verified);
+        }
         // The leader may have committed more than this message proves to be in both logs.
-        self.committed = self.committed.max(committed.min(verified));
+        let proven = if planted::is(Bug::CommitPastVerified) { self.terms.end() } else { verified };
+        self.committed = self.committed.max(committed.min(proven));
         let (job, matched) = if heartbeat {
             // Answers at once, for what is durable already: a slow disk is no reason to depose a leader.
             (self.gate, verified.min(self.jobs.durable()))
@@ -86,6 +93,9 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     fn follow(&mut self, leader: Peer) {
         if self.leader != Some(leader) || !matches!(self.part, Part::Follower) {
+            if planted::is(Bug::ClearVote) {
+                self.hard_state.vote = None;
+            }
             self.part = Part::Follower;
             self.leader = Some(leader);
             self.out.events.push(Event::Changed);

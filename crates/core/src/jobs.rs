@@ -5,6 +5,7 @@
 //! never arrived.
 
 use crate::electorate::Active;
+use crate::planted::{self, Bug};
 use crate::{Seq, Span};
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -110,7 +111,9 @@ impl Jobs {
 
     /// The end of what is on disk and will stay: entries that a job under way trims do not count.
     pub(crate) fn durable(&self) -> Seq {
-        let trims = self.under_way.iter().filter_map(|job| job.cut.as_ref().map(|cut| cut.start));
+        let ignored = planted::is(Bug::AckAfterTrim);
+        let cuts = self.under_way.iter().filter_map(|job| job.cut.as_ref().filter(|_| !ignored));
+        let trims = cuts.map(|cut| cut.start);
         trims.fold(self.on_disk, Seq::min)
     }
 

@@ -154,11 +154,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         let mut last = first;
         let count = payloads.len();
         let mut entries = Vec::with_capacity(count);
+        let too_large =
+            (count as u64).saturating_mul(Load::ENTRY_COST) > self.options.append_bytes_max;
+        let split = |at: usize| planted::is(Bug::SplitBatch) && too_large && at + 1 == count / 2;
         for (at, payload) in payloads.into_iter().enumerate() {
             last = EntryId { term, seq };
             entries.push(Entry {
                 id: last,
-                ends_batch: at + 1 == count,
+                ends_batch: at + 1 == count || split(at),
                 body: EntryBody::Payload(payload),
             });
             seq = seq.after();
@@ -254,10 +257,15 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// The progress of the log that speaks, and the newest round, if this node leads that term.
     fn peer(&mut self, from: Peer, term: Term) -> Option<(&mut Progress, u64)> {
         match &mut self.part {
-            Part::Leader(leader) if term == self.hard_state.term => {
+            Part::Leader(leader)
+                if term == self.hard_state.term || planted::is(Bug::StaleReply) =>
+            {
                 let round = leader.round;
                 let peer = leader.peers.get_mut(&from.id);
-                peer.filter(|peer| peer.identity == from.identity).map(|peer| (peer, round))
+                let speaks = |peer: &&mut Progress| {
+                    peer.identity == from.identity || planted::is(Bug::TrustWiped)
+                };
+                peer.filter(speaks).map(|peer| (peer, round))
             }
             Part::Leader(_) | Part::Follower | Part::Candidate(_) => None,
         }

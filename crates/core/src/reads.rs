@@ -51,6 +51,12 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.resolve.push((ticket, Resolution::ReadAt { end: self.committed }));
             return;
         }
+        if planted::is(Bug::JoinRound)
+            && let Some(round) = &mut leader.reads.under_way
+        {
+            round.tickets.push(ticket);
+            return;
+        }
         leader.reads.waiting.push(ticket);
     }
 
@@ -72,7 +78,8 @@ impl<P: AsRef<[u8]>> Core<P> {
                 self.out.resolve.extend(round.tickets.into_iter().map(|ticket| (ticket, read_at)));
             }
             // Before its own first commit a leader does not know what its predecessors committed.
-            let committed_own = has_committed(&self.terms, self.committed, self.hard_state.term);
+            let committed_own = has_committed(&self.terms, self.committed, self.hard_state.term)
+                || planted::is(Bug::ReadBeforeOwnCommit);
             if leader.reads.under_way.is_some() || leader.reads.waiting.is_empty() || !committed_own
             {
                 return;

@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Seq, Term, Time};
 
+use tinyraftplus_core::planted::{self, Bug};
+
 use crate::applying::Owner;
 use crate::routes::RouteOut;
 use crate::{Call, CallId, Outcome, Refused, Replica, Request, Unknown};
@@ -199,7 +201,8 @@ impl Replica {
 
     /// Ends a call without an answer: refused if it is surely in nobody's log.
     fn give_up(&mut self, order: u64, refused: Refused, unknown: Unknown) {
-        let is_absent = self.calls.place(order).is_none_or(|place| *place == Place::Queued);
+        let is_absent = self.calls.place(order).is_none_or(|place| *place == Place::Queued)
+            || planted::is(Bug::RefuseSent);
         let outcome = if is_absent { Outcome::Refused(refused) } else { Outcome::Unknown(unknown) };
         self.finish(order, outcome);
     }
@@ -340,7 +343,8 @@ impl Sent {
 
     /// Whether a later call than this one went to the leader of a newer term.
     fn was_overtaken(&self, term: Term, order: u64) -> bool {
-        self.0.iter().any(|&(newer, latest)| newer > term && latest > order)
+        let overtook = |&(newer, latest): &(Term, u64)| newer > term && latest > order;
+        self.0.iter().any(overtook) && !planted::is(Bug::Overtake)
     }
 }
 

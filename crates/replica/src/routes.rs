@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, Time};
 
+use tinyraftplus_core::planted::{self, Bug};
+
 use crate::applying::Owner;
 use crate::calls::{Place, Way, sum};
 use crate::{
@@ -220,6 +222,8 @@ impl Replica {
         for (number, answer) in answers {
             // Whoever lost its disk can't know what it accepted before.
             let answer = if identity == route.leader { answer } else { Answer::Unknown };
+            let retries = planted::is(Bug::RetryUnknown) && answer == Answer::Unknown;
+            let answer = if retries { Answer::Absent } else { answer };
             self.on_answer(from, route.term, number, answer);
         }
     }

@@ -91,7 +91,10 @@ impl World {
             }
             Fault::SyncFails => self.node(at).plans.sync_fails = true,
             Fault::ReadsFail => self.fail_reads(at, until),
-            Fault::Stall => self.node(at).plans.stalls = true,
+            Fault::Stall => {
+                let at = if rng.chance(500) { leader } else { at };
+                self.node(at).plans.stalls = true;
+            }
             Fault::Restart => return self.restart(at),
             Fault::FullDisk => {
                 let disk = &self.node(at).disk;
@@ -139,6 +142,8 @@ impl World {
         } else if kind == Fault::IsolateLeader {
             counts.isolated_leaders += 1;
             self.network.split(partition, |node| node == leader);
+            // What it appends then is nowhere else, and still being written when another leader replaces it.
+            self.node(leader).plans.stalls |= rng.chance(250);
         } else {
             let deaf = rng.chance(500);
             counts.deaf_leaders += u64::from(deaf);

@@ -19,11 +19,11 @@ pub(crate) fn agrees(at: usize, node: &NodeModel, view: View<'_>) -> Verdict {
         terms.last(),
         model.last()
     );
-    let (believed, durable) = (view.durable, node.durable.end());
+    let (believed, durable) = (view.durable, node.durable_end());
     require!(
         empty || believed <= durable,
         CHECK,
-        "node {} believes that everything before {believed} is durable, and its disk ends at {durable}",
+        "node {} believes that everything before {believed} is durable, and its disk holds that up to {durable}",
         at + 1
     );
     Ok(())

@@ -116,6 +116,22 @@ pub(crate) struct NodeModel {
     pub(crate) applied: Seq,
 }
 
+impl NodeModel {
+    /// Up to where its disk holds what the node has decided: a suffix that is still being replaced is there too,
+    /// and does not count.
+    pub(crate) fn durable_end(&self) -> Seq {
+        let (durable, decided) = (&self.durable, &self.decided);
+        let mut end = durable.end().min(decided.end());
+        // Logs that agree on an entry agree on all before it.
+        while let Some(id) = end.before().and_then(|last| durable.entry(last))
+            && !decided.has(id)
+        {
+            end = id.seq;
+        }
+        end
+    }
+}
+
 impl Checks {
     pub(crate) fn new(node_count: usize, quorum: usize, start: Seq, inside: bool) -> Self {
         let node = || NodeModel {

@@ -269,6 +269,18 @@ fn a_node_knows_its_own_log_and_disk() {
     says(1, 3).holds();
     says(3, 3).breaks(CHECK);
     says(2, 2).breaks(CHECK);
+    // What is being replaced is on the disk, and is not what counts.
+    let replaces = |durable: u64| {
+        let other = Write { trim: Some(Seq::new(1)), ..append(&[(2, 1, "b")]) };
+        Cluster::new().stores(0, &log).writes(0, &other).then(|checks| {
+            let terms = terms_of(Seq::new(2), |seq| checks.nodes[0].decided.entry(seq));
+            let (role, term) = (Role::Follower, Term::new(2));
+            let durable = Seq::new(durable);
+            checks.on_step(0, View { role, term, committed: Seq::ZERO, durable, terms: &terms })
+        })
+    };
+    replaces(1).holds();
+    replaces(2).breaks(CHECK);
 }
 
 #[test]
