@@ -4,18 +4,24 @@
 //! apply. What a role does is in `election`, `leader`, `follower` and `forming`.
 
 use crate::election::Campaign;
+use crate::electorate::Active;
 use crate::follower::Acknowledgement;
 use crate::forming::Forming;
+use crate::ids::Peer;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
 use crate::planted::{self, Bug};
+use crate::priority::Preference;
 use crate::rng::Rng;
+use crate::space::Space;
+use crate::transfer::Transfer;
 use crate::{
-    Configuration, EntryId, Event, HardState, Identity, Input, Message, MessageBody, NodeId,
-    Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution, Seq, Term, Terms,
-    Ticket, Time, Transmit,
+    Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message,
+    MessageBody, NodeId, Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution,
+    Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     vec::Vec,
@@ -28,7 +34,7 @@ const HELD_MAX: usize = 1024;
 /// What part a node plays in its term.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// Takes no part yet: the cluster has not formed, or the configuration names another log for this node.
+    /// Does not vote: the cluster has not formed, or the configuration says so, or does not name this node's log.
     Learner,
     /// Follows a leader, or waits for one.
     Follower,
@@ -45,8 +51,8 @@ pub struct Restored {
     pub identity: Identity,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The configuration, once the cluster has formed.
-    pub configuration: Option<Arc<Configuration>>,
+    /// The configurations, once the cluster has formed.
+    pub configuration: Option<Arc<Configurations>>,
     /// Which entries the log holds.
     pub terms: Terms,
 }
@@ -64,11 +70,10 @@ impl Restored {
 
     /// Checks that this is the log of that node, and that its term is not behind its entries.
     fn check(&self, id: NodeId) -> Result<(), OptionsError> {
-        let members = self.configuration.iter().flat_map(|c| c.members());
-        if let Some(other) = members.into_iter().find(|member| member.identity == self.identity)
-            && other.id != id
-        {
-            return Err(OptionsError::LogOfAnother { id, owner: other.id });
+        let named = self.configuration.as_ref();
+        let owner = named.and_then(|all| all.newest().configuration.name_of(self.identity));
+        if let Some(owner) = owner.filter(|&owner| owner != id) {
+            return Err(OptionsError::LogOfAnother { id, owner });
         }
         match self.terms.last() {
             Some(last) if last.term > self.hard_state.term => {
@@ -95,14 +100,14 @@ pub struct Core<P> {
     pub(crate) rng: Rng,
     /// Term and vote as decided, durable once `gate` is.
     pub(crate) hard_state: HardState,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) active: Option<Active>,
     pub(crate) terms: Terms,
     pub(crate) jobs: Jobs,
     /// The newest job that changed the hard state or the configuration: nothing that speaks for the term
     /// leaves before it is durable.
     pub(crate) gate: u64,
     pub(crate) part: Part,
-    pub(crate) leader: Option<NodeId>,
+    pub(crate) leader: Option<Peer>,
     /// When the leader of this term last spoke.
     pub(crate) leader_contact: Option<Time>,
     pub(crate) election_at: Time,
@@ -112,13 +117,17 @@ pub struct Core<P> {
     pub(crate) committed: Seq,
     pub(crate) out: Output<P>,
     applied: Seq,
-    held: Vec<Held<P>>,
+    pub(crate) held: Vec<Held<P>>,
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
     pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
     term_at_start: Term,
     /// How many questions about old entries were asked: a late answer must not pass for one of another term.
     pub(crate) loads: u64,
     pub(crate) full_reported: bool,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) is_paused: bool,
+    pub(crate) space: Space,
+    pub(crate) preference: Preference,
 }
 
 /// What a role needs to remember.
@@ -126,15 +135,15 @@ pub struct Core<P> {
 pub(crate) enum Part {
     Follower,
     Candidate(Campaign),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// A message that waits for a job, and the term it speaks for.
 #[derive(Debug)]
-struct Held<P> {
-    job: u64,
+pub(crate) struct Held<P> {
+    pub(crate) job: u64,
     term: Term,
-    send: Transmit<P>,
+    pub(crate) send: Transmit<P>,
 }
 
 impl<P: AsRef<[u8]>> Core<P> {
@@ -148,9 +157,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         restored.check(options.id)?;
         let Restored { identity, hard_state, configuration, mut terms } = restored;
         if terms.last().is_none() {
-            let first = configuration.as_ref().map_or(options.first_seq, |c| c.first());
-            terms = Terms::empty(first, Term::ZERO);
+            let first = configuration.as_ref().map(|all| all.newest().configuration.first());
+            terms = Terms::empty(first.unwrap_or(options.first_seq), Term::ZERO);
         }
+        let active = configuration
+            .map(|all| Active::new(all, &options.custom_rules))
+            .transpose()
+            .map_err(OptionsError::Rule)?;
         let mut core = Self {
             identity,
             now,
@@ -173,7 +186,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             term_at_start: hard_state.term,
             loads: 0,
             full_reported: false,
-            configuration,
+            transfer: None,
+            is_paused: false,
+            space: Space::default(),
+            preference: Preference::new(),
+            active,
             terms,
             options,
         };
@@ -189,10 +206,18 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::Receive { from, message } => self.receive(from, message),
             Input::Propose(proposals) => self.propose(proposals),
             Input::Read { ticket } => self.read(ticket),
+            Input::Transfer { ticket, to } => self.transfer(ticket, to),
+            Input::Campaign => self.campaign_now(),
+            Input::StepDown => self.resign(),
+            Input::Pause(is_paused) => self.pause(is_paused),
+            Input::Alive { from, term } => self.alive(from, term),
             Input::Persisted { job } => self.persisted(job),
             Input::PersistStalled { job } => self.persist_stalled(job),
+            Input::PersistRefused { job } => self.persist_refused(job),
             Input::Loaded(loaded) => self.loaded(loaded),
+            Input::ChangeMembers(change) => self.change_members(change),
         }
+        self.watch_transfer();
         self.lead_on();
         self.settle();
         mem::take(&mut self.out)
@@ -200,12 +225,15 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// When to come again with [`Input::Wake`], unless something else happens first.
     pub fn wake_at(&self) -> Time {
-        match &self.part {
-            _ if self.configuration.is_none() => self.forming.ask_at,
-            _ if !self.is_member() => Time::NEVER,
+        let mine = match &self.part {
+            _ if self.active.is_none() => self.forming.ask_at,
+            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.is_paused => {
+                Time::NEVER
+            }
             Part::Leader(leader) => leader.wake_at(),
             Part::Follower | Part::Candidate(_) => self.election_at,
-        }
+        };
+        mine.min(self.transfer_wake_at())
     }
 
     /// This node's name.
@@ -221,7 +249,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// The part it plays.
     pub fn role(&self) -> Role {
         match self.part {
-            _ if !self.is_member() => Role::Learner,
+            Part::Follower if !self.may_lead() => Role::Learner,
             Part::Follower => Role::Follower,
             Part::Candidate(_) => Role::Candidate,
             Part::Leader(_) => Role::Leader,
@@ -234,13 +262,23 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// Who leads this term, as far as it knows.
-    pub const fn leader(&self) -> Option<NodeId> {
-        self.leader
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader.map(|leader| leader.id)
     }
 
-    /// The configuration, once it knows one.
-    pub const fn configuration(&self) -> Option<&Arc<Configuration>> {
-        self.configuration.as_ref()
+    /// The identity of the log of whoever leads this term.
+    pub fn leader_identity(&self) -> Option<Identity> {
+        self.leader.map(|leader| leader.identity)
+    }
+
+    /// The configuration in force, committed or not, once it knows one.
+    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.active.as_ref().map(Active::configuration)
+    }
+
+    /// The configurations that it remembers, once it knows one.
+    pub fn configurations(&self) -> Option<&Arc<Configurations>> {
+        self.active.as_ref().map(Active::all)
     }
 
     /// The position after the last entry that is known to be committed.
@@ -253,9 +291,19 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.jobs.durable()
     }
 
+    /// Whether that persist job is under way: neither confirmed nor given back.
+    pub const fn awaits(&self, job: u64) -> bool {
+        self.jobs.is_begun(job) && !self.jobs.is_done(job)
+    }
+
     /// Which entries the log holds, durable or on their way.
     pub const fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// Whether it was told to sit still.
+    pub const fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     /// What a leader knows of its peers, by name; empty for others.
@@ -271,14 +319,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.term_at_start
     }
 
-    fn wake(&mut self) {
-        if self.configuration.is_none() {
+    pub(crate) fn wake(&mut self) {
+        if self.active.is_none() {
             self.form();
-        } else if !self.is_member() {
-            // Wiped: someone else's promises were made under this name. It waits.
         } else if matches!(self.part, Part::Leader(_)) {
             self.check_quorum();
-        } else if self.now >= self.election_at {
+        } else if self.may_lead() && self.now >= self.election_at {
             self.pre_campaign();
         }
     }
@@ -296,10 +342,14 @@ impl<P: AsRef<[u8]>> Core<P> {
             // Meant for the log that this node had before its disk was lost.
             return;
         }
+        // Requests are taken from whoever makes them: the sender may have been added by an entry that this log
+        // lacks. Whose answers count is decided where they are counted, by the log that gave them: a node that
+        // lost its disk has forgotten its votes, and must not be counted as if it had not.
+        let from = Peer { id: from, identity };
         let body = match body {
-            MessageBody::Ask => return self.answer(from, identity),
-            MessageBody::Answer { configuration, founding } => {
-                return self.answered(from, identity, configuration, founding);
+            MessageBody::Ask => return self.answer(from),
+            MessageBody::Answer { configuration, founding, group } => {
+                return self.answered(from, configuration, founding, group);
             }
             body @ (MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
@@ -307,13 +357,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             | MessageBody::VoteReply { .. }
             | MessageBody::Append { .. }
             | MessageBody::Accepted { .. }
-            | MessageBody::Rejected { .. }) => body,
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow) => body,
         };
-        // Only the logs that the configuration names may speak and be spoken to: a node that lost its disk
-        // has forgotten its votes, and must not be counted as if it had not.
-        let named = self.configuration.as_ref().and_then(|c| c.identity_of(from));
-        let known = named == Some(identity) || planted::is(Bug::TrustWiped) && named.is_some();
-        if !known || !self.is_member() {
+        if self.active.is_none() {
+            // It knows no cluster yet, so it can't know what this is about.
             return;
         }
         // A pre-vote, and a yes to one, speak of a term that does not exist yet. A no carries the term of the
@@ -329,17 +377,18 @@ impl<P: AsRef<[u8]>> Core<P> {
         match body {
             MessageBody::PreVote { last } => self.on_pre_vote(from, term, last),
             MessageBody::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            MessageBody::Vote { last } => self.on_vote(from, identity, term, last),
+            MessageBody::Vote { last, .. } => self.on_vote(from, term, last),
             MessageBody::VoteReply { granted } => self.on_vote_reply(from, term, granted),
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
             }
-            MessageBody::Accepted { matched, round } => {
-                self.on_accepted(from, term, matched, round);
+            MessageBody::Accepted { matched, round, priority } => {
+                self.on_accepted(from, term, matched, round, priority);
             }
             MessageBody::Rejected { prev, hint, round } => {
                 self.on_rejected(from, term, prev, hint, round);
             }
+            MessageBody::TimeoutNow => self.on_timeout_now(from, term),
             MessageBody::Ask | MessageBody::Answer { .. } => {}
         }
     }
@@ -367,7 +416,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn step_down(&mut self) {
         if let Part::Leader(leader) = mem::replace(&mut self.part, Part::Follower) {
             let refused = Resolution::Refused(Refusal::NotLeader { leader: None });
-            self.out.resolve.extend(leader.into_reads().map(|ticket| (ticket, refused)));
+            self.out.resolve.extend(leader.into_waiting().map(|(ticket, began)| {
+                (ticket, if began { Resolution::Unsettled } else { refused })
+            }));
         }
         self.leader = None;
         self.leader_contact = None;
@@ -381,34 +432,67 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.election_at = self.now + self.options.election_timeout + drawn;
     }
 
-    /// Whether the configuration names this node's present log.
-    pub(crate) fn is_member(&self) -> bool {
-        let named = self.configuration.as_ref().and_then(|c| c.identity_of(self.options.id));
-        named == Some(self.identity) || planted::is(Bug::TrustWiped) && named.is_some()
+    /// This node, as it speaks now.
+    pub(crate) const fn me(&self) -> Peer {
+        Peer { id: self.options.id, identity: self.identity }
     }
 
-    /// All members but this one.
-    pub(crate) fn peer_ids(&self) -> Vec<NodeId> {
-        let members = self.configuration.iter().flat_map(|c| c.members());
-        members.map(|member| member.id).filter(|&id| id != self.options.id).collect()
+    /// Whether this node's present log counts in quorums.
+    pub(crate) fn votes(&self) -> bool {
+        self.configuration().is_some_and(|c| c.counts(self.options.id, self.identity))
     }
 
-    /// A message to a member, for this term.
-    pub(crate) fn message(&self, to: NodeId, body: MessageBody<P>) -> Message<P> {
-        let identity = self.configuration.as_ref().and_then(|c| c.identity_of(to));
-        Message { from: self.identity, to: identity, term: self.hard_state.term, body }
+    /// Whether this node may have to lead: it counts, or did before an entry that may still be replaced.
+    ///
+    /// From {A} to {C}: A has the entry that removes it, and more that C lacks. C needs a vote of A by the joint
+    /// configuration that it knows, and A refuses one with less; if A did not campaign either, nobody ever could
+    /// (thesis section 4.2.2).
+    pub(crate) fn may_lead(&self) -> bool {
+        let Some(active) = &self.active else {
+            return false;
+        };
+        let settled = active.all().settled(self.committed);
+        self.votes() || settled.configuration.counts(self.options.id, self.identity)
+    }
+
+    /// All others that a candidate asks or a leader sends to.
+    pub(crate) fn others(&self) -> Vec<Peer> {
+        let everyone = self.active.iter().flat_map(|active| active.configuration().everyone());
+        let peers =
+            everyone.filter_map(|member| Some(Peer { id: member.id, identity: member.identity? }));
+        peers.filter(|peer| peer.id != self.options.id).collect()
+    }
+
+    /// Takes a configuration into force, and remembers it with the write of this step.
+    pub(crate) fn activate(&mut self, active: Active) {
+        let job = self.job();
+        job.configuration = Some(Arc::clone(active.all()));
+        if let Some(before) = self.active.clone() {
+            self.jobs.note_configurations(before);
+        }
+        let names = |active: &Active| active.configuration().names(self.options.id, self.identity);
+        let (was, is) = (self.active.as_ref().is_some_and(names), names(&active));
+        self.active = Some(active);
+        self.out.events.push(if was && !is { Event::Removed } else { Event::Configured });
+        self.tell_differences();
+    }
+
+    /// A message to a node, for this term.
+    pub(crate) const fn message(&self, to: Peer, body: MessageBody<P>) -> Message<P> {
+        let term = self.hard_state.term;
+        Message { from: self.identity, to: Some(to.identity), term, body }
     }
 
     /// Sends now what needs nothing to be durable but what already is.
-    pub(crate) fn send(&mut self, to: NodeId, body: MessageBody<P>) {
+    pub(crate) fn send(&mut self, to: Peer, body: MessageBody<P>) {
         let message = self.message(to, body);
-        self.out.send.push(Transmit::Message { to, message });
+        self.out.send.push(Transmit::Message { to: to.id, message });
     }
 
     /// Sends a message once that job is durable, unless another term has begun by then.
-    pub(crate) fn send_after(&mut self, job: u64, to: NodeId, body: MessageBody<P>) {
+    pub(crate) fn send_after(&mut self, job: u64, to: Peer, body: MessageBody<P>) {
         let message = self.message(to, body);
-        let send = Transmit::Message { to, message };
+        let send = Transmit::Message { to: to.id, message };
         if self.jobs.is_done(job) {
             self.out.send.push(send);
         } else if self.held.len() < HELD_MAX {
@@ -436,7 +520,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.gate = job.job;
     }
 
-    fn persisted(&mut self, job: u64) {
+    pub(crate) fn persisted(&mut self, job: u64) {
+        if self.jobs.writes_entries(job) {
+            self.space.returned();
+        }
         if !self.jobs.finish(job) {
             return;
         }
@@ -456,7 +543,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn persist_stalled(&mut self, job: u64) {
-        if self.jobs.is_done(job) || !self.jobs.is_begun(job) {
+        if !self.awaits(job) {
             return;
         }
         self.stalled = Some(job);
@@ -504,11 +591,11 @@ mod tests {
     }
 
     fn configured(identity: u128) -> Restored {
-        let member = |n: u64| Member { id: n.into(), identity: Identity::new(n.into()) };
+        let member = |n: u64| Member::voter(n.into(), Identity::new(n.into()));
         let members = [1, 2, 3].map(member).to_vec();
-        let configuration = Configuration::new(members, QuorumRule::Majority, Seq::ZERO);
+        let configuration = Configurations::found(members, QuorumRule::Majority, Seq::ZERO);
         Restored {
-            configuration: configuration.map(Arc::new),
+            configuration: configuration.ok().map(Arc::new),
             ..Restored::empty(Identity::new(identity))
         }
     }

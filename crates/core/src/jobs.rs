@@ -4,9 +4,10 @@
 //! first write is still under way; a confirmation that named the position would then vouch for bytes that
 //! never arrived.
 
-use crate::Seq;
+use crate::electorate::Active;
 use crate::planted::{self, Bug};
-use alloc::collections::VecDeque;
+use crate::{Seq, Span};
+use alloc::{collections::VecDeque, vec::Vec};
 
 #[derive(Debug)]
 pub(crate) struct Jobs {
@@ -18,12 +19,14 @@ pub(crate) struct Jobs {
 }
 
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     number: u64,
-    /// Where it cuts the log before it appends.
-    trim: Option<Seq>,
+    /// The configurations before it, if it changes them.
+    pub(crate) active: Option<Active>,
+    /// What it cuts off the log before it appends.
+    pub(crate) cut: Option<Span>,
     /// Where its entries begin, if it has any.
-    start: Option<Seq>,
+    pub(crate) start: Option<Seq>,
     /// The end of the log after it; `None` if it leaves the end alone.
     end: Option<Seq>,
 }
@@ -41,16 +44,29 @@ impl Jobs {
     /// Begins the next job and returns its number.
     pub(crate) fn begin(&mut self) -> u64 {
         self.begun += 1;
-        self.under_way.push_back(Job { number: self.begun, trim: None, start: None, end: None });
+        self.under_way.push_back(Job {
+            number: self.begun,
+            active: None,
+            cut: None,
+            start: None,
+            end: None,
+        });
         self.begun
     }
 
-    /// Notes that the job begun last trims the log at `trim`, then appends `start..end`.
-    pub(crate) fn note(&mut self, trim: Option<Seq>, start: Seq, end: Seq) {
+    /// Notes that the job begun last cuts this off the log, then appends `start..end`.
+    pub(crate) fn note(&mut self, cut: Option<Span>, start: Seq, end: Seq) {
         if let Some(job) = self.under_way.back_mut() {
-            job.trim = trim;
+            job.cut = cut;
             job.start = Some(start);
             job.end = Some(end);
+        }
+    }
+
+    /// Notes that the job begun last changes the configurations from these.
+    pub(crate) fn note_configurations(&mut self, before: Active) {
+        if let Some(job) = self.under_way.back_mut() {
+            job.active.get_or_insert(before);
         }
     }
 
@@ -74,10 +90,30 @@ impl Jobs {
         true
     }
 
+    /// Whether one of the jobs up to that one, if it ends now, wrote entries.
+    pub(crate) fn writes_entries(&self, number: u64) -> bool {
+        self.under_way.iter().any(|job| job.number <= number && job.start.is_some())
+    }
+
+    /// Forgets that job and all after it. Returns, newest first, what each of them did.
+    pub(crate) fn take_back(&mut self, number: u64) -> Vec<Job> {
+        let mut taken = Vec::new();
+        while let Some(job) = self.under_way.pop_back_if(|job| job.number >= number) {
+            taken.push(job);
+        }
+        taken
+    }
+
+    /// After [`Jobs::take_back`], when all others are confirmed: nobody waits for any of those.
+    pub(crate) const fn end_refusal(&mut self) {
+        self.done = self.begun;
+    }
+
     /// The end of what is on disk and will stay: entries that a job under way trims do not count.
     pub(crate) fn durable(&self) -> Seq {
         let ignored = planted::is(Bug::AckAfterTrim);
-        let trims = self.under_way.iter().filter_map(|job| job.trim.filter(|_| !ignored));
+        let cuts = self.under_way.iter().filter_map(|job| job.cut.as_ref().filter(|_| !ignored));
+        let trims = cuts.map(|cut| cut.start);
         trims.fold(self.on_disk, Seq::min)
     }
 
@@ -105,7 +141,8 @@ mod tests {
         let first = jobs.begin();
         jobs.note(None, seq(2), seq(5));
         let second = jobs.begin();
-        jobs.note(Some(seq(2)), seq(2), seq(4));
+        let cut = Span { start: seq(2), end: seq(5), terms: Vec::new() };
+        jobs.note(Some(cut), seq(2), seq(4));
         assert!(jobs.finish(first));
         assert_eq!(jobs.durable(), seq(2));
         assert!(!jobs.finish(first), "a confirmation counts once");

@@ -1,7 +1,8 @@
 //! What nodes say to each other.
 
-use crate::{Configuration, Entry, EntryId, Identity, Seq, Term};
-use alloc::{sync::Arc, vec::Vec};
+use crate::quorum::Group;
+use crate::{Entry, EntryId, Identity, Placed, Seq, Term};
+use alloc::vec::Vec;
 
 /// A message between two nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,10 +25,12 @@ pub enum MessageBody<P> {
     Ask,
     /// The answer to [`MessageBody::Ask`].
     Answer {
-        /// The configuration in force, if the node has one.
-        configuration: Option<Arc<Configuration>>,
-        /// [`Configuration::fingerprint`] of what the node would found.
+        /// The newest configuration that can't be taken back any more, if the node knows one.
+        configuration: Option<Placed>,
+        /// [`Options::founding`](crate::Options::founding) of what the node would found.
         founding: u64,
+        /// The label that the node was started with.
+        group: Option<Group>,
     },
     /// Would you vote for me? Changes nothing at the receiver (thesis section 9.6).
     PreVote {
@@ -43,6 +46,8 @@ pub enum MessageBody<P> {
     Vote {
         /// The newest entry of the sender's log.
         last: Option<EntryId>,
+        /// Whether the leader itself has asked for this election, with [`MessageBody::TimeoutNow`].
+        transfer: bool,
     },
     /// The answer to [`MessageBody::Vote`]; the vote is durable.
     VoteReply {
@@ -66,6 +71,8 @@ pub enum MessageBody<P> {
         matched: Seq,
         /// The newest round seen.
         round: u64,
+        /// How much the sender should be preferred as a leader; 0 while it can't lead.
+        priority: u32,
     },
     /// The answer to [`MessageBody::Append`] when `prev` is not in the log, or when its term is over.
     Rejected {
@@ -76,6 +83,8 @@ pub enum MessageBody<P> {
         /// The newest round seen.
         round: u64,
     },
+    /// Your log is as long as mine: campaign at once (thesis section 3.10).
+    TimeoutNow,
 }
 
 impl<P> Message<P> {
@@ -92,7 +101,7 @@ impl<P> Message<P> {
             MessageBody::PreVote { last } => last
                 .is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX)
                 .then_some("has a log from its own future"),
-            MessageBody::Vote { last } => last
+            MessageBody::Vote { last, .. } => last
                 .is_some_and(|last| last.term >= self.term || last.seq == Seq::MAX)
                 .then_some("has a log from its own future"),
             MessageBody::Append { prev, entries, .. } => {
@@ -100,7 +109,8 @@ impl<P> Message<P> {
             }
             MessageBody::VoteReply { .. }
             | MessageBody::Accepted { .. }
-            | MessageBody::Rejected { .. } => None,
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow => None,
         }
     }
 }

@@ -83,6 +83,14 @@ impl Terms {
         }
     }
 
+    /// Puts back what was cut off where the log ends now.
+    pub(crate) fn restore(&mut self, cut: &Span) {
+        let ends = cut.terms.iter().skip(1).map(|run| run.start).chain([cut.end]);
+        for (run, end) in cut.terms.iter().zip(ends) {
+            self.append(run.term, end.since(run.start));
+        }
+    }
+
     /// Drops everything before `start`, and remembers the term of the entry just before it. Does nothing if
     /// that is not after the start.
     ///
@@ -189,8 +197,14 @@ mod tests {
                     terms.compact(Seq::new(start));
                 } else if rng.below(3) == 0 {
                     let keep = usize::try_from(rng.below(list.len() as u64 + 2)).unwrap();
-                    list.truncate(keep);
+                    let cut =
+                        terms.span(Seq::new(start + keep.min(list.len()) as u64), terms.end());
                     terms.trim(Seq::new(start + keep as u64));
+                    if rng.below(2) == 0 {
+                        terms.restore(&cut);
+                    } else {
+                        list.truncate(keep);
+                    }
                     term = list.last().copied().unwrap_or(before).max(term);
                 } else {
                     term += rng.below(2);

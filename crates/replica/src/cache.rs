@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tinyraftplus_core::{Entry, EntryBody, Seq};
+use tinyraftplus_core::{Entry, Seq, Terms};
 
 /// What an entry without a payload takes, roughly.
 const ENTRY_COST: u64 = 96;
@@ -60,6 +60,20 @@ impl Cache {
         }
     }
 
+    /// Drops the newest entries that the log does not have. False if the log goes on behind what is left: all of it
+    /// is on disk then, and the cache begins anew.
+    pub(crate) fn agree(&mut self, log: &Terms) -> bool {
+        while let Some(entry) = self.entries.pop_back_if(|entry| !log.has(entry.id)) {
+            self.bytes = self.bytes.saturating_sub(cost(&entry));
+        }
+        self.end = self.entries.back().map_or_else(|| log.end(), |entry| entry.id.seq.after());
+        let goes_on = self.end == log.end();
+        if !goes_on {
+            *self = Self::new(log.end());
+        }
+        goes_on && !self.entries.is_empty()
+    }
+
     /// Puts in an entry that was read from the log, if it is the one before those that are here.
     pub(crate) fn prepend(&mut self, entry: Entry<Bytes>) {
         if entry.id.seq.after() == self.start() {
@@ -85,15 +99,13 @@ fn cost(entry: &Entry<Bytes>) -> u64 {
 }
 
 pub(crate) fn payload_bytes(entry: &Entry<Bytes>) -> u64 {
-    match &entry.body {
-        EntryBody::Noop => 0,
-        EntryBody::Payload(payload) => payload.len() as u64,
-    }
+    entry.body.bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tinyraftplus_core::EntryBody;
     use tinyraftplus_core::{EntryId, Term};
 
     fn entry(seq: u64, term: u64) -> Entry<Bytes> {
@@ -123,6 +135,25 @@ mod tests {
         assert_eq!(cache.bytes(), 3 * (ENTRY_COST + 10));
         cache.trim(Seq::ZERO);
         assert_eq!((cache.bytes(), cache.start()), (0, Seq::ZERO));
+    }
+
+    /// A full disk refused what replaced 2..4 and what came behind it: what was there before is on disk. Fails if
+    /// `agree` keeps entries that do not reach the end of the log.
+    #[test]
+    fn what_was_taken_back_is_dropped() {
+        let log = |term_at_2: u64, end: u64| {
+            let mut terms = Terms::empty(Seq::ZERO, Term::ZERO);
+            terms.append(Term::new(1), 2);
+            terms.append(Term::new(term_at_2), end - 2);
+            terms
+        };
+        let mut cache = Cache::new(Seq::ZERO);
+        cache.append(&[entry(0, 1), entry(1, 1), entry(2, 1), entry(3, 1)]);
+        assert!(cache.agree(&log(1, 4)), "nothing was taken back");
+        assert!(cache.agree(&log(1, 3)));
+        assert_eq!((cache.end, cache.entries.len()), (Seq::new(3), 3));
+        assert!(!cache.agree(&log(2, 5)), "2 to 4 are to be read from the log");
+        assert_eq!((cache.start(), cache.bytes()), (Seq::new(5), 0));
     }
 
     #[test]

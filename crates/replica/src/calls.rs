@@ -216,6 +216,8 @@ impl Replica {
                 }
             }
             Way::None => {}
+            // The next leader gets them, or this one if nothing comes of it.
+            Way::Own { .. } if self.core.transferring().is_some() => {}
             Way::Own { term } => {
                 for order in std::mem::take(&mut self.calls.queue) {
                     let Some(payloads) = self.calls.payloads(order).cloned() else {

@@ -68,6 +68,13 @@ pub enum Happening {
         /// Its number.
         job: u64,
     },
+    /// There was no space for that write, which has entries. It, and all that were handed out after it, have written
+    /// nothing and never will; all before it are durable. A write without entries is not refused: it fits into the
+    /// space that the log keeps in reserve, or is waited for.
+    PersistRefused {
+        /// Its number.
+        job: u64,
+    },
     /// The answer to a [`LoadRequest`].
     Loaded(LoadReply),
     /// The state machine has taken the [`Apply`] that is under way.

@@ -138,9 +138,12 @@ impl Replica {
     pub(crate) fn read_resolved(&mut self, asker: Asker, resolution: Resolution) {
         let end = match resolution {
             Resolution::ReadAt { end } => Some(end),
-            Resolution::Refused(_) | Resolution::Accepted { .. } | Resolution::Committed { .. } => {
-                None
-            }
+            Resolution::Refused(_)
+            | Resolution::Accepted { .. }
+            | Resolution::Committed { .. }
+            | Resolution::Changed { .. }
+            | Resolution::Unsettled
+            | Resolution::Transfer(_) => None,
         };
         match (asker, end) {
             (Asker::Own(number), Some(end)) => self.read_at(number, end),

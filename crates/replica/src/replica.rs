@@ -222,9 +222,24 @@ impl Replica {
             Happening::Receive { from, message } => self.receive(from, message),
             Happening::Persisted { job } => self.drive(Input::Persisted { job }),
             Happening::PersistStalled { job } => self.drive(Input::PersistStalled { job }),
+            Happening::PersistRefused { job } => self.persist_refused(job),
             Happening::Loaded(reply) => self.loaded(reply),
             Happening::Applied { results } => self.applied(results),
             Happening::Answered { call, result } => self.answered(call, result),
+        }
+    }
+
+    /// The core takes back what that write and later ones did to the log, and so does everything else.
+    fn persist_refused(&mut self, job: u64) {
+        if !self.core.awaits(job) {
+            return;
+        }
+        // Those of this very step have not left yet.
+        self.out.writes.retain(|&(number, _)| number < job);
+        self.drive(Input::PersistRefused { job });
+        let terms = self.core.terms();
+        if !self.cache.agree(terms) {
+            self.load_head();
         }
     }
 
@@ -241,9 +256,9 @@ impl Replica {
             | Message::ReadIndex(_)
             | Message::ReadIndexReply(_)) => message,
         };
-        // Only members pass calls on; a member whose disk was lost may, as its numbers name its new log.
-        let is_member = self.core.configuration().is_some_and(|c| c.identity_of(from).is_some());
-        if !is_member || from == self.core.id() {
+        // Whoever has the key may pass calls on: a member that this node's log does not name yet, one whose disk
+        // was lost, one that was removed.
+        if from == self.core.id() {
             return;
         }
         match message {
@@ -275,6 +290,10 @@ impl Replica {
 
     /// Proposes what was collected, in writes of a reasonable size.
     fn propose(&mut self) {
+        if self.core.transferring().is_some() {
+            // Taken in just before the transfer began: they are proposed when it has ended, whatever that brings.
+            return;
+        }
         let mut proposals = Vec::new();
         let mut bytes = 0;
         for (owner, payloads) in mem::take(&mut self.proposals) {
@@ -340,7 +359,14 @@ impl Replica {
             (Owner::Foreign(served), Resolution::Refused(refusal)) => {
                 self.served_refused(served, refusal);
             }
-            (_, Resolution::Committed { .. } | Resolution::ReadAt { .. }) => {}
+            (
+                _,
+                Resolution::Committed { .. }
+                | Resolution::ReadAt { .. }
+                | Resolution::Changed { .. }
+                | Resolution::Unsettled
+                | Resolution::Transfer(_),
+            ) => {}
         }
     }
 
@@ -367,7 +393,8 @@ impl Replica {
             term: core.term(),
             leader: core.leader(),
             followers: self.followers(),
-            committed: core.committed().max(applied),
+            // What was taken back for lack of space is as committed as before.
+            committed: core.committed().max(applied).max(self.told.committed),
             applied,
         };
         let before = mem::replace(&mut self.told, now.clone());

@@ -103,7 +103,7 @@ impl Replica {
             _ if self.leads() => Way::Own { term },
             _ if self.calls.routes.get(&term).is_some_and(|route| route.is_over) => Way::None,
             Some(to) if to != self.core.id() => {
-                let identity = self.core.configuration().and_then(|c| c.identity_of(to));
+                let identity = self.core.leader_identity();
                 identity.map_or(Way::None, |leader| Way::Remote { to, leader, term })
             }
             Some(_) | None => Way::None,

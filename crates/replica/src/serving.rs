@@ -149,6 +149,12 @@ impl Replica {
         first: u64,
         calls: Vec<Vec<Bytes>>,
     ) {
+        if self.core.transferring().is_some() {
+            // Taken now, their numbers would be bound to this term, which is about to end. The origin sends
+            // them again.
+            let numbers = first..first + calls.len() as u64;
+            return self.recall(from, route, numbers);
+        }
         let key = (route.origin, route.incarnation);
         let Some(book) = self.books.get_mut(&route.term) else {
             return;
@@ -300,7 +306,7 @@ pub(crate) const fn translate(refusal: Refusal) -> Option<Refused> {
     match refusal {
         Refusal::Empty => Some(Refused::Empty),
         Refusal::LogFull => Some(Refused::LogFull),
-        Refusal::NotLeader { .. } | Refusal::Replaced => None,
+        Refusal::NotLeader { .. } | Refusal::Transferring { .. } | Refusal::Replaced => None,
         Refusal::Busy | _ => Some(Refused::Busy),
     }
 }

@@ -89,16 +89,16 @@ impl Rng {
         let (granted, round) = (self.below(2) == 0, self.number());
         match self.below(9) {
             0 => MessageBody::Ask,
-            1 => MessageBody::Answer { configuration: None, founding: self.number() },
+            1 => MessageBody::Answer { configuration: None, founding: self.number(), group: None },
             2 => MessageBody::PreVote { last: self.some_entry() },
             3 => MessageBody::PreVoteReply { granted },
-            4 => MessageBody::Vote { last: self.some_entry() },
+            4 => MessageBody::Vote { last: self.some_entry(), transfer: false },
             5 => MessageBody::VoteReply { granted },
             6 => {
                 let (prev, committed) = (self.some_entry(), seq(self.number()));
                 MessageBody::Append { prev, entries: self.entries(), committed, round }
             }
-            7 => MessageBody::Accepted { matched: seq(self.number()), round },
+            7 => MessageBody::Accepted { matched: seq(self.number()), round, priority: 0 },
             _ => MessageBody::Rejected { prev: self.some_entry(), hint: self.some_entry(), round },
         }
     }

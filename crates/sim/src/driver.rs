@@ -14,7 +14,7 @@ use crate::trace::{digest, digest_bytes};
 use crate::words;
 use crate::world::{Phase, What, World};
 
-/// How long until a write that a full disk refused is tried again.
+/// How long until a write without entries, for which there was no space, is tried again.
 const FULL_RETRY: u64 = 20_000_000;
 
 impl World {
@@ -202,6 +202,9 @@ impl World {
                 if let Some(process) = self.alive(life) {
                     process.flight = flight;
                 }
+                if matches!(error, LogError::NoSpace { .. }) {
+                    return self.write_again(life);
+                }
                 self.not_written(life, &error)
             }
         }
@@ -220,12 +223,6 @@ impl World {
 
     /// The log did not take what is under way.
     fn not_written(&mut self, life: Life, error: &LogError) -> Verdict {
-        if matches!(error, LogError::NoSpace { .. }) {
-            self.counts.full += 1;
-            self.note(life.node, 35, || "the disk is full".to_owned());
-            self.after(FULL_RETRY, What::WriteAgain(life));
-            return Ok(());
-        }
         let is_read = matches!(error, LogError::Io { .. }) && self.is_unreadable(life.node);
         if !is_read && !self.alive(life).is_some_and(|process| process.sync_fails) {
             let what = format!("node {} can't write: {error}", life.node + 1);
@@ -252,10 +249,30 @@ impl World {
                     process.flight.remove(0);
                     self.durable(life, job, &[write])?;
                 }
+                Err(LogError::NoSpace { .. }) => {
+                    self.no_space(life, job, !write.append.is_empty());
+                    return Ok(());
+                }
                 Err(error) => return self.not_written(life, &error),
             }
         }
         Ok(())
+    }
+
+    /// There is no space for a write: one with entries is given back, and all after it; one without is tried again.
+    fn no_space(&mut self, life: Life, job: u64, is_refused: bool) {
+        self.counts.full += 1;
+        self.note(life.node, digest(&[35, job]), || format!("no space for write {job}"));
+        if !is_refused {
+            self.after(FULL_RETRY, What::WriteAgain(life));
+            return;
+        }
+        if let Some(process) = self.alive(life) {
+            let void = process.flight.drain(..).chain(process.queue.drain(..));
+            let void: Vec<Write> = void.map(|(_, write)| write).collect();
+            self.checks.on_refused(life.node, &void);
+            self.hand(life, Happening::PersistRefused { job });
+        }
     }
 
     /// An idle log may say that everything so far is durable.

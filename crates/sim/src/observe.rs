@@ -170,6 +170,7 @@ impl World {
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::Vote { .. }
+            | MessageBody::TimeoutNow
             | MessageBody::Accepted { .. } => {}
         }
     }

@@ -278,7 +278,7 @@ impl Profile {
         let members = (0..self.node_count).map(node_id).collect();
         let knobs = &self.replica;
         let mut raft = Options::new(node_id(at), members, seed);
-        raft.rule = self.rule;
+        raft.rules = self.rule.clone().into();
         raft.first_seq = self.first_seq;
         raft.heartbeat_interval = knobs.heartbeat;
         raft.election_timeout = knobs.election;

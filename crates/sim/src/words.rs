@@ -39,22 +39,25 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
 fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
     match body {
         MessageBody::Ask => (1, 0, 0, 0),
-        MessageBody::Answer { configuration, founding } => {
+        MessageBody::Answer { configuration, founding, .. } => {
             (2, u64::from(configuration.is_some()), *founding, 0)
         }
         MessageBody::PreVote { last } => (3, id_number(*last), 0, 0),
         MessageBody::PreVoteReply { granted } => (4, u64::from(*granted), 0, 0),
-        MessageBody::Vote { last } => (5, id_number(*last), 0, 0),
+        MessageBody::Vote { last, transfer } => (5, id_number(*last), u64::from(*transfer), 0),
         MessageBody::VoteReply { granted } => (6, u64::from(*granted), 0, 0),
         MessageBody::Append { prev, entries, committed, round } => {
             let last = entries.last().map(|entry| entry.id);
             let range = digest(&[id_number(*prev), id_number(last), entries.len() as u64]);
             (7, range, committed.get(), *round)
         }
-        MessageBody::Accepted { matched, round } => (8, matched.get(), *round, 0),
+        MessageBody::Accepted { matched, round, priority } => {
+            (8, matched.get(), *round, u64::from(*priority))
+        }
         MessageBody::Rejected { prev, hint, round } => {
             (9, id_number(*prev), id_number(*hint), *round)
         }
+        MessageBody::TimeoutNow => (10, 0, 0, 0),
     }
 }
 
@@ -130,7 +133,9 @@ fn body(body: &MessageBody<Bytes>) -> String {
         MessageBody::Answer { configuration: None, .. } => "answer: no configuration".to_owned(),
         MessageBody::PreVote { last } => format!("pre-vote? last={}", id(last)),
         MessageBody::PreVoteReply { granted } => format!("pre-vote granted={granted}"),
-        MessageBody::Vote { last } => format!("vote? last={}", id(last)),
+        MessageBody::Vote { last, transfer } => {
+            format!("vote? last={} transfer={transfer}", id(last))
+        }
         MessageBody::VoteReply { granted } => format!("vote granted={granted}"),
         MessageBody::Append { prev, entries, committed, round } => {
             let range = match (entries.first(), entries.last()) {
@@ -139,12 +144,13 @@ fn body(body: &MessageBody<Bytes>) -> String {
             };
             format!("append prev={}{range} committed={committed} round={round}", id(prev))
         }
-        MessageBody::Accepted { matched, round } => {
-            format!("accepted matched={matched} round={round}")
+        MessageBody::Accepted { matched, round, priority } => {
+            format!("accepted matched={matched} round={round} priority={priority}")
         }
         MessageBody::Rejected { prev, hint, round } => {
             format!("rejected prev={} hint={} round={round}", id(prev), id(hint))
         }
+        MessageBody::TimeoutNow => "campaign now".to_owned(),
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use tinyraftplus_core::{NodeId, NodeIdError, Options, QuorumRule, Seq};
-use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead, Write};
+use tinyraftplus_core::quorum::{CustomRules, Group};
+use tinyraftplus_core::{NodeId, NodeIdError, Options, QuorumRule, Rules, Seq};
+use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead};
 use tinyraftplus_net::{Inbox, Transport};
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -16,6 +17,7 @@ use crate::driver::{Clock, Driver, Incoming, Outgoing, Published};
 use crate::node::{NodeInbox, Shared};
 use crate::queue::{CallQueue, Calls};
 use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
+use crate::writer::{self, ToWriter};
 use crate::writes::Writes;
 use crate::{OpenError, RaftNode, StateMachine, Status};
 
@@ -161,8 +163,37 @@ impl NodeBuilder {
 
     /// Which nodes elect a leader and commit an entry.
     #[must_use]
-    pub const fn rule(mut self, rule: QuorumRule) -> Self {
-        self.options.raft.rule = rule;
+    pub fn rule(self, rule: QuorumRule) -> Self {
+        self.rules(Rules::same(rule))
+    }
+
+    /// Which nodes elect a leader, and which commit an entry.
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.options.raft.rules = rules;
+        self
+    }
+
+    /// This node's label for quorum rules: its cloud, zone or rack. It counts when the cluster forms; afterwards the
+    /// configuration in the log decides.
+    #[must_use]
+    pub const fn group(mut self, group: Group) -> Self {
+        self.options.raft.group = Some(group);
+        self
+    }
+
+    /// A rule of one's own, under a name and a version: all nodes must be given the same function.
+    #[must_use]
+    pub fn custom_rules(mut self, rules: CustomRules) -> Self {
+        self.options.raft.custom_rules = rules;
+        self
+    }
+
+    /// Forms the cluster as soon as members that could elect a leader have answered, the one with the smallest name among
+    /// them, instead of waiting for all.
+    #[must_use]
+    pub const fn form_with_majority(mut self) -> Self {
+        self.options.raft.form_with_majority = true;
         self
     }
 
@@ -329,6 +360,7 @@ impl NodeBuilder {
             waiting: BTreeMap::new(),
             next_call: 0,
             writes: Writes::new(self.stall_timeout),
+            was_refused: false,
             syncs: 0,
             is_sound: true,
             close_timeout: self.close_timeout,
@@ -349,7 +381,7 @@ impl NodeBuilder {
         let open_with = self.log.take().ok_or(OpenError::NoLog)?;
         let open: OpenLog = Box::new(move || open_with(log_options));
         let (opened_sender, opened) = oneshot::channel();
-        let writer = threads::start_writer(&name, open, opened_sender, reports.clone(), killed)
+        let writer = writer::start(&name, open, opened_sender, reports.clone(), killed)
             .map_err(OpenError::Thread)?;
         let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
         let Opened { restored, reader: log } = opened;
@@ -374,7 +406,7 @@ impl NodeBuilder {
 struct Parts {
     log: Arc<dyn LogRead>,
     reader: Running<LoadRequest>,
-    writer: Running<(u64, Write)>,
+    writer: Running<ToWriter>,
     machine: Option<Running<Work>>,
     clock: Clock,
     replica: Replica,

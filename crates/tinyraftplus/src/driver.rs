@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tinyraftplus_core::{self as core, NodeId, Time};
-use tinyraftplus_log::Write;
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
     self as replica, Actions, Call, CallId, Happening, LoadRequest, Message, Outcome, Replica,
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::queue::{Asked, Calls};
 use crate::threads::{Report, Running, Work};
+use crate::writer::ToWriter;
 use crate::writes::Writes;
 use crate::{Event, Head, Status, StopReason, Warning};
 
@@ -88,7 +88,7 @@ pub(crate) struct Incoming {
 /// Where the driver hands things to.
 pub(crate) struct Outgoing {
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) writer: Running<(u64, Write)>,
+    pub(crate) writer: Running<ToWriter>,
     pub(crate) reader: Running<LoadRequest>,
     pub(crate) machine: Option<Running<Work>>,
     pub(crate) status: Published,
@@ -106,6 +106,8 @@ pub(crate) struct Driver {
     pub(crate) waiting: BTreeMap<CallId, oneshot::Sender<Outcome>>,
     pub(crate) next_call: u64,
     pub(crate) writes: Writes,
+    /// The writer has refused a write, and waits for word that the replica knows.
+    pub(crate) was_refused: bool,
     /// How often the log has synced.
     pub(crate) syncs: u64,
     /// Cleared when the replica panicked: it is not asked again then.
@@ -194,9 +196,16 @@ impl Driver {
                 self.writes.done(job);
                 Happening::Persisted { job }
             }
-            Report::NoSpace { job, what } => {
+            Report::NoSpace { job, what, is_refused } => {
+                if let Some(what) = what {
+                    self.tell(Event::Warn(Warning::NoSpace(what)));
+                }
+                if is_refused {
+                    self.was_refused = true;
+                    self.writes.refused(job);
+                    return Ok(Some(Happening::PersistRefused { job }));
+                }
                 self.writes.note_told(job);
-                self.tell(Event::Warn(Warning::NoSpace(what)));
                 Happening::PersistStalled { job }
             }
             Report::Loaded(reply) => Happening::Loaded(reply),
@@ -217,9 +226,13 @@ impl Driver {
     fn act(&mut self, actions: Actions) -> Result<(), StopReason> {
         let Actions { writes, send, load, apply, query, reply, events } = actions;
         let now = self.clock.now();
+        if std::mem::take(&mut self.was_refused) {
+            // What was handed out before is void, and what this step says is not.
+            drop(self.outgoing.writer.jobs.send(ToWriter::GoOn));
+        }
         for (job, write) in writes {
             self.writes.begun(job, now);
-            drop(self.outgoing.writer.jobs.send((job, write)));
+            drop(self.outgoing.writer.jobs.send(ToWriter::Write(job, write)));
         }
         // Before messages and answers leave, so that whoever has one finds the state it speaks of.
         self.publish();

@@ -61,7 +61,8 @@ pub enum Warning {
     /// Entries could not be read from the log; it is tried again. If it goes on, the disk has failed: replace
     /// the node.
     Load(String),
-    /// The log has no space; it is tried again. Free some.
+    /// The log has no space. Entries are refused until there is some, and a leader gives up its role; votes go on.
+    /// Free some.
     NoSpace(String),
     /// A write takes longer than the limit; a leader gives up its role. Look at the disk.
     DiskStalled,
@@ -75,7 +76,7 @@ impl fmt::Display for Warning {
                 write!(f, "a message from node {from} was dropped: it {what}")
             }
             Self::Load(what) => write!(f, "the log can't be read, trying again: {what}"),
-            Self::NoSpace(what) => write!(f, "the log has no space, trying again: {what}"),
+            Self::NoSpace(what) => write!(f, "the log has no space, free some: {what}"),
             Self::DiskStalled => f.write_str("a write takes very long; look at the disk"),
         }
     }

@@ -30,6 +30,7 @@ mod queue;
 mod state_machine;
 mod status;
 mod threads;
+mod writer;
 mod writes;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};
@@ -40,7 +41,8 @@ pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
 pub use crate::status::{Head, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
-    EntryId, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Seq, Term,
+    EntryId, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Rules, Seq, Term,
+    quorum::{CustomRule, CustomRules, Group, Present},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
 pub use tinyraftplus_net::{InProcess, Inbox, Transport};

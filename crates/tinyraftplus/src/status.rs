@@ -31,7 +31,8 @@ pub struct Status {
     pub followers: Vec<NodeId>,
     /// The position after the last entry on its disk.
     pub durable: Seq,
-    /// The position after the last entry that it knows to be committed.
+    /// The position after the last entry that it knows to be committed. Goes back when there was no space on the
+    /// disk for entries that it had already heard of.
     pub committed: Seq,
     /// The position after the last entry that was applied here.
     pub applied: Seq,

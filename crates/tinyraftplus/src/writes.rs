@@ -29,6 +29,11 @@ impl Writes {
         while self.under_way.pop_front_if(|(written, _)| *written <= job).is_some() {}
     }
 
+    /// That one and all after it were given back.
+    pub(crate) fn refused(&mut self, job: u64) {
+        while self.under_way.pop_back_if(|(refused, _)| *refused >= job).is_some() {}
+    }
+
     /// That one was told to be stalled by somebody else.
     pub(crate) fn note_told(&mut self, job: u64) {
         self.told = self.told.max(job);
@@ -86,6 +91,10 @@ mod tests {
         assert_eq!(writes.due_at(), Time::NEVER);
         writes.done(4);
         writes.begun(5, at(8));
+        writes.begun(6, at(8));
+        writes.refused(5);
+        assert_eq!(writes.due_at(), Time::NEVER, "nothing is under way");
+        writes.begun(7, at(8));
         assert_eq!(writes.due_at(), at(10));
     }
 }

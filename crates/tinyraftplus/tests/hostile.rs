@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tinyraftplus::{
-    Appended, Applied, Bytes, Effect, EntryId, InProcess, Log, LogError, LogOptions, MemLog,
-    Message, NodeBuilder, NodeId, OpenError, RaftNode, Seq, StartError, StateMachine,
-    StateMachineError, StopReason,
+    Appended, Applied, Bytes, Effect, EntryId, Event, InProcess, Log, LogError, LogOptions, MemLog,
+    Message, NodeBuilder, NodeId, OpenError, RaftNode, Role, Seq, StartError, StateMachine,
+    StateMachineError, StopReason, Warning,
 };
 use tinyraftplus_core::{HardState, Identity, Restored};
 use tinyraftplus_log::{LogRead, LogStats, Write};
@@ -311,8 +311,9 @@ fn a_runtime_that_is_dropped_takes_the_node_with_it() {
     assert!(other.block_on(node.close()).is_err());
 }
 
-/// The disk is full: what came is kept, nothing is lost, and when there is space again all of it is written,
-/// in groups no larger than ever. Fails if the group grows while it waits.
+/// The disk of a cluster of one is full: its leader gives what it can't write back, and calls wait. When there is space
+/// again all of it is written, in groups no larger than ever. Fails if calls are forgotten with the entries that were
+/// taken back, if a node without space never leads again, or if `collect` has no limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_for() {
     let (is_full, largest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -351,6 +352,47 @@ async fn a_full_disk_is_waited_for() {
     let largest = largest.load(Ordering::Relaxed);
     assert!(largest <= 12 << 20, "a group of {largest} bytes");
     node.close().await.unwrap();
+}
+
+/// The disk of one follower is full and the leader is gone: the other one needs its vote to lead, and gets it, though
+/// entries were refused before it and are refused after it. When there is space, they go on together. Fails if the
+/// writer tries a refused write again itself (`is_refused`), as the vote then waits behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_still_votes() {
+    let net = InProcess::new();
+    let full: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
+    let mut nodes = Vec::new();
+    for (id, is_full) in (1_u64..).zip(&full) {
+        let is_full = Arc::clone(is_full);
+        let open = move || {
+            Ok(told(move |group| {
+                let has_entries = group.iter().any(|write| !write.append.is_empty());
+                if has_entries && is_full.load(Ordering::Relaxed) {
+                    return Err(no_space());
+                }
+                Ok(())
+            }))
+        };
+        let builder = quick(RaftNode::builder(id, [1_u64, 2, 3])).log(open);
+        nodes.push(builder.transport(net.endpoint(id.into())).open().await.unwrap());
+    }
+    let leads = nodes[0].await_committed_leader().await.unwrap();
+    let at = nodes.iter().position(|node| node.id() == leads).unwrap();
+    let (leader, other, short) = (&nodes[at], &nodes[(at + 1) % 3], &nodes[(at + 2) % 3]);
+    let refused = short.wait_event(|event| matches!(event, Event::Warn(Warning::NoSpace(_))));
+    full[(at + 2) % 3].store(true, Ordering::Relaxed);
+    other.append("x").await.unwrap();
+    let before = short.status().durable;
+    refused.await.unwrap();
+    leader.kill().await;
+    other.wait(|status| status.role == Role::Leader).await.unwrap();
+    assert_eq!(short.status().durable, before, "it has written no entry");
+    full[(at + 2) % 3].store(false, Ordering::Relaxed);
+    let appended = other.append("y").await.unwrap();
+    short.wait(|status| status.durable > appended.seq).await.unwrap();
+    for node in &nodes {
+        node.close().await.unwrap();
+    }
 }
 
 /// The disk is full when the idle log wants to leave a mark: no reason to stop. Fails if `next_job` passes

@@ -76,6 +76,13 @@ impl Checker {
         self.committed.remove(&id);
     }
 
+    /// A node takes back what it could not write, and with it what it knew to be committed there.
+    pub(crate) fn took_back(&mut self, id: NodeId, end: Seq) {
+        if let Some(committed) = self.committed.get_mut(&id) {
+            *committed = end.min(*committed);
+        }
+    }
+
     /// The contract of the output: what is sent is covered by what is durable.
     pub(crate) fn sent(&mut self, from: NodeId, disk: &Disk, message: &Message<String>) {
         assert_eq!(message.malformed(), None, "{from} sends {message:?}");
@@ -90,7 +97,10 @@ impl Checker {
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { granted: true } => return,
             MessageBody::Answer { configuration, .. } => {
-                assert_eq!(*configuration, disk.configuration, "{from} tells before it is durable");
+                if configuration.as_ref().is_some_and(|placed| placed.at.is_none()) {
+                    let first = disk.configuration.as_ref().map(|known| known.settled(Seq::ZERO));
+                    assert_eq!(configuration.as_ref(), first, "{from} tells before it is durable");
+                }
                 return;
             }
             MessageBody::Vote { .. } => vote(disk.identity),
@@ -105,7 +115,8 @@ impl Checker {
                     "{from} splits a batch"
                 );
             }
-            MessageBody::VoteReply { granted: false }
+            MessageBody::TimeoutNow
+            | MessageBody::VoteReply { granted: false }
             | MessageBody::PreVoteReply { granted: false }
             | MessageBody::Rejected { .. } => {}
         }
@@ -135,6 +146,7 @@ impl Checker {
                 let lost = self.accepted[&ticket];
                 assert_ne!(self.chosen.get(&lost.seq), Some(&lost), "a committed entry refused");
             }
+            Resolution::Changed { .. } | Resolution::Unsettled | Resolution::Transfer(_) => {}
             Resolution::Refused(_) => {
                 assert!(!self.accepted.contains_key(&ticket), "refused after it was accepted");
             }
@@ -162,6 +174,7 @@ impl Checker {
             return;
         };
         assert_eq!(core.terms().end(), node.view.end(), "core and log differ");
+        assert_eq!(core.terms().runs(), node.view.terms().runs(), "core and log differ");
         assert!(core.durable() <= node.disk.end(), "{id} takes for durable what is not");
         if core.configuration().is_none() {
             // Where its log begins is not settled yet.

@@ -10,12 +10,14 @@
 //! | `members N M..` | node N restarts with these in its options |
 //! | `wake N`, `pass MS` | time passes until node N wants it, or that long |
 //! | `persist N [all]` | the oldest unfinished write of node N, or all, reach the disk |
-//! | `stall N` | the oldest unfinished write takes too long |
+//! | `stall N`, `refuse N` | the oldest unfinished write takes too long; there is no space for it |
 //! | `load N [unreadable]` | the oldest question about the log is answered |
 //! | `flying`, `deliver [FROM TO]`, `drop ..`, `copy ..` | lists, delivers, loses or doubles what is under way |
 //! | `settle` | everything arrives and is written, until nothing is under way; time stands still |
 //! | `elect N` | time passes until node N is elected |
 //! | `propose N P..`, `read N` | a client asks for a batch, or to read |
+//! | `transfer N M` | node N is asked to hand its leadership to node M |
+//! | `campaign N`, `step-down N`, `pause N`, `resume N`, `alive N M TERM` | node N is asked to; it hears from leader M |
 //! | `crash N [written=J]`, `start N`, `wipe N` | node N dies, starts, loses its disk |
 //! | `cut A B`, `partition A-B C-D`, `heal` | links fail from the one to the other, between sides; all work |
 //! | `status`, `log N` | what the nodes are, what a node's log shows, and whether it is durable |
@@ -27,7 +29,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
-use tinyraftplus_core::{Input, NodeId, Options, QuorumRule, Seq, Term};
+use tinyraftplus_core::{Input, NodeId, Options, QuorumRule, Rules, Seq, Term};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -95,6 +97,12 @@ impl Stage {
                 let node = self.node(args)?;
                 self.cluster.read(node);
             }
+            "transfer" => {
+                let node = self.node(args)?;
+                let to = id(number(args.next_pos())?);
+                self.cluster.transfer(node, to);
+            }
+            "campaign" | "step-down" | "pause" | "resume" | "alive" => self.steer(name, args)?,
             "cut" => {
                 let (from, to) = (self.node(args)?, self.node(args)?);
                 self.cluster.link(from, to, false);
@@ -109,7 +117,7 @@ impl Stage {
             }
             "heal" => self.cluster.heal(),
             "flying" | "deliver" | "drop" | "copy" => return self.letters(name, args),
-            "persist" | "stall" | "load" => return self.local(name, args),
+            "persist" | "stall" | "refuse" | "load" => return self.local(name, args),
             "crash" | "start" | "wipe" => self.fate(name, args)?,
             "status" => {
                 let nodes = self.cluster.nodes.iter();
@@ -137,7 +145,7 @@ impl Stage {
         };
         let first = Seq::new(args.take_key("first").unwrap_or("0").parse()?);
         let adjust = |options: &mut Options| {
-            options.rule = rule;
+            options.rules = Rules::same(rule.clone());
             options.first_seq = first;
         };
         self.cluster = if formed {
@@ -167,6 +175,22 @@ impl Stage {
         Ok(())
     }
 
+    fn steer(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let node = self.node(args)?;
+        let input = match name {
+            "campaign" => Input::Campaign,
+            "step-down" => Input::StepDown,
+            "pause" => Input::Pause(true),
+            "resume" => Input::Pause(false),
+            _ => {
+                let from = self.node(args)?;
+                Input::Alive { from, term: Term::new(number(args.next_pos())?) }
+            }
+        };
+        self.cluster.step(node, input);
+        Ok(())
+    }
+
     fn local(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<String> {
         let node = self.node(args)?;
         let how = args.next_pos();
@@ -176,6 +200,7 @@ impl Stage {
                 while how == Some("all") && self.cluster.persist(node) {}
                 done
             }
+            "refuse" => self.cluster.refuse(node),
             "stall" => {
                 let job = self.cluster.node(node).jobs.front().map(|job| job.job);
                 if let Some(job) = job {
@@ -274,6 +299,16 @@ fn scripts_reads() {
 #[test]
 fn scripts_restart() {
     folder("restart");
+}
+
+#[test]
+fn scripts_transfer() {
+    folder("transfer");
+}
+
+#[test]
+fn scripts_space() {
+    folder("space");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! Positions are never used twice, so there is no moment at which bytes of the torn group and of its
 //! successor lie side by side.
 
-use tinyraftplus_core::Configuration;
+use tinyraftplus_core::Configurations;
 
 use super::{
     group::{Place, after_group, put_copied},
@@ -39,7 +39,7 @@ impl<F: DiskFile> Settle<'_, F> {
     pub(crate) fn rewrite(
         &mut self,
         header_damaged: bool,
-        configuration: Option<&Configuration>,
+        configuration: Option<&Configurations>,
     ) -> Result<(), LogError> {
         for (at, bytes) in &self.scan.repairs {
             self.write("repair", *at, bytes)?;

@@ -38,7 +38,8 @@ impl Election {
             | MessageBody::Vote { .. }
             | MessageBody::VoteReply { .. }
             | MessageBody::Accepted { .. }
-            | MessageBody::Rejected { .. } => Ok(()),
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow => Ok(()),
         }
     }
 }

@@ -166,6 +166,16 @@ impl Checks {
         model.apply(at, write)
     }
 
+    /// There was no space for these, which a node had decided to write: it takes them back, and what it knew of them.
+    pub(crate) fn on_refused(&mut self, at: usize, void: &[Write]) {
+        let node = self.node(at);
+        node.decided = node.durable.clone();
+        for write in void {
+            let start = write.trim.or_else(|| write.append.first().map(|entry| entry.id.seq));
+            node.committed = start.map_or(node.committed, |start| node.committed.min(start));
+        }
+    }
+
     /// The disk of a node has made this durable.
     pub(crate) fn on_durable(&mut self, at: usize, write: &Write) -> Verdict {
         self.node(at).durable.apply(at, write)

@@ -67,7 +67,8 @@ impl Promises {
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
-            | MessageBody::Rejected { .. } => {}
+            | MessageBody::Rejected { .. }
+            | MessageBody::TimeoutNow => {}
         }
         Ok(())
     }

@@ -350,7 +350,7 @@ fn a_vote_is_given_once_a_term_and_not_before_it_is_durable() {
     voted().sends(0, 2, 5, MessageBody::VoteReply { granted: false }).holds();
     voted().stores(0, &vote(6, 3)).sends(0, 2, 6, granted.clone()).holds();
     // To stand for election is to vote for oneself.
-    let asks = MessageBody::Vote { last: None };
+    let asks = MessageBody::Vote { last: None, transfer: false };
     voted().sends(0, 1, 5, asks.clone()).breaks("one vote a term");
     new().sends(0, 1, 5, asks.clone()).breaks(PROMISE);
     new().stores(0, &vote(5, 1)).sends(0, 1, 5, asks).holds();
@@ -358,7 +358,8 @@ fn a_vote_is_given_once_a_term_and_not_before_it_is_durable() {
 
 #[test]
 fn what_is_acknowledged_is_on_the_disk_and_its_term_too() {
-    let accepted = |matched| MessageBody::Accepted { matched: Seq::new(matched), round: 0 };
+    let accepted =
+        |matched| MessageBody::Accepted { matched: Seq::new(matched), round: 0, priority: 0 };
     let (log, term) = (append(&[(5, 0, "a")]), vote(5, 0));
     let stored = || Cluster::new().stores(0, &term).stores(0, &log);
     stored().sends(0, 1, 5, accepted(1)).holds();
