@@ -8,6 +8,7 @@ use crate::follower::Acknowledgement;
 use crate::forming::Forming;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
+use crate::lease;
 use crate::priority::Preference;
 use crate::rng::Rng;
 use crate::space::Space;
@@ -107,6 +108,8 @@ pub struct Core<P> {
     pub(crate) leader: Option<NodeId>,
     /// When the leader of this term last spoke.
     pub(crate) leader_contact: Option<Time>,
+    /// It votes for nobody until then, except on the leader's own wish.
+    pub(crate) promised_until: Time,
     pub(crate) election_at: Time,
     /// The job that the disk is stuck on.
     pub(crate) stalled: Option<u64>,
@@ -167,6 +170,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             part: Part::Follower,
             leader: None,
             leader_contact: None,
+            promised_until: now + lease::quiet_after_start(&options, configuration.is_some()),
             election_at: now,
             stalled: None,
             forming: Forming::new(&options, now),
@@ -307,7 +311,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         } else if matches!(self.part, Part::Leader(_)) {
             self.check_quorum();
         } else if self.now >= self.election_at {
-            self.pre_campaign();
+            if self.now < self.promised_until {
+                self.election_at = self.promised_until;
+            } else {
+                self.pre_campaign();
+            }
         }
     }
 
@@ -350,6 +358,10 @@ impl<P: AsRef<[u8]>> Core<P> {
             body,
             MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true }
         );
+        if matches!(body, MessageBody::Vote { transfer: false, .. }) && self.has_promised() {
+            // Not even its term counts: this leader may be answering reads on the strength of the promise.
+            return;
+        }
         if term > self.hard_state.term && !speaks_of_future {
             self.adopt_term(term);
         }
@@ -361,8 +373,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
             }
-            MessageBody::Accepted { matched, round, priority } => {
-                self.on_accepted(from, term, matched, round, priority);
+            MessageBody::Accepted { matched, round, priority, promise } => {
+                if self.on_accepted(from, term, matched, round) {
+                    self.told(from, priority);
+                    self.promised(from, round, promise);
+                }
             }
             MessageBody::Rejected { prev, hint, round } => {
                 self.on_rejected(from, term, prev, hint, round);

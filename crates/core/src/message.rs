@@ -2,6 +2,7 @@
 
 use crate::{Configuration, Entry, EntryId, Identity, Seq, Term};
 use alloc::{sync::Arc, vec::Vec};
+use core::time::Duration;
 
 /// A message between two nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,6 +71,9 @@ pub enum MessageBody<P> {
         round: u64,
         /// How much the sender should be preferred as a leader; 0 while it can't lead.
         priority: u32,
+        /// For how long after the newest message of this leader came to it the sender votes for nobody. Zero unless it
+        /// uses leases.
+        promise: Duration,
     },
     /// The answer to [`MessageBody::Append`] when `prev` is not in the log, or when its term is over.
     Rejected {

@@ -1,6 +1,6 @@
 //! What a node is told when it starts.
 
-use crate::{EntryId, NodeId, QuorumRule, RuleError, Seq, Term};
+use crate::{EntryId, Lease, NodeId, QuorumRule, RuleError, Seq, Term};
 use alloc::vec::Vec;
 use core::{fmt, time::Duration};
 
@@ -30,6 +30,9 @@ pub struct Options {
     /// election timeouts. After a transfer that failed it waits four election timeouts before the next, then eight,
     /// up to 128. Equal ones never take turns, and elections do not look at it. Default 0.
     pub priority: u32,
+    /// Whether a leader answers reads by its lease, without asking its followers each time, and what that counts on.
+    /// Default: no.
+    pub lease: Option<Lease>,
     /// About how many bytes of payload go into one message. A batch that is larger goes alone. Default 1 MiB.
     pub append_bytes_max: u64,
     /// How many bytes may be on their way to one peer. Default 8 MiB.
@@ -51,6 +54,7 @@ impl Options {
             election_timeout: Duration::from_millis(500),
             election_jitter: Duration::from_millis(500),
             priority: 0,
+            lease: None,
             append_bytes_max: 1 << 20,
             window_bytes: 8 << 20,
             uncommitted_bytes_max: 64 << 20,
@@ -86,6 +90,14 @@ impl Options {
                 election: self.election_timeout,
             });
         }
+        if let Some(lease) = self.lease
+            && lease.shorten(self.election_timeout) <= self.heartbeat_interval
+        {
+            return Err(OptionsError::LeaseTooShort {
+                heartbeat: self.heartbeat_interval,
+                lease: lease.shorten(self.election_timeout),
+            });
+        }
         if self.append_bytes_max == 0 || self.window_bytes == 0 || self.uncommitted_bytes_max == 0 {
             return Err(OptionsError::ZeroLimit);
         }
@@ -109,6 +121,13 @@ pub enum OptionsError {
         heartbeat: Duration,
         /// The election timeout.
         election: Duration,
+    },
+    /// A lease would end before the next heartbeat could renew it.
+    LeaseTooShort {
+        /// The heartbeat interval.
+        heartbeat: Duration,
+        /// How long a lease lasts: the election timeout less what the clocks may differ.
+        lease: Duration,
     },
     /// A limit in bytes is zero.
     ZeroLimit,
@@ -139,6 +158,10 @@ impl fmt::Display for OptionsError {
             Self::Timeouts { heartbeat, election } => write!(
                 f,
                 "an election timeout of {election:?} is too short for a heartbeat every {heartbeat:?}; it must be at least twice as long, and the heartbeat interval not zero"
+            ),
+            Self::LeaseTooShort { heartbeat, lease } => write!(
+                f,
+                "a lease of {lease:?} is over before the heartbeat of every {heartbeat:?} renews it; use a longer election timeout, or a smaller clock error"
             ),
             Self::ZeroLimit => f.write_str(
                 "append_bytes_max, window_bytes and uncommitted_bytes_max must not be zero",

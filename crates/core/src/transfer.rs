@@ -157,13 +157,14 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// told again with every heartbeat; whoever campaigns already has left the term that it speaks of.
     pub(crate) fn hand_over(&mut self) {
         let end = self.terms.end();
-        let (Part::Leader(leader), Some(transfer)) = (&self.part, &mut self.transfer) else {
+        let (Part::Leader(leader), Some(transfer)) = (&mut self.part, &mut self.transfer) else {
             return;
         };
         let to = transfer.to;
         let is_ready = leader.peers.get(&to).is_some_and(|peer| peer.matched == end);
         if is_ready && self.now >= transfer.tell_at {
             transfer.tell_at = self.now + self.options.heartbeat_interval;
+            leader.tenure.end();
             self.send(to, MessageBody::TimeoutNow);
         }
     }

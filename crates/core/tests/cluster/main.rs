@@ -14,6 +14,8 @@ mod elections;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod priorities;
 #[cfg(test)]
 mod random;
