@@ -114,8 +114,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             wanted.found.insert(from.id, from.identity);
         }
         // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept.
-        let is_newcomer = known.member(from.id).is_some_and(|member| member.votes)
-            && known.name_of(from.identity).is_none();
+        let is_newcomer = known.member(from.id).is_some() && known.name_of(from.identity).is_none();
         if configuration.is_none() && is_newcomer {
             leader.changing.newcomers.insert(from.id, from.identity);
         }
@@ -341,7 +340,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let newcomers = mem::take(&mut leader.changing.newcomers);
         let configuration = Arc::clone(active.configuration());
         let bound = configuration.members().iter().map(|member| {
-            let identity = newcomers.get(&member.id).copied().filter(|_| member.votes);
+            let identity = newcomers.get(&member.id).copied();
             Member { identity: identity.or(member.identity), ..*member }
         });
         let rules = configuration.now().rules().clone();

@@ -149,7 +149,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// What these members found, if those present could elect a leader.
+    /// What these members found, if those present could elect a leader, and commit: else nobody could ever bind those
+    /// that are absent.
     fn first_configuration(&self, members: Vec<Member>) -> Result<Option<Configuration>, Event> {
         let membership =
             Membership::new(members, self.options.rules.clone()).map_err(|error| match error {
@@ -167,7 +168,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             .map_err(Event::UnsafeRule)?;
         let present = membership.voters().enumerate().filter(|(_, m)| m.identity.is_some());
         let present: VoterSet = present.map(|(at, _)| at).collect();
-        if !quorums.elects(present) {
+        if !quorums.elects(present) || !quorums.commits(present) {
             return Ok(None);
         }
         Ok(Configuration::found(membership, self.options.first_seq).ok())

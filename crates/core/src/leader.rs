@@ -367,6 +367,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             let Some(peer) = leader.peers.get_mut(&to) else {
                 return;
             };
+            peer.begin(end);
             if peer.next >= end || !peer.may_send(self.options.window_bytes) {
                 return;
             }

@@ -117,6 +117,19 @@ impl Progress {
         open && self.question == Question::None
     }
 
+    /// Begins with the newest entry if nothing was sent yet to a peer that has answered: it was added by that entry or
+    /// before, and would else receive nothing until the next append.
+    pub(crate) fn begin(&mut self, end: Seq) {
+        let is_new = matches!(self.state, State::Probe { sent: false, .. }) && self.heard;
+        if is_new
+            && self.next >= end
+            && self.matched < end
+            && let Some(newest) = end.before()
+        {
+            self.probe(newest);
+        }
+    }
+
     /// Notes an append of `start..end`.
     pub(crate) fn sent(&mut self, start: Seq, end: Seq, bytes: u64, now: Time) {
         if self.in_flight.is_empty() {

@@ -437,6 +437,57 @@ fn a_majority_forms() {
     assert_eq!(waits.leader(), None, "by default a cluster waits for everybody");
 }
 
+/// A new voter catches up although nothing is appended meanwhile. Fails without `Progress::begin`: what comes after
+/// the entry that adds it is all that it would ever be sent.
+#[test]
+fn a_new_voter_catches_up_in_silence() {
+    let mut cluster = Cluster::with_options(3, |options| options.promote_distance = 0);
+    assert!(cluster.until(100, |cluster| cluster.leader().is_some()));
+    cluster.elect(id(1));
+    cluster.join(9);
+    cluster.propose(id(1), &["x"]);
+    cluster.settle();
+    let ticket = cluster.set_voters(id(1), &[1, 2, 3, 9]);
+    assert!(cluster.until(100, |cluster| cluster.answer(ticket).is_some()));
+    assert!(changed(cluster.answer(ticket)), "{:?}", cluster.answer(ticket));
+}
+
+/// Two of three could elect a leader, but not commit anything, so they don't form a cluster that could never bind the
+/// third. Fails if only the rule for elections is asked.
+#[test]
+fn a_majority_that_can_commit_nothing_does_not_form() {
+    let mut cluster = Cluster::with_options(3, |options| {
+        options.form_with_majority = true;
+        options.rules.commits = QuorumRule::AtLeast(3);
+    });
+    cluster.crash(id(3), 0);
+    for _ in 0..50 {
+        cluster.advance();
+    }
+    assert_eq!(cluster.leader(), None);
+    cluster.start(id(3));
+    assert!(cluster.until(300, |cluster| (1..=3).all(|node| settled(cluster, node))));
+}
+
+/// A learner whose disk was lost receives again, too. Fails if only voters are bound to their new logs.
+#[test]
+fn a_wiped_learner_is_readmitted() {
+    let mut cluster = with_a_stranger(3);
+    let mut members: Vec<_> = [1, 2, 3].map(|n| MemberSpec::voter(id(n))).to_vec();
+    members.push(MemberSpec::learner(id(9)));
+    let ticket = cluster.set_members(id(1), members, None);
+    assert!(cluster.until(100, |cluster| changed(cluster.answer(ticket))));
+    cluster.propose(id(1), &["x"]);
+    cluster.settle();
+    cluster.wipe(id(9));
+    assert!(cluster.until(100, |cluster| {
+        let core = cluster.core(id(9));
+        core.configuration().and_then(|it| it.identity_of(id(9))) == Some(identity(id(9), 1))
+            && core.committed() == cluster.core(id(1)).committed()
+    }));
+    assert_eq!(cluster.core(id(9)).role(), Role::Learner);
+}
+
 /// `rule_change_locks_out`: a change of rules reaches nodes at different positions of the log, some of them down
 /// meanwhile, and all go on. Fails if a node takes messages only from those its own configuration names.
 #[test]
