@@ -3,7 +3,8 @@
 
 use std::mem;
 
-use tinyraftplus_core::Role;
+use bytes::Bytes;
+use tinyraftplus_core::{Input, Role};
 use tinyraftplus_log::{LogError, Write};
 use tinyraftplus_replica::{Actions, Happening, LoadRequest};
 
@@ -35,6 +36,19 @@ impl World {
         self.observe(life, &actions);
         self.perform(life, actions)?;
         self.checks.calls.on_step(life, shown)?;
+        self.sleep(life);
+        Ok(())
+    }
+
+    /// Asks the consensus of a process for something directly.
+    pub(crate) fn input(&mut self, life: Life, input: Input<Bytes>) -> Verdict {
+        let shown = self.node(life.node).clock.shows(self.now);
+        let Some(process) = self.alive(life) else {
+            return Ok(());
+        };
+        let actions = process.replica.input(shown, input);
+        self.observe(life, &actions);
+        self.perform(life, actions)?;
         self.sleep(life);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in a world, by name.
+//! What can go wrong in a world, or be asked of it beside appends and reads, by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,7 +63,9 @@ faults! {
     /// The disk has no room for new space for a while.
     FullDisk: "full-disk", 1,
     /// The disk is lost; the node comes back with an empty one.
-    Wipe: "wipe", 1,
+    Wipe: "wipe", 2,
+    /// Somebody wants other members, or other rules.
+    ChangeMembers: "change-members", 3,
     /// Messages are lost.
     Drop: "drop", 0,
     /// Messages arrive twice.

@@ -1,10 +1,13 @@
 //! What breaks, and when it is mended.
 
+use tinyraftplus_core::{ChangeMembers, Input, Ticket};
+
 use crate::check::Verdict;
 use crate::fault::Fault;
 use crate::node::Death;
-use crate::rng::Rng;
+use crate::rng::{Range, Rng};
 use crate::trace::{EVERYWHERE, digest};
+use crate::words;
 use crate::world::{What, World};
 
 /// Something that will break.
@@ -102,13 +105,13 @@ impl World {
                 self.after(lasting, What::Room(at));
             }
             Fault::Wipe => {
-                let left = self.wiped.iter().filter(|&&wiped| !wiped).count();
-                let more =
-                    self.wiped.get(at).is_some_and(|&wiped| wiped) || left > self.profile.quorum();
-                // Never so many that the others are no quorum: what was committed would be gone.
-                if more && rng.chance(200) {
+                if self.can_do_without(at) {
                     self.wipe(at);
                 }
+            }
+            Fault::ChangeMembers => {
+                let at = if rng.chance(800) { leader } else { at };
+                return self.change_members(at, rng);
             }
             // These go on all the time.
             Fault::Drop
@@ -120,6 +123,34 @@ impl World {
             | Fault::SlowNodes => {}
         }
         Ok(())
+    }
+
+    /// Somebody asks a node for other members, or other rules.
+    fn change_members(&mut self, at: usize, rng: &mut Rng) -> Verdict {
+        let shown = self.node(at).clock.shows(self.now);
+        let time = rng.scale(Range::millis(100, 5_000));
+        let Some(life) = self.life(at) else {
+            return Ok(());
+        };
+        let process = self.nodes.get(at).and_then(|node| node.process.as_ref());
+        let known = process.and_then(|process| process.replica.core().configurations().cloned());
+        let Some(known) = known else {
+            return Ok(());
+        };
+        let newest = known.newest();
+        let Some(plan) = self.draw_plan(rng, &newest.configuration) else {
+            return Ok(());
+        };
+        if !self.can_plan_without(&plan, None) {
+            return Ok(());
+        }
+        // Its clock may be slow.
+        self.plans.push((plan.clone(), self.now + 2 * time));
+        let words = format!("is asked for {} as members, by {}", words::plan(&plan), plan.rules());
+        self.note(at, digest(&[54, plan.rules().fingerprint()]), || words);
+        let until = shown + std::time::Duration::from_nanos(time);
+        let change = ChangeMembers { ticket: Ticket(u64::MAX), base: newest.at, plan, until };
+        self.input(life, Input::ChangeMembers(change))
     }
 
     /// Some can't talk to others for a while.

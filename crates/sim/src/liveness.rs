@@ -1,7 +1,7 @@
 //! When nothing breaks any more, everything must come right within a stated time: all calls end, a leader is
 //! there, every node takes part, an append at each of them commits, and all logs become the same.
 
-use tinyraftplus_core::Role;
+use tinyraftplus_core::{Configuration, NodeId, Role};
 
 use crate::check::{
     Verdict, Violation,
@@ -9,6 +9,7 @@ use crate::check::{
     require,
 };
 use crate::lives::read_all;
+use crate::profile::node_id;
 use crate::trace::EVERYWHERE;
 use crate::world::{Phase, What, World};
 
@@ -85,25 +86,47 @@ impl World {
         let Some(leader) = self.leader() else {
             return Some("there is no leader".to_owned());
         };
+        let Some(settled) = self.settled() else {
+            return Some("a change of members is not over".to_owned());
+        };
+        if let Some(better) = self.better_leader(leader, &settled) {
+            return Some(format!("node {} leads, not node {better}", leader + 1));
+        }
         let end = self.checks.committed.end();
         for at in 0..self.profile.node_count {
             let Some(process) = self.nodes.get(at).and_then(|node| node.process.as_ref()) else {
                 return Some(format!("node {} is down", at + 1));
             };
             let core = process.replica.core();
-            if self.takes_part(at) {
+            if let Some(member) = settled.member(node_id(at)) {
+                if member.identity != Some(core.identity()) {
+                    return Some(format!("the new log of node {} is not a member", at + 1));
+                }
                 let applied = process.replica.status().applied;
                 let ends = [core.terms().end(), core.durable(), core.committed(), applied];
                 if ends != [end; 4] || !process.flight.is_empty() {
                     return Some(format!("node {} is at {ends:?} of {end}", at + 1));
                 }
-                if at != leader && core.role() != Role::Follower {
+                let role = if member.votes { Role::Follower } else { Role::Learner };
+                if at != leader && core.role() != role {
                     return Some(format!("node {} is a {:?}", at + 1, core.role()));
+                }
+                if core.configuration() != Some(&settled) {
+                    return Some(format!("node {} goes by another configuration", at + 1));
                 }
             }
         }
         let open = self.checks.calls.open_count();
         (open > 0).then(|| format!("{open} calls are still open"))
+    }
+
+    /// A voter that should lead rather than this node.
+    fn better_leader(&self, leader: usize, settled: &Configuration) -> Option<NodeId> {
+        let priority = |at: usize| self.profile.members.priorities.get(at).copied();
+        let voters = (0..self.profile.node_count)
+            .filter(|&at| settled.member(node_id(at)).is_some_and(|member| member.votes));
+        let best = voters.max_by_key(|&at| priority(at))?;
+        (priority(best) > priority(leader)).then(|| node_id(best))
     }
 
     /// Whether an append at that node has committed; tries one if none is under way.

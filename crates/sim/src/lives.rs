@@ -2,6 +2,7 @@
 //! recovering from that.
 
 use tinyraftplus_core::{Role, Seq};
+
 use tinyraftplus_log::{Log, LogEntry, LogError, LogOptions, Write, sim_disk::SimDisk};
 use tinyraftplus_replica::{Happening, Replica};
 
@@ -9,6 +10,7 @@ use crate::check::{Verdict, Violation, calls::Life};
 use crate::machine::Machine;
 use crate::node::{Death, Process};
 use crate::observe::Seen;
+use crate::profile::node_id;
 use crate::trace::digest;
 use crate::words;
 use crate::world::{What, World};
@@ -204,9 +206,6 @@ impl World {
         node.unfinished.clear();
         node.kept = None;
         self.checks.on_wiped(at);
-        if let Some(wiped) = self.wiped.get_mut(at) {
-            *wiped = true;
-        }
     }
 
     /// How many segments the log of a process that ends has begun.
@@ -220,11 +219,9 @@ impl World {
         Some(self.nodes.get(at)?.process.as_ref()?.life)
     }
 
-    /// Whether a node takes part: one that lost its disk after the cluster had formed does not.
+    /// Whether a node is a member of the configuration that is there to stay.
     pub(crate) fn takes_part(&self, at: usize) -> bool {
-        let wiped = self.wiped.get(at).is_some_and(|&wiped| wiped);
-        let process = self.nodes.get(at).and_then(|node| node.process.as_ref());
-        !wiped || process.is_some_and(|process| process.replica.core().role() != Role::Learner)
+        self.settled().is_some_and(|settled| settled.member(node_id(at)).is_some())
     }
 
     pub(crate) fn death(&mut self) -> Death {

@@ -7,18 +7,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tinyraftplus_core::{NodeId, Options, QuorumRule, Seq};
+use tinyraftplus_core::{NodeId, Options, Seq};
 use tinyraftplus_replica::ReplicaOptions;
 
 use crate::fault::Fault;
 use crate::less::Less;
+use crate::members::MembersProfile;
 use crate::rng::{Range, Rng};
 
 /// Everything about a run that does not change while it lasts.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) node_count: usize,
-    pub(crate) rule: QuorumRule,
+    pub(crate) members: MembersProfile,
     pub(crate) first_seq: Seq,
     /// No faults at all, on purpose.
     pub(crate) calm: bool,
@@ -140,7 +141,7 @@ impl Profile {
     fn lessen(&mut self, less: &Less) {
         if let Some(nodes) = less.nodes.filter(|&nodes| nodes < self.node_count) {
             self.node_count = nodes.max(1);
-            self.rule = QuorumRule::Majority;
+            self.members.lessen(self.node_count);
         }
         self.clients.count = self.clients.count.min(less.clients.unwrap_or(usize::MAX));
         self.safety = self.safety.min(less.safety.unwrap_or(u64::MAX).saturating_mul(1_000_000));
@@ -170,7 +171,8 @@ impl Profile {
                 | Fault::Stall
                 | Fault::Restart
                 | Fault::FullDisk
-                | Fault::Wipe => {}
+                | Fault::Wipe
+                | Fault::ChangeMembers => {}
             }
         }
     }
@@ -192,13 +194,6 @@ impl Profile {
 
     fn draw(rng: &mut Rng) -> Self {
         let node_count = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 7]);
-        let majority = node_count / 2 + 1;
-        let least = rng.between(majority as u64, node_count as u64);
-        let rule = if rng.chance(700) {
-            QuorumRule::Majority
-        } else {
-            QuorumRule::AtLeast(u32::try_from(least).expect("at most seven nodes"))
-        };
         let first_seq = match rng.below(20) {
             0 => Seq::new((1 << 53) - 2),
             1 => Seq::new((1 << 63) - 2),
@@ -206,10 +201,11 @@ impl Profile {
             _ => Seq::ZERO,
         };
         let calm = rng.chance(50);
+        let drift_ppm = if calm { 0 } else { rng.pick(&[0, 100, 10_000, 50_000]) };
         let replica = Knobs::draw(rng);
         let mut profile = Self {
             node_count,
-            rule,
+            members: MembersProfile::draw(rng, node_count, drift_ppm),
             first_seq,
             calm,
             safety: rng.within(Range::millis(5_000, 25_000)),
@@ -219,7 +215,7 @@ impl Profile {
             clients: ClientProfile::draw(rng),
             segment_bytes: 8 << 20,
             replica,
-            drift_ppm: if calm { 0 } else { rng.pick(&[0, 100, 10_000, 50_000]) },
+            drift_ppm,
             dies_opening: if calm { 0 } else { 60 },
             slow: if calm || rng.chance(700) { 0 } else { 400 },
             slow_factor: rng.pick(&[4, 10, 20]),
@@ -275,10 +271,8 @@ impl Profile {
 
     /// What the node at that place is told.
     pub(crate) fn options(&self, at: usize, seed: u64) -> ReplicaOptions {
-        let members = (0..self.node_count).map(node_id).collect();
         let knobs = &self.replica;
-        let mut raft = Options::new(node_id(at), members, seed);
-        raft.rules = self.rule.clone().into();
+        let mut raft = Options::new(node_id(at), self.members.names(at), seed);
         raft.first_seq = self.first_seq;
         raft.heartbeat_interval = knobs.heartbeat;
         raft.election_timeout = knobs.election;
@@ -286,6 +280,7 @@ impl Profile {
         raft.append_bytes_max = knobs.append_bytes_max;
         raft.window_bytes = knobs.window_bytes;
         raft.uncommitted_bytes_max = knobs.uncommitted_bytes_max;
+        self.members.tell(at, &mut raft);
         let mut options = ReplicaOptions::new(raft);
         options.state_machine = true;
         options.fail_fast = knobs.fail_fast;
@@ -298,15 +293,6 @@ impl Profile {
         options
     }
 
-    /// How many nodes make a quorum.
-    pub(crate) fn quorum(&self) -> usize {
-        if let QuorumRule::AtLeast(count) = self.rule {
-            usize::try_from(count).unwrap_or(usize::MAX)
-        } else {
-            self.node_count / 2 + 1
-        }
-    }
-
     /// How long a healed cluster with so many entries may take until everything is as it should be, in
     /// nanoseconds.
     ///
@@ -317,7 +303,10 @@ impl Profile {
         let wait = crate::rng::nanos(self.replica.election + self.replica.jitter);
         let trip = self.network.latency.most + self.wakeup.most;
         let work = self.disk.sync.most + 2 * self.disk.load.most + self.machine.most;
-        30 * wait + 10_000_000_000 + entries * (4 * trip + work)
+        // A transfer that failed again and again under faults is tried again only after 128 election timeouts.
+        let has_priorities = self.members.priorities.iter().any(|&priority| priority > 0);
+        let patience = if has_priorities { 140 } else { 0 };
+        (30 + patience) * wait + 10_000_000_000 + entries * (4 * trip + work)
     }
 }
 

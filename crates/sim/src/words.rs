@@ -1,7 +1,12 @@
 //! Messages and outcomes as one number for the trace's hash, and in words for people.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, MessageBody, NodeId, Role, Seq, Term};
+use tinyraftplus_core::{
+    Configuration, Configurations, EntryId, Member, MemberSpec, Membership, MessageBody, NodeId,
+    Plan, Role, Seq, Term,
+};
 use tinyraftplus_log::{Recovery, Write};
 use tinyraftplus_replica::{Answer, Message, Outcome};
 
@@ -190,7 +195,8 @@ pub(crate) fn write(write: &Write) -> String {
         words.push(format!("term {} vote {vote}", hard.term));
     }
     if write.configuration.is_some() {
-        words.push("configuration".to_owned());
+        let newest = |all: &Arc<Configurations>| configuration(&all.newest().configuration);
+        words.push(write.configuration.as_ref().map(newest).unwrap_or_default());
     }
     if let Some(end) = write.trim {
         words.push(format!("trim to {end}"));
@@ -230,4 +236,40 @@ pub(crate) fn part(role: Role, term: Term, leader: Option<NodeId>) -> String {
         (Role::Follower, Some(leader)) => format!("follows n{leader} in term {term}"),
         (Role::Follower, None) => format!("waits for a leader, in term {term}"),
     }
+}
+
+/// What decides, in words: of one configuration or of another.
+pub(crate) fn configurations(of: &[Arc<Configuration>]) -> String {
+    if of.is_empty() {
+        return "nobody".to_owned();
+    }
+    of.iter().map(|it| configuration(it)).collect::<Vec<_>>().join(" or ")
+}
+
+/// A configuration in words, each half with its members: a label after a colon, learners in brackets.
+pub(crate) fn configuration(of: &Configuration) -> String {
+    let member = |member: &Member| {
+        let log = member.identity.map_or_else(|| "?".to_owned(), |log| log.to_string());
+        let label = member.group.map(|group| format!(":{group}")).unwrap_or_default();
+        let words = format!("n{}={log}{label}", member.id);
+        if member.votes { words } else { format!("({words})") }
+    };
+    let half = |half: &Membership| {
+        let members: Vec<_> = half.members().iter().map(member).collect();
+        format!("{} of {}", half.rules(), members.join(" "))
+    };
+    match of.old() {
+        Some(old) => format!("[{}, and {} before]", half(of.now()), half(old)),
+        None => format!("[{}]", half(of.now())),
+    }
+}
+
+/// The members of a plan in words.
+pub(crate) fn plan(of: &Plan) -> String {
+    let member = |member: &MemberSpec| {
+        let label = member.group.map(|group| format!(":{group}")).unwrap_or_default();
+        let words = format!("n{}{label}", member.id);
+        if member.votes { words } else { format!("({words})") }
+    };
+    of.members().iter().map(member).collect::<Vec<_>>().join(" ")
 }

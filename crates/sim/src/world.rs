@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use tinyraftplus_core::Plan;
 use tinyraftplus_replica::{Happening, LoadRequest, Message};
 
 use crate::check::{Checks, Verdict, Violation, calls::Life, require};
@@ -49,9 +50,9 @@ pub(crate) struct World {
     pub(crate) faults_happened: Vec<u64>,
     pub(crate) calls_happened: Vec<u64>,
     pub(crate) clients: Vec<Client>,
-    /// Nodes that lost their disk.
-    pub(crate) wiped: Vec<bool>,
     slow_nodes: u64,
+    /// What members were asked for, and until when that may be begun.
+    pub(crate) plans: Vec<(Plan, u64)>,
     pub(crate) liveness: Liveness,
 }
 
@@ -129,7 +130,7 @@ impl World {
             queue: BTreeMap::new(),
             next_event: 0,
             network: Network::new(profile.network.clone(), rng.fork(), count),
-            checks: Checks::new(count, profile.quorum(), profile.first_seq, inside),
+            checks: Checks::new(count, profile.first_seq, inside),
             trace: Trace::new(settings.transcript),
             counts: Counts::default(),
             phase: Phase::Safety,
@@ -144,7 +145,7 @@ impl World {
             faults_happened: Vec::new(),
             calls_happened: Vec::new(),
             clients: clients.collect(),
-            wiped: vec![false; count],
+            plans: Vec::new(),
             liveness: Liveness::default(),
             less,
             until: settings.until,

@@ -32,6 +32,10 @@ impl Committed {
         self.entries.len() as u64
     }
 
+    pub(crate) fn last(&self) -> Option<EntryId> {
+        self.entries.last().copied()
+    }
+
     pub(crate) fn entry(&self, seq: Seq) -> Option<EntryId> {
         let place = usize::try_from(seq.get().checked_sub(self.start.get())?).ok()?;
         self.entries.get(place).copied()

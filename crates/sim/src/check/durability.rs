@@ -1,10 +1,13 @@
 //! What is on disk: a node comes back with what it had, believes no more than what is there, and what is
 //! committed is on the disks of a quorum.
 
-use tinyraftplus_core::{EntryId, Restored, Seq};
+use std::collections::BTreeSet;
+
+use tinyraftplus_core::{EntryId, Identity, Restored, Seq};
 use tinyraftplus_log::{LogEntry, Write};
 
-use super::{NodeModel, Verdict, View, matching::Matching, model::Model, require};
+use super::{NodeModel, Verdict, View, matching::Matching, model::Model, quorums, require};
+use crate::words;
 
 /// After a step: the node's idea of its log is what it has written, and of its disk not more than is there.
 pub(crate) fn agrees(at: usize, node: &NodeModel, view: View<'_>) -> Verdict {
@@ -29,22 +32,17 @@ pub(crate) fn agrees(at: usize, node: &NodeModel, view: View<'_>) -> Verdict {
     Ok(())
 }
 
-/// An entry that is committed lies on the disks of so many nodes that the quorum rule is met.
-pub(crate) fn on_quorum(
-    nodes: &[NodeModel],
-    quorum: usize,
-    inside: bool,
-    seq: Seq,
-    id: EntryId,
-) -> Verdict {
-    let held =
-        |node: &&NodeModel| node.durable.has(id) || node.lost.iter().any(|model| model.has(id));
-    let copies = nodes.iter().filter(held).count();
+/// An entry that is committed lies on the disks of so many nodes that the rules are met, in each half of the
+/// configuration.
+pub(crate) fn on_quorum(nodes: &[NodeModel], at: usize, seq: Seq, id: EntryId) -> Verdict {
+    let holders: BTreeSet<Identity> = nodes.iter().flat_map(|node| node.holding(id)).collect();
+    let configurations = nodes.get(at).map(NodeModel::in_force).unwrap_or_default();
     require!(
-        !inside || copies >= quorum,
+        configurations.iter().any(|configuration| quorums::commits(configuration, &holders)),
         "committed is durable on a quorum",
-        "seq {seq} was committed as {id} with {copies} of {} disks holding it; {quorum} are needed",
-        nodes.len()
+        "node {} has committed seq {seq} as {id} with {holders:?} holding it; {} decides",
+        at + 1,
+        words::configurations(&configurations)
     );
     Ok(())
 }
@@ -61,7 +59,7 @@ pub(crate) fn on_start(
 ) -> Verdict {
     const CHECK: &str = "what was durable survives a crash";
     let who = at + 1;
-    let found = Model::restored(restored);
+    let found = Model::restored(restored, entries);
     let before = &node.durable;
     let mut after = before.clone();
     for write in flight {
@@ -115,6 +113,7 @@ pub(crate) fn on_start(
             entry.id
         );
     }
+    found.is_in_force(who)?;
     node.durable = found;
     Ok(())
 }

@@ -13,12 +13,17 @@ mod histories;
 pub(crate) mod matching;
 pub(crate) mod model;
 pub(crate) mod promises;
+pub(crate) mod quorums;
 pub(crate) mod reads;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tinyraftplus_core::{Core, Event as RaftEvent, Identity, Role, Seq, Term, Terms};
+use tinyraftplus_core::{
+    Configuration, Configurations, Core, EntryId, Event as RaftEvent, Identity, Role, Seq, Term,
+    Terms,
+};
 use tinyraftplus_log::{LogEntry, Write};
 use tinyraftplus_replica::{Apply, Event, Message};
 
@@ -95,7 +100,6 @@ pub(crate) struct Checks {
     election: Election,
     completeness: Completeness,
     promises: Promises,
-    quorum: usize,
     /// Whether nodes may be looked at while they run. Without, only disks, clients and leaders' words count.
     inside: bool,
 }
@@ -108,8 +112,10 @@ pub(crate) struct NodeModel {
     pub(crate) decided: Model,
     /// The log as it is on disk.
     pub(crate) durable: Model,
-    /// What was on the disks that it lost: it was there when it was acknowledged.
-    pub(crate) lost: Vec<Model>,
+    /// What was on the disks that it lost, by their logs: it was there when it was acknowledged.
+    pub(crate) lost: Vec<(Identity, Model)>,
+    /// The configuration that was in force before its last step.
+    before: Option<Arc<Configurations>>,
     /// Up to where it has said that entries are committed, since it started.
     pub(crate) committed: Seq,
     /// Up to where its state machine has been given entries, since it started.
@@ -117,6 +123,20 @@ pub(crate) struct NodeModel {
 }
 
 impl NodeModel {
+    /// The logs of this node, lost ones too, whose disks hold that entry.
+    pub(crate) fn holding(&self, id: EntryId) -> impl Iterator<Item = Identity> {
+        let now = std::iter::once((self.identity, &self.durable));
+        let lost = self.lost.iter().map(|(identity, model)| (*identity, model));
+        now.chain(lost).filter(move |(_, model)| model.has(id)).map(|(identity, _)| identity)
+    }
+
+    /// The configurations by which it may have decided in its last step: the one that was in force before, and
+    /// the one that is now. A leader that has committed the one goes on to the next at once.
+    pub(crate) fn in_force(&self) -> Vec<Arc<Configuration>> {
+        let all = [&self.before, &self.decided.configuration];
+        all.into_iter().flatten().map(|all| Arc::clone(&all.newest().configuration)).collect()
+    }
+
     /// Up to where its disk holds what the node has decided: a suffix that is still being replaced is there too,
     /// and does not count.
     pub(crate) fn durable_end(&self) -> Seq {
@@ -133,12 +153,13 @@ impl NodeModel {
 }
 
 impl Checks {
-    pub(crate) fn new(node_count: usize, quorum: usize, start: Seq, inside: bool) -> Self {
+    pub(crate) fn new(node_count: usize, start: Seq, inside: bool) -> Self {
         let node = || NodeModel {
             identity: Identity::new(0),
             decided: Model::new(start),
             durable: Model::new(start),
             lost: Vec::new(),
+            before: None,
             committed: start,
             applied: start,
         };
@@ -150,7 +171,6 @@ impl Checks {
             election: Election::default(),
             completeness: Completeness::default(),
             promises: Promises::default(),
-            quorum,
             inside,
         }
     }
@@ -188,6 +208,9 @@ impl Checks {
         let leads = view.role == Role::Leader;
         if leads {
             self.election.on_leader(at, view.term)?;
+            if self.inside {
+                self.promises.on_leader(at, node, view.term)?;
+            }
             self.completeness.on_leader(at, view, &self.committed)?;
         }
         let (before, end) = (node.committed, view.committed);
@@ -204,7 +227,9 @@ impl Checks {
                 if let Some(entry) = new {
                     first_seen = Some(entry.id);
                     self.completeness.on_committed(view.term, seq);
-                    durability::on_quorum(&self.nodes, self.quorum, self.inside, seq, entry.id)?;
+                    if self.inside {
+                        durability::on_quorum(&self.nodes, at, seq, entry.id)?;
+                    }
                     self.calls.on_committed(seq, entry)?;
                 }
             }
@@ -217,6 +242,8 @@ impl Checks {
             at + 1,
             view.term
         );
+        let node = self.node(at);
+        node.before.clone_from(&node.decided.configuration);
         Ok(())
     }
 
@@ -269,6 +296,7 @@ impl Checks {
         durability::on_start(at, node, restored, entries, flight, &self.matching)?;
         node.identity = restored.identity;
         node.decided = node.durable.clone();
+        node.before = None;
         node.committed = node.durable.start();
         node.applied = applied.max(node.durable.start());
         Ok(())
@@ -279,7 +307,10 @@ impl Checks {
         let node = self.node(at);
         let empty = Model::new(node.durable.start());
         node.decided = empty.clone();
-        node.lost.push(std::mem::replace(&mut node.durable, empty));
+        let lost = std::mem::replace(&mut node.durable, empty);
+        // The new log draws its own when it is created.
+        let identity = std::mem::replace(&mut node.identity, Identity::new(0));
+        node.lost.push((identity, lost));
     }
 
     /// A node's log, read from its disk at the end, holds exactly what was committed.

@@ -1,9 +1,10 @@
 //! What a log should hold: a plain list, changed as the writes say.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configurations, EntryId, HardState, Restored, Seq, Term};
-use tinyraftplus_log::Write;
+use tinyraftplus_core::{Configuration, Configurations, EntryId, HardState, Restored, Seq, Term};
+use tinyraftplus_log::{EntryKind, LogEntry, Write, decode_configuration};
 
 use super::{Verdict, require};
 
@@ -14,17 +15,25 @@ pub(crate) struct Model {
     terms: Vec<Term>,
     pub(crate) hard_state: HardState,
     pub(crate) configuration: Option<Arc<Configurations>>,
+    /// The entries of the log that are configurations.
+    changes: BTreeMap<Seq, Configuration>,
 }
 
 const CHECK: &str = "a write follows its log";
 
 impl Model {
     pub(crate) fn new(start: Seq) -> Self {
-        Self { start, terms: Vec::new(), hard_state: HardState::default(), configuration: None }
+        Self {
+            start,
+            terms: Vec::new(),
+            hard_state: HardState::default(),
+            configuration: None,
+            changes: BTreeMap::new(),
+        }
     }
 
-    /// What a log says it holds.
-    pub(crate) fn restored(restored: &Restored) -> Self {
+    /// What a log says it holds, and what is read from it.
+    pub(crate) fn restored(restored: &Restored, entries: &[LogEntry]) -> Self {
         let terms = &restored.terms;
         let seqs = (terms.start().get()..terms.end().get()).map(Seq::new);
         Self {
@@ -32,6 +41,7 @@ impl Model {
             terms: seqs.map(|seq| terms.term_of(seq).unwrap_or_default()).collect(),
             hard_state: restored.hard_state,
             configuration: restored.configuration.clone(),
+            changes: entries.iter().filter_map(change).collect(),
         }
     }
 
@@ -98,6 +108,7 @@ impl Model {
                 self.start
             );
             self.terms.truncate(usize::try_from(end.since(self.start)).unwrap_or(usize::MAX));
+            self.changes.split_off(&end);
         }
         for entry in &write.append {
             let (id, end) = (entry.id, self.end());
@@ -109,6 +120,7 @@ impl Model {
                 "node {node} writes {id} after an entry of term {before}"
             );
             self.terms.push(id.term);
+            self.changes.extend(change(entry));
         }
         let whole = write.append.last().is_none_or(|last| last.ends_batch);
         require!(
@@ -117,6 +129,34 @@ impl Model {
             "node {node} writes a part of a batch: {:?}",
             write.append.last().map(|last| last.id)
         );
+        self.is_in_force(node)
+    }
+
+    /// The configuration in force is the newest one in the log, or one that it has not got as far as.
+    pub(crate) fn is_in_force(&self, node: usize) -> Verdict {
+        let newest = self.configuration.as_ref().map(|all| all.newest());
+        let at = newest.and_then(|newest| newest.at);
+        let last = self.changes.last_key_value();
+        let same = match (at, last) {
+            (Some(at), _) if at >= self.end() => true,
+            (Some(at), Some((&seq, change))) => {
+                at == seq && newest.is_some_and(|newest| *newest.configuration == *change)
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        require!(
+            same,
+            "the newest configuration of a log is in force",
+            "node {node} goes by the configuration at {at:?}, and the newest in its log is at {:?}",
+            last.map(|(seq, _)| *seq)
+        );
         Ok(())
     }
+}
+
+/// The configuration that an entry is, and where.
+fn change(entry: &LogEntry) -> Option<(Seq, Configuration)> {
+    let is_one = entry.kind == EntryKind::Configuration;
+    Some((entry.id.seq, decode_configuration(&entry.payload).filter(|_| is_one)?))
 }

@@ -1,17 +1,20 @@
 //! Promises: a vote or an acknowledgement is durable before it leaves, and a node votes once a term, restarts
 //! or not (Raft figure 2, "updated on stable storage before responding").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tinyraftplus_core::{HardState, Identity, Message, MessageBody, Term};
 
-use super::{NodeModel, Verdict, require};
+use super::{NodeModel, Verdict, quorums, require};
+use crate::words;
 
 /// Which votes were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
     votes: BTreeMap<(Identity, Term), Identity>,
+    /// The leaders that were looked at.
+    leaders: BTreeSet<(Term, usize)>,
 }
 
 impl Promises {
@@ -70,6 +73,30 @@ impl Promises {
             | MessageBody::Rejected { .. }
             | MessageBody::TimeoutNow => {}
         }
+        Ok(())
+    }
+
+    /// That node leads that term: a quorum of each half of its configuration has voted for it.
+    pub(crate) fn on_leader(&mut self, at: usize, node: &NodeModel, term: Term) -> Verdict {
+        if !self.leaders.insert((term, at)) {
+            return Ok(());
+        }
+        let own = node.identity;
+        let for_it = |&(&(_, of), &candidate): &(&(Identity, Term), &Identity)| {
+            of == term && candidate == own
+        };
+        let voters = self.votes.iter().filter(for_it).map(|(&(voter, _), _)| voter);
+        // In a cluster of one nobody has to be asked.
+        let voted = node.durable.hard_state == HardState { term, vote: Some(own) };
+        let voters: BTreeSet<Identity> = voters.chain(voted.then_some(own)).collect();
+        let configurations = node.in_force();
+        require!(
+            configurations.iter().any(|configuration| quorums::elects(configuration, &voters)),
+            "a leader has the votes of a quorum",
+            "node {} leads term {term} with the votes of {voters:?}; {} decides",
+            at + 1,
+            words::configurations(&configurations)
+        );
         Ok(())
     }
 

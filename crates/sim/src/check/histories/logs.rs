@@ -51,7 +51,7 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let mut checks = Checks::new(3, 2, Seq::ZERO, true);
+        let mut checks = Checks::new(3, Seq::ZERO, true);
         for (node, identity) in checks.nodes.iter_mut().zip(1..) {
             node.identity = Identity::new(identity);
         }
