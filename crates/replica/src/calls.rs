@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, Seq, Term, Time};
+use tinyraftplus_core::{EntryId, Input, Seq, Term, Time};
 
 use crate::applying::Owner;
 use crate::routes::RouteOut;
@@ -63,6 +63,12 @@ pub(crate) enum Work {
     Querying {
         seen: Option<Seq>,
     },
+    /// Waits until another node leads.
+    Transfer {
+        number: u64,
+    },
+    /// Was told to the core.
+    Steer,
 }
 
 /// Where an append is.
@@ -96,14 +102,14 @@ impl Calls {
     pub(crate) fn payloads(&self, order: u64) -> Option<&Vec<Bytes>> {
         match &self.all.get(&order)?.work {
             Work::Append { payloads, .. } => Some(payloads),
-            Work::Read { .. } | Work::Querying { .. } => None,
+            Work::Read { .. } | Work::Querying { .. } | Work::Transfer { .. } | Work::Steer => None,
         }
     }
 
     pub(crate) fn place(&mut self, order: u64) -> Option<&mut Place> {
         match &mut self.all.get_mut(&order)?.work {
             Work::Append { place, .. } => Some(place),
-            Work::Read { .. } | Work::Querying { .. } => None,
+            Work::Read { .. } | Work::Querying { .. } | Work::Transfer { .. } | Work::Steer => None,
         }
     }
 
@@ -132,6 +138,10 @@ impl Replica {
                 let bytes = query.len() as u64;
                 (bytes, too_large("a query", bytes, self.options.entry_bytes_max))
             }
+            Request::Transfer { .. }
+            | Request::Campaign
+            | Request::StepDown
+            | Request::Pause(_) => (0, None),
         };
         let is_busy = self.calls.len() >= self.options.calls_max
             || self.calls.bytes.saturating_add(bytes) > self.options.calls_bytes_max;
@@ -143,6 +153,7 @@ impl Replica {
         let mut is_local = false;
         self.calls.next_order += 1;
         let order = self.calls.next_order;
+        let mut steered = None;
         let work = match request {
             Request::Append { payloads } => {
                 self.calls.queue.insert(order);
@@ -156,6 +167,19 @@ impl Replica {
                 is_local = true;
                 Work::Read { query, ready: None }
             }
+            Request::Transfer { to } => Work::Transfer { number: self.open_transfer(order, to) },
+            Request::Campaign => {
+                steered = Some(Input::Campaign);
+                Work::Steer
+            }
+            Request::StepDown => {
+                steered = Some(Input::StepDown);
+                Work::Steer
+            }
+            Request::Pause(is_paused) => {
+                steered = Some(Input::Pause(is_paused));
+                Work::Steer
+            }
         };
         self.calls.bytes += bytes;
         self.calls.by_id.insert(id, order);
@@ -163,6 +187,9 @@ impl Replica {
         self.calls.all.insert(order, Pending { id, deadline, bytes, work });
         if is_local {
             self.read_ready(order, Seq::ZERO);
+        }
+        if let Some(input) = steered {
+            self.steer(order, input);
         }
     }
 
@@ -199,7 +226,11 @@ impl Replica {
 
     /// Ends a call without an answer: refused if it is surely in nobody's log.
     fn give_up(&mut self, order: u64, refused: Refused, unknown: Unknown) {
-        let is_absent = self.calls.place(order).is_none_or(|place| *place == Place::Queued);
+        let is_absent = match self.calls.all.get(&order).map(|pending| &pending.work) {
+            Some(Work::Append { place, .. }) => *place == Place::Queued,
+            Some(Work::Transfer { .. }) => false,
+            Some(Work::Read { .. } | Work::Querying { .. } | Work::Steer) | None => true,
+        };
         let outcome = if is_absent { Outcome::Refused(refused) } else { Outcome::Unknown(unknown) };
         self.finish(order, outcome);
     }
@@ -273,7 +304,8 @@ impl Replica {
         match work {
             Work::Append { place, .. } => self.leave(order, place),
             Work::Read { ready, .. } => self.read_ended(order, ready),
-            Work::Querying { .. } => {}
+            Work::Transfer { number } => self.transfer_given_up(number),
+            Work::Querying { .. } | Work::Steer => {}
         }
         if self.calls.all.is_empty() {
             self.calls.sent = Sent::default();
