@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, sync::Arc, sync::LazyLock};
 
 use tinyraftplus_core::{
-    Configuration, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
+    Configurations, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
 };
 use tinyraftplus_log::{
     Encoder, EncryptingEncoder, EntryKind, FsLog, Key, Log, LogEntry, LogError, LogExt, LogOptions,
@@ -84,7 +84,7 @@ struct Base {
 }
 
 /// All that a log holds.
-type Contents = (HardState, Option<Configuration>, Seq, Vec<LogEntry>);
+type Contents = (HardState, Option<Configurations>, Seq, Vec<LogEntry>);
 
 static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
     let key = Key::from_bytes([7; 32]);
@@ -167,10 +167,10 @@ fn trim(end: u64) -> Write {
     Write { trim: Some(Seq::new(end)), ..Write::default() }
 }
 
-fn members() -> Arc<Configuration> {
-    let member = |n: u64| Member { id: NodeId::from(n), identity: Identity::new(n.into()) };
+fn members() -> Arc<Configurations> {
+    let member = |n: u64| Member::voter(NodeId::from(n), Identity::new(n.into()));
     let members = (1..=3).map(member).collect();
-    Arc::new(Configuration::new(members, QuorumRule::Majority, Seq::ZERO).unwrap())
+    Arc::new(Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap())
 }
 
 fn open(disk: &SimDisk, many: bool, options: &LogOptions) -> Result<Box<dyn Log>, LogError> {

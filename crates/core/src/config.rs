@@ -1,7 +1,14 @@
-//! Who belongs to the cluster, and which sets of them are quorums.
+//! Who belongs to the cluster, whose word counts, and where in the log that was decided.
+//!
+//! A configuration is an entry like any other, but for one thing: it is in force from the moment it is in a
+//! node's log, committed or not (Raft section 6). Trimming it brings the one before it back. A leader begins a
+//! change only when the one before is committed, so of all configurations in a log at most the newest is not:
+//! remembering two is enough.
 
+use crate::planted::{self, Bug};
+use crate::quorum::{Group, QuorumRule, Rules, Voter};
 use crate::{Identity, NodeId, Seq};
-use alloc::vec::Vec;
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
 
 /// A member of the cluster: a name, and the one log that may speak under it.
@@ -9,119 +16,74 @@ use core::fmt;
 pub struct Member {
     /// Its name.
     pub id: NodeId,
-    /// The identity of its log.
-    pub identity: Identity,
+    /// The identity of its log; `None` for a voter that was absent when the cluster formed. Nothing can be
+    /// said in its name until a later configuration binds a log to it.
+    pub identity: Option<Identity>,
+    /// Its label for quorum rules.
+    pub group: Option<Group>,
+    /// Whether it counts in quorums. A learner only receives.
+    pub votes: bool,
 }
 
-/// Which sets of voters may elect a leader and commit entries.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum QuorumRule {
-    /// More than half: `floor(n / 2) + 1` of n.
-    #[default]
-    Majority,
-    /// At least this many. Must be more than half, or two halves could each elect a leader.
-    AtLeast(u32),
+impl Member {
+    /// A voter without a label.
+    pub const fn voter(id: NodeId, identity: Identity) -> Self {
+        Self { id, identity: Some(identity), group: None, votes: true }
+    }
+
+    /// Whether it is this log that speaks for it.
+    pub fn is(&self, id: NodeId, identity: Identity) -> bool {
+        self.id == id && (self.identity == Some(identity) || planted::is(Bug::TrustWiped))
+    }
 }
 
-impl QuorumRule {
-    /// Checks that any two quorums among `members` voters share one, and that all of them are a quorum.
+impl From<QuorumRule> for Rules {
+    /// One rule for both.
+    fn from(rule: QuorumRule) -> Self {
+        Self::same(rule)
+    }
+}
+
+/// Members, and the rules that say which sets of the voters among them decide.
+///
+/// Invariants: members are sorted by name, names and identities are distinct, and at least one votes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Membership {
+    members: Vec<Member>,
+    rules: Rules,
+}
+
+impl Membership {
+    /// These members under these rules, in any order. Whether the rules are safe for them is not asked here.
     ///
     /// # Errors
     ///
-    /// If the rule is unsafe, or could never be met.
-    pub fn check(self, members: usize) -> Result<(), RuleError> {
-        match self {
-            Self::Majority => Ok(()),
-            Self::AtLeast(count) => {
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
-                if count > members {
-                    Err(RuleError::Unreachable { count, members })
-                } else if count <= members / 2 {
-                    Err(RuleError::Unsafe { count, members })
-                } else {
-                    Ok(())
-                }
-            }
-        }
-    }
-
-    /// The smallest number of voters that is a quorum.
-    fn least(self, members: usize) -> usize {
-        let honest = match self {
-            Self::Majority => members / 2 + 1,
-            Self::AtLeast(count) => usize::try_from(count).unwrap_or(usize::MAX),
-        };
-        if crate::planted::is(crate::planted::Bug::ShortQuorum) {
-            honest.saturating_sub(1)
-        } else {
-            honest
-        }
-    }
-}
-
-/// Why a quorum rule is refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum RuleError {
-    /// Two disjoint sets of voters would both be quorums.
-    Unsafe {
-        /// The size of a quorum.
-        count: usize,
-        /// The number of voters.
-        members: usize,
-    },
-    /// Not even all voters together are a quorum.
-    Unreachable {
-        /// The size of a quorum.
-        count: usize,
-        /// The number of voters.
-        members: usize,
-    },
-}
-
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsafe { count, members } => write!(
-                f,
-                "a quorum of {count} among {members} nodes is unsafe: {count} nodes and the other {} could each elect a leader; use at least {}",
-                members - count,
-                members / 2 + 1
-            ),
-            Self::Unreachable { count, members } => {
-                write!(
-                    f,
-                    "a quorum of {count} can't be met by {members} nodes; use at most {members}"
-                )
-            }
-        }
-    }
-}
-
-impl core::error::Error for RuleError {}
-
-/// The members, and the rule that says which sets of them decide.
-///
-/// Invariants: members are sorted by name, names and identities are distinct, there is at least one.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Configuration {
-    members: Vec<Member>,
-    rule: QuorumRule,
-    first: Seq,
-}
-
-impl Configuration {
-    /// A configuration of these members whose log begins at `first`; `None` if a name or an identity repeats,
-    /// there are no members, the rule is not safe for that many, or `first` is past the last position.
-    pub fn new(mut members: Vec<Member>, rule: QuorumRule, first: Seq) -> Option<Self> {
+    /// If a name or an identity repeats, there are no voters, or a learner has no identity.
+    pub fn new(
+        mut members: Vec<Member>,
+        rules: impl Into<Rules>,
+    ) -> Result<Self, ConfigurationError> {
         members.sort_unstable();
-        let mut identities: Vec<_> = members.iter().map(|member| member.identity).collect();
+        if let Some([twice, _]) =
+            members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id))
+        {
+            return Err(ConfigurationError::NameTwice(twice.id));
+        }
+        let mut identities: Vec<_> =
+            members.iter().filter_map(|member| Some((member.identity?, member.id))).collect();
         identities.sort_unstable();
-        let distinct =
-            members.is_sorted_by(|a, b| a.id < b.id) && identities.is_sorted_by(|a, b| a < b);
-        let decides = !members.is_empty() && rule.check(members.len()).is_ok();
-        (distinct && decides && first < Seq::MAX).then_some(Self { members, rule, first })
+        if let Some([a, b]) =
+            identities.windows(2).find(|pair| matches!(pair, [a, b] if a.0 == b.0))
+        {
+            return Err(ConfigurationError::IdentityTwice(a.1, b.1));
+        }
+        if let Some(learner) = members.iter().find(|m| !m.votes && m.identity.is_none()) {
+            return Err(ConfigurationError::LearnerWithoutLog(learner.id));
+        }
+        if !members.iter().any(|member| member.votes) {
+            return Err(ConfigurationError::NoVoters);
+        }
+        Ok(Self { members, rules: rules.into() })
     }
 
     /// The members, sorted by name.
@@ -129,9 +91,89 @@ impl Configuration {
         &self.members
     }
 
-    /// The quorum rule.
-    pub const fn rule(&self) -> QuorumRule {
-        self.rule
+    /// The members that count in quorums, sorted by name.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.votes)
+    }
+
+    /// Which sets of voters decide.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The member of that name.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        let at = self.members.binary_search_by(|member| member.id.cmp(&id)).ok()?;
+        self.members.get(at)
+    }
+
+    /// Whether the same sets of the same logs decide in both.
+    pub(crate) fn decides_like(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.voters().eq(other.voters())
+    }
+
+    /// The voters as rules see them.
+    pub(crate) fn electors(&self) -> Vec<Voter> {
+        self.voters().map(|member| Voter { id: member.id, group: member.group }).collect()
+    }
+}
+
+/// Who belongs to the cluster, and which sets of voters decide.
+///
+/// While one membership replaces another, both are in it, and every decision needs a quorum in each of them,
+/// counted among its own voters by its own rules (joint consensus, Raft section 6).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Configuration {
+    cluster: Identity,
+    first: Seq,
+    now: Membership,
+    old: Option<Box<Membership>>,
+}
+
+impl Configuration {
+    /// The first configuration of a cluster, whose log begins at `first`.
+    ///
+    /// # Errors
+    ///
+    /// If nobody in it has a log, or `first` is past the last position.
+    pub fn found(now: Membership, first: Seq) -> Result<Self, ConfigurationError> {
+        let founder = now.members.iter().find_map(|member| member.identity);
+        let cluster = founder.ok_or(ConfigurationError::NoFounder)?;
+        Self::restored(cluster, first, now, None)
+    }
+
+    /// A configuration as it was stored or sent.
+    ///
+    /// # Errors
+    ///
+    /// If `first` is past the last position.
+    pub fn restored(
+        cluster: Identity,
+        first: Seq,
+        now: Membership,
+        old: Option<Membership>,
+    ) -> Result<Self, ConfigurationError> {
+        if first == Seq::MAX {
+            return Err(ConfigurationError::NoRoom);
+        }
+        Ok(Self { cluster, first, now, old: old.map(Box::new) })
+    }
+
+    /// The next configuration on the way to that membership: it at once if the same sets decide, else the
+    /// joint one of both.
+    pub(crate) fn towards(&self, next: Membership) -> Self {
+        let old = (!self.now.decides_like(&next)).then(|| Box::new(self.now.clone()));
+        Self { cluster: self.cluster, first: self.first, now: next, old }
+    }
+
+    /// The configuration that ends a joint one.
+    pub(crate) fn left(&self) -> Self {
+        Self { old: None, ..self.clone() }
+    }
+
+    /// The identity of the cluster: that of its founder's log, for ever.
+    pub const fn cluster(&self) -> Identity {
+        self.cluster
     }
 
     /// The first position of the cluster's log.
@@ -139,145 +181,175 @@ impl Configuration {
         self.first
     }
 
+    /// The membership that it leads to, or that is there to stay.
+    pub const fn now(&self) -> &Membership {
+        &self.now
+    }
+
+    /// The membership that is being replaced.
+    pub fn old(&self) -> Option<&Membership> {
+        self.old.as_deref()
+    }
+
+    /// Both, if there are two.
+    pub fn halves(&self) -> impl Iterator<Item = &Membership> {
+        core::iter::once(&self.now).chain(self.old())
+    }
+
+    /// The members, sorted by name; in a joint configuration those of the new membership.
+    pub fn members(&self) -> &[Member] {
+        &self.now.members
+    }
+
+    /// All whom a leader sends to: the members of the new membership, then those that are only in the old.
+    pub fn everyone(&self) -> impl Iterator<Item = &Member> {
+        let leaving = self.old().into_iter().flat_map(Membership::members);
+        let leaving = leaving.filter(|member| self.now.member(member.id).is_none());
+        self.now.members.iter().chain(leaving)
+    }
+
+    /// The member of that name; if it has two logs, with the one that comes.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.halves().find_map(|half| half.member(id))
+    }
+
     /// The identity that this node's log must have to speak for it.
     pub fn identity_of(&self, id: NodeId) -> Option<Identity> {
-        self.members.iter().find(|member| member.id == id).map(|member| member.identity)
+        self.member(id)?.identity
     }
 
-    /// Whether these members may elect a leader.
-    pub fn elects(&self, has: impl Fn(NodeId) -> bool) -> bool {
-        self.count(has) >= self.rule.least(self.members.len())
+    /// Whether it names this log, as a voter or a learner.
+    pub fn names(&self, id: NodeId, identity: Identity) -> bool {
+        self.halves().any(|half| half.member(id).is_some_and(|member| member.is(id, identity)))
     }
 
-    /// Whether these members may commit an entry.
-    pub fn commits(&self, has: impl Fn(NodeId) -> bool) -> bool {
-        self.count(has) >= self.rule.least(self.members.len())
+    /// Whether this log counts in a quorum.
+    pub fn counts(&self, id: NodeId, identity: Identity) -> bool {
+        self.halves().any(|half| {
+            half.member(id).is_some_and(|member| member.votes && member.is(id, identity))
+        })
     }
 
-    /// Whether no leader can have been elected without one of these members: all the others together do not
-    /// elect. What confirms a read, and what a leader must hear from to stay one.
-    pub fn confirms(&self, has: impl Fn(NodeId) -> bool) -> bool {
-        !self.elects(|id| !has(id))
-    }
-
-    /// Up to where a set of members that commits agrees, given how far each does.
-    pub fn agreed(&self, matched: impl Fn(NodeId) -> Seq) -> Seq {
-        let mut ends: Vec<Seq> = self.members.iter().map(|member| matched(member.id)).collect();
-        ends.sort_unstable();
-        let agreed = ends.into_iter().rev().find(|&end| self.commits(|id| matched(id) >= end));
-        agreed.unwrap_or_default()
-    }
-
-    /// A number that differs between different sets of names, rules and first positions. Identities do not
-    /// count: they are what forming finds out.
-    pub fn fingerprint<'a>(
-        ids: impl IntoIterator<Item = &'a NodeId>,
-        rule: QuorumRule,
-        first: Seq,
-    ) -> u64 {
-        let mut ids: Vec<&NodeId> = ids.into_iter().collect();
-        ids.sort_unstable();
-        let (kind, count) = match rule {
-            QuorumRule::Majority => (1, 0),
-            QuorumRule::AtLeast(count) => (2, count),
-        };
-        let names = ids.into_iter().flat_map(|id| id.as_str().bytes().chain([0]));
-        // FNV-1a: collisions by accident, not by malice, are what this has to tell apart.
-        [kind]
-            .into_iter()
-            .chain(count.to_le_bytes())
-            .chain(first.get().to_le_bytes())
-            .chain(names)
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            })
-    }
-
-    fn count(&self, has: impl Fn(NodeId) -> bool) -> usize {
-        self.members.iter().filter(|member| has(member.id)).count()
+    /// The name under which this log is a member.
+    pub fn name_of(&self, identity: Identity) -> Option<NodeId> {
+        let mut members = self.halves().flat_map(Membership::members);
+        members.find(|member| member.identity == Some(identity)).map(|member| member.id)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A configuration, and the entry that holds it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Placed {
+    /// The position of its entry; `None` for the first configuration, which takes none. A node that was added
+    /// to a cluster knows one before its log has got that far.
+    pub at: Option<Seq>,
+    /// What it says.
+    pub configuration: Arc<Configuration>,
+}
 
-    fn cluster(count: u64, rule: QuorumRule) -> Configuration {
-        let members = (1..=count)
-            .map(|n| Member { id: NodeId::from(n), identity: Identity::new(u128::from(n)) })
-            .collect();
-        Configuration::new(members, rule, Seq::ZERO).unwrap()
+/// What a log remembers of configurations: the newest, which is in force, and the one that comes back if that is
+/// trimmed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Configurations {
+    newest: Placed,
+    before: Option<Placed>,
+}
+
+impl Configurations {
+    /// The first one a node learns of.
+    pub const fn first(newest: Placed) -> Self {
+        Self { newest, before: None }
     }
 
-    /// `even_cluster_split_brain`: with half of an even cluster as a quorum, both halves elect a leader and
-    /// acknowledge different entries at one seq. Fails if `least` becomes `members.div_ceil(2)`.
-    #[test]
-    fn even_cluster_split_brain() {
-        for count in 1..=7_u64 {
-            let mut rules = alloc::vec![QuorumRule::Majority];
-            rules.extend((1..=7).map(QuorumRule::AtLeast).filter(|rule| rule.check(7).is_ok()));
-            for rule in rules {
-                if rule.check(usize::try_from(count).unwrap()).is_err() {
-                    continue;
-                }
-                let cluster = cluster(count, rule);
-                let ids: Vec<NodeId> = (1..=count).map(NodeId::from).collect();
-                for mask in 0..1_u32 << count {
-                    let has = |id| {
-                        ids.iter()
-                            .position(|&other| other == id)
-                            .is_some_and(|at| mask >> at & 1 == 1)
-                    };
-                    assert!(
-                        !(cluster.elects(has) && cluster.elects(|id| !has(id))),
-                        "{rule:?} of {count}: {mask:b}"
-                    );
-                    assert!(
-                        !(cluster.elects(has) && cluster.commits(|id| !has(id))),
-                        "{rule:?} of {count}: {mask:b}"
-                    );
-                    assert!(
-                        !(cluster.elects(has) && cluster.confirms(|id| !has(id))),
-                        "{rule:?} of {count}: {mask:b}"
-                    );
-                }
+    /// Those of a cluster that these voters and learners found, whose log begins at `first`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the members.
+    pub fn found(
+        members: Vec<Member>,
+        rules: impl Into<Rules>,
+        first: Seq,
+    ) -> Result<Self, ConfigurationError> {
+        let configuration = Configuration::found(Membership::new(members, rules)?, first)?;
+        Ok(Self::first(Placed { at: None, configuration: Arc::new(configuration) }))
+    }
+
+    /// What was stored; `None` if the one before is not older.
+    pub fn restored(newest: Placed, before: Option<Placed>) -> Option<Self> {
+        let in_order = before.as_ref().is_none_or(|before| before.at < newest.at);
+        in_order.then_some(Self { newest, before })
+    }
+
+    /// The one in force.
+    pub const fn newest(&self) -> &Placed {
+        &self.newest
+    }
+
+    /// The one that it replaced.
+    pub const fn before(&self) -> Option<&Placed> {
+        self.before.as_ref()
+    }
+
+    /// The newest one below that position: with `committed`, the newest that can't be trimmed any more.
+    pub fn settled(&self, committed: Seq) -> &Placed {
+        match &self.before {
+            Some(before) if self.newest.at.is_some_and(|at| at >= committed) => before,
+            Some(_) | None => &self.newest,
+        }
+    }
+
+    /// With that entry, if it is newer.
+    pub(crate) fn with(&self, next: Placed) -> Option<Self> {
+        let is_newer = next.at > self.newest.at;
+        is_newer.then(|| Self { before: Some(self.newest.clone()), newest: next })
+    }
+
+    /// Without the entries at `from` and after it, if one of them was the newest.
+    ///
+    /// Not if the log has not got as far as it: then it came from a leader that had it committed.
+    pub(crate) fn without(&self, from: Seq, end: Seq) -> Option<Self> {
+        let goes = self.newest.at.is_some_and(|at| from <= at && at < end);
+        let before = self.before.clone().filter(|_| goes)?;
+        Some(Self { newest: before, before: None })
+    }
+}
+
+/// Why something is no configuration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigurationError {
+    /// A member is listed twice.
+    NameTwice(NodeId),
+    /// Two members have logs of one identity: one is a copy of the other, and its vote would pass for the
+    /// other's.
+    IdentityTwice(NodeId, NodeId),
+    /// A learner has to have a log.
+    LearnerWithoutLog(NodeId),
+    /// Nobody could decide anything.
+    NoVoters,
+    /// A cluster is founded by a log.
+    NoFounder,
+    /// The log would begin where it ends.
+    NoRoom,
+}
+
+impl fmt::Display for ConfigurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameTwice(id) => write!(f, "member {id} is listed twice"),
+            Self::IdentityTwice(a, b) => write!(
+                f,
+                "members {a} and {b} have logs of the same identity: one is a copy of the other; start one of them on an empty directory"
+            ),
+            Self::LearnerWithoutLog(id) => write!(f, "learner {id} has no log"),
+            Self::NoVoters => f.write_str("a configuration needs at least one voter"),
+            Self::NoFounder => f.write_str("a first configuration needs a member with a log"),
+            Self::NoRoom => {
+                write!(f, "a log can't begin at seq {}, the last position there is", Seq::MAX)
             }
         }
-        assert!(matches!(
-            QuorumRule::AtLeast(2).check(4),
-            Err(RuleError::Unsafe { count: 2, members: 4 })
-        ));
-        assert!(matches!(QuorumRule::AtLeast(0).check(1), Err(RuleError::Unsafe { .. })));
-        assert!(matches!(QuorumRule::AtLeast(5).check(4), Err(RuleError::Unreachable { .. })));
-    }
-
-    #[test]
-    fn agreed_is_what_a_quorum_has() {
-        let cluster = cluster(5, QuorumRule::Majority);
-        let ends = [9, 2, 7, 2, 5].map(Seq::new);
-        let matched = |id: NodeId| {
-            (1..=5)
-                .zip(ends)
-                .find(|(n, _)| NodeId::from(*n) == id)
-                .map_or(Seq::ZERO, |(_, end)| end)
-        };
-        assert_eq!(cluster.agreed(matched), Seq::new(5));
-    }
-
-    #[test]
-    fn what_could_not_work_is_no_configuration() {
-        let member = |n: u64, i| Member { id: NodeId::from(n), identity: Identity::new(i) };
-        let two = alloc::vec![member(1, 1), member(2, 2)];
-        let of_two = |rule, first| Configuration::new(two.clone(), rule, first);
-        assert!(of_two(QuorumRule::AtLeast(2), Seq::ZERO).is_some());
-        assert_eq!(of_two(QuorumRule::AtLeast(1), Seq::ZERO), None, "two leaders at once");
-        assert_eq!(of_two(QuorumRule::Majority, Seq::MAX), None, "no room for an entry");
-        for members in [
-            alloc::vec![],
-            alloc::vec![member(1, 1), member(1, 2)],
-            alloc::vec![member(1, 1), member(2, 1)],
-        ] {
-            assert_eq!(Configuration::new(members, QuorumRule::Majority, Seq::ZERO), None);
-        }
     }
 }
+
+impl core::error::Error for ConfigurationError {}

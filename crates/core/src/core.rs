@@ -4,21 +4,25 @@
 //! apply. What a role does is in `election`, `leader`, `follower` and `forming`.
 
 use crate::election::Campaign;
+use crate::electorate::Active;
 use crate::follower::Acknowledgement;
 use crate::forming::Forming;
+use crate::ids::Peer;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
 use crate::lease;
+use crate::planted::{self, Bug};
 use crate::priority::Preference;
 use crate::rng::Rng;
 use crate::space::Space;
 use crate::transfer::Transfer;
 use crate::{
-    Configuration, EntryId, Event, HardState, Identity, Input, Message, MessageBody, NodeId,
-    Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution, Seq, Term, Terms,
-    Ticket, Time, Transmit,
+    Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message,
+    MessageBody, NodeId, Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution,
+    Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     vec::Vec,
@@ -31,7 +35,7 @@ const HELD_MAX: usize = 1024;
 /// What part a node plays in its term.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// Takes no part yet: the cluster has not formed, or the configuration names another log for this node.
+    /// Does not vote: the cluster has not formed, or the configuration says so, or does not name this node's log.
     Learner,
     /// Follows a leader, or waits for one.
     Follower,
@@ -48,8 +52,8 @@ pub struct Restored {
     pub identity: Identity,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The configuration, once the cluster has formed.
-    pub configuration: Option<Arc<Configuration>>,
+    /// The configurations, once the cluster has formed.
+    pub configuration: Option<Arc<Configurations>>,
     /// Which entries the log holds.
     pub terms: Terms,
 }
@@ -67,11 +71,10 @@ impl Restored {
 
     /// Checks that this is the log of that node, and that its term is not behind its entries.
     fn check(&self, id: NodeId) -> Result<(), OptionsError> {
-        let members = self.configuration.iter().flat_map(|c| c.members());
-        if let Some(other) = members.into_iter().find(|member| member.identity == self.identity)
-            && other.id != id
-        {
-            return Err(OptionsError::LogOfAnother { id, owner: other.id });
+        let named = self.configuration.as_ref();
+        let owner = named.and_then(|all| all.newest().configuration.name_of(self.identity));
+        if let Some(owner) = owner.filter(|&owner| owner != id) {
+            return Err(OptionsError::LogOfAnother { id, owner });
         }
         match self.terms.last() {
             Some(last) if last.term > self.hard_state.term => {
@@ -98,14 +101,14 @@ pub struct Core<P> {
     pub(crate) rng: Rng,
     /// Term and vote as decided, durable once `gate` is.
     pub(crate) hard_state: HardState,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) active: Option<Active>,
     pub(crate) terms: Terms,
     pub(crate) jobs: Jobs,
     /// The newest job that changed the hard state or the configuration: nothing that speaks for the term
     /// leaves before it is durable.
     pub(crate) gate: u64,
     pub(crate) part: Part,
-    pub(crate) leader: Option<NodeId>,
+    pub(crate) leader: Option<Peer>,
     /// When the leader of this term last spoke.
     pub(crate) leader_contact: Option<Time>,
     /// It votes for nobody until then, except on the leader's own wish.
@@ -135,7 +138,7 @@ pub struct Core<P> {
 pub(crate) enum Part {
     Follower,
     Candidate(Campaign),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// A message that waits for a job, and the term it speaks for.
@@ -157,9 +160,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         restored.check(options.id)?;
         let Restored { identity, hard_state, configuration, mut terms } = restored;
         if terms.last().is_none() {
-            let first = configuration.as_ref().map_or(options.first_seq, |c| c.first());
-            terms = Terms::empty(first, Term::ZERO);
+            let first = configuration.as_ref().map(|all| all.newest().configuration.first());
+            terms = Terms::empty(first.unwrap_or(options.first_seq), Term::ZERO);
         }
+        let active = configuration
+            .map(|all| Active::new(all, &options.custom_rules))
+            .transpose()
+            .map_err(OptionsError::Rule)?;
         let mut core = Self {
             identity,
             now,
@@ -170,7 +177,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             part: Part::Follower,
             leader: None,
             leader_contact: None,
-            promised_until: now + lease::quiet_after_start(&options, configuration.is_some()),
+            promised_until: now + lease::quiet_after_start(&options, active.is_some()),
             election_at: now,
             stalled: None,
             forming: Forming::new(&options, now),
@@ -187,7 +194,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             is_paused: false,
             space: Space::default(),
             preference: Preference::new(),
-            configuration,
+            active,
             terms,
             options,
         };
@@ -212,6 +219,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::PersistStalled { job } => self.persist_stalled(job),
             Input::PersistRefused { job } => self.persist_refused(job),
             Input::Loaded(loaded) => self.loaded(loaded),
+            Input::ChangeMembers(change) => self.change_members(change),
         }
         self.watch_transfer();
         self.lead_on();
@@ -222,8 +230,10 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// When to come again with [`Input::Wake`], unless something else happens first.
     pub fn wake_at(&self) -> Time {
         let mine = match &self.part {
-            _ if self.configuration.is_none() => self.forming.ask_at,
-            _ if !self.is_member() || self.is_paused => Time::NEVER,
+            _ if self.active.is_none() => self.forming.ask_at,
+            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.is_paused => {
+                Time::NEVER
+            }
             Part::Leader(leader) => leader.wake_at(),
             Part::Follower | Part::Candidate(_) => self.election_at,
         };
@@ -243,7 +253,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// The part it plays.
     pub fn role(&self) -> Role {
         match self.part {
-            _ if !self.is_member() => Role::Learner,
+            Part::Follower if !self.may_lead() => Role::Learner,
             Part::Follower => Role::Follower,
             Part::Candidate(_) => Role::Candidate,
             Part::Leader(_) => Role::Leader,
@@ -256,13 +266,23 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// Who leads this term, as far as it knows.
-    pub const fn leader(&self) -> Option<NodeId> {
-        self.leader
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader.map(|leader| leader.id)
     }
 
-    /// The configuration, once it knows one.
-    pub const fn configuration(&self) -> Option<&Arc<Configuration>> {
-        self.configuration.as_ref()
+    /// The identity of the log of whoever leads this term.
+    pub fn leader_identity(&self) -> Option<Identity> {
+        self.leader.map(|leader| leader.identity)
+    }
+
+    /// The configuration in force, committed or not, once it knows one.
+    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.active.as_ref().map(Active::configuration)
+    }
+
+    /// The configurations that it remembers, once it knows one.
+    pub fn configurations(&self) -> Option<&Arc<Configurations>> {
+        self.active.as_ref().map(Active::all)
     }
 
     /// The position after the last entry that is known to be committed.
@@ -304,13 +324,11 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     pub(crate) fn wake(&mut self) {
-        if self.configuration.is_none() {
+        if self.active.is_none() {
             self.form();
-        } else if !self.is_member() {
-            // Wiped: someone else's promises were made under this name. It waits.
         } else if matches!(self.part, Part::Leader(_)) {
             self.check_quorum();
-        } else if self.now >= self.election_at {
+        } else if self.may_lead() && self.now >= self.election_at {
             if self.now < self.promised_until {
                 self.election_at = self.promised_until;
             } else {
@@ -328,14 +346,18 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let Message { from: identity, to, term, body } = message;
-        if to.is_some_and(|to| to != self.identity) {
+        if to.is_some_and(|to| to != self.identity) && !planted::is(Bug::TrustWiped) {
             // Meant for the log that this node had before its disk was lost.
             return;
         }
+        // Requests are taken from whoever makes them: the sender may have been added by an entry that this log
+        // lacks. Whose answers count is decided where they are counted, by the log that gave them: a node that
+        // lost its disk has forgotten its votes, and must not be counted as if it had not.
+        let from = Peer { id: from, identity };
         let body = match body {
-            MessageBody::Ask => return self.answer(from, identity),
-            MessageBody::Answer { configuration, founding } => {
-                return self.answered(from, identity, configuration, founding);
+            MessageBody::Ask => return self.answer(from),
+            MessageBody::Answer { configuration, founding, group } => {
+                return self.answered(from, configuration, founding, group);
             }
             body @ (MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
@@ -346,10 +368,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             | MessageBody::Rejected { .. }
             | MessageBody::TimeoutNow) => body,
         };
-        // Only the logs that the configuration names may speak and be spoken to: a node that lost its disk
-        // has forgotten its votes, and must not be counted as if it had not.
-        let known = self.configuration.as_ref().and_then(|c| c.identity_of(from)) == Some(identity);
-        if !known || !self.is_member() {
+        if self.active.is_none() {
+            // It knows no cluster yet, so it can't know what this is about.
             return;
         }
         // A pre-vote, and a yes to one, speak of a term that does not exist yet. A no carries the term of the
@@ -357,7 +377,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         let speaks_of_future = matches!(
             body,
             MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true }
-        );
+        ) || planted::is(Bug::DeafPreVote)
+            && matches!(body, MessageBody::PreVoteReply { .. });
         if matches!(body, MessageBody::Vote { transfer: false, .. }) && self.has_promised() {
             // Not even its term counts: this leader may be answering reads on the strength of the promise.
             return;
@@ -368,15 +389,15 @@ impl<P: AsRef<[u8]>> Core<P> {
         match body {
             MessageBody::PreVote { last } => self.on_pre_vote(from, term, last),
             MessageBody::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            MessageBody::Vote { last, .. } => self.on_vote(from, identity, term, last),
+            MessageBody::Vote { last, .. } => self.on_vote(from, term, last),
             MessageBody::VoteReply { granted } => self.on_vote_reply(from, term, granted),
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
             }
             MessageBody::Accepted { matched, round, priority, promise } => {
                 if self.on_accepted(from, term, matched, round) {
-                    self.told(from, priority);
-                    self.promised(from, round, promise);
+                    self.told(from.id, priority);
+                    self.promised(from.id, round, promise);
                 }
             }
             MessageBody::Rejected { prev, hint, round } => {
@@ -397,8 +418,12 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// would speak for the new term before it is durable, and confirm to its leader the rounds of another's.
     pub(crate) fn begin_term(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
-        self.persist_hard_state();
-        self.acknowledgements.clear();
+        if hard_state.vote.is_some() || !planted::is(Bug::ForgetTerm) {
+            self.persist_hard_state();
+        }
+        if !planted::is(Bug::StaleAcknowledgement) {
+            self.acknowledgements.clear();
+        }
     }
 
     /// Becomes a follower that knows no leader. The term and the vote stay: a vote belongs to its term, not
@@ -406,7 +431,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn step_down(&mut self) {
         if let Part::Leader(leader) = mem::replace(&mut self.part, Part::Follower) {
             let refused = Resolution::Refused(Refusal::NotLeader { leader: None });
-            self.out.resolve.extend(leader.into_reads().map(|ticket| (ticket, refused)));
+            self.out.resolve.extend(leader.into_waiting().map(|(ticket, began)| {
+                (ticket, if began { Resolution::Unsettled } else { refused })
+            }));
         }
         self.leader = None;
         self.leader_contact = None;
@@ -420,34 +447,67 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.election_at = self.now + self.options.election_timeout + drawn;
     }
 
-    /// Whether the configuration names this node's present log.
-    pub(crate) fn is_member(&self) -> bool {
-        self.configuration.as_ref().and_then(|c| c.identity_of(self.options.id))
-            == Some(self.identity)
+    /// This node, as it speaks now.
+    pub(crate) const fn me(&self) -> Peer {
+        Peer { id: self.options.id, identity: self.identity }
     }
 
-    /// All members but this one.
-    pub(crate) fn peer_ids(&self) -> Vec<NodeId> {
-        let members = self.configuration.iter().flat_map(|c| c.members());
-        members.map(|member| member.id).filter(|&id| id != self.options.id).collect()
+    /// Whether this node's present log counts in quorums.
+    pub(crate) fn votes(&self) -> bool {
+        self.configuration().is_some_and(|c| c.counts(self.options.id, self.identity))
     }
 
-    /// A message to a member, for this term.
-    pub(crate) fn message(&self, to: NodeId, body: MessageBody<P>) -> Message<P> {
-        let identity = self.configuration.as_ref().and_then(|c| c.identity_of(to));
-        Message { from: self.identity, to: identity, term: self.hard_state.term, body }
+    /// Whether this node may have to lead: it counts, or did before an entry that may still be replaced.
+    ///
+    /// From {A} to {C}: A has the entry that removes it, and more that C lacks. C needs a vote of A by the joint
+    /// configuration that it knows, and A refuses one with less; if A did not campaign either, nobody ever could
+    /// (thesis section 4.2.2).
+    pub(crate) fn may_lead(&self) -> bool {
+        let Some(active) = &self.active else {
+            return false;
+        };
+        let settled = active.all().settled(self.committed);
+        self.votes() || settled.configuration.counts(self.options.id, self.identity)
+    }
+
+    /// All others that a candidate asks or a leader sends to.
+    pub(crate) fn others(&self) -> Vec<Peer> {
+        let everyone = self.active.iter().flat_map(|active| active.configuration().everyone());
+        let peers =
+            everyone.filter_map(|member| Some(Peer { id: member.id, identity: member.identity? }));
+        peers.filter(|peer| peer.id != self.options.id).collect()
+    }
+
+    /// Takes a configuration into force, and remembers it with the write of this step.
+    pub(crate) fn activate(&mut self, active: Active) {
+        let job = self.job();
+        job.configuration = Some(Arc::clone(active.all()));
+        if let Some(before) = self.active.clone() {
+            self.jobs.note_configurations(before);
+        }
+        let names = |active: &Active| active.configuration().names(self.options.id, self.identity);
+        let (was, is) = (self.active.as_ref().is_some_and(names), names(&active));
+        self.active = Some(active);
+        self.out.events.push(if was && !is { Event::Removed } else { Event::Configured });
+        self.tell_differences();
+    }
+
+    /// A message to a node, for this term.
+    pub(crate) const fn message(&self, to: Peer, body: MessageBody<P>) -> Message<P> {
+        let term = self.hard_state.term;
+        Message { from: self.identity, to: Some(to.identity), term, body }
     }
 
     /// Sends now what needs nothing to be durable but what already is.
-    pub(crate) fn send(&mut self, to: NodeId, body: MessageBody<P>) {
+    pub(crate) fn send(&mut self, to: Peer, body: MessageBody<P>) {
         let message = self.message(to, body);
-        self.out.send.push(Transmit::Message { to, message });
+        self.out.send.push(Transmit::Message { to: to.id, message });
     }
 
     /// Sends a message once that job is durable, unless another term has begun by then.
-    pub(crate) fn send_after(&mut self, job: u64, to: NodeId, body: MessageBody<P>) {
+    pub(crate) fn send_after(&mut self, job: u64, to: Peer, body: MessageBody<P>) {
         let message = self.message(to, body);
-        let send = Transmit::Message { to, message };
+        let send = Transmit::Message { to: to.id, message };
         if self.jobs.is_done(job) {
             self.out.send.push(send);
         } else if self.held.len() < HELD_MAX {
@@ -525,7 +585,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             };
             self.out.resolve.push((ticket, resolution));
         }
-        let end = self.committed.min(self.jobs.durable());
+        let durable =
+            if planted::is(Bug::ApplyPastDurable) { Seq::MAX } else { self.jobs.durable() };
+        let end = self.committed.min(durable);
         if end > self.applied {
             self.out.apply = Some(self.terms.span(self.applied, end));
             self.applied = end;
@@ -544,11 +606,11 @@ mod tests {
     }
 
     fn configured(identity: u128) -> Restored {
-        let member = |n: u64| Member { id: n.into(), identity: Identity::new(n.into()) };
+        let member = |n: u64| Member::voter(n.into(), Identity::new(n.into()));
         let members = [1, 2, 3].map(member).to_vec();
-        let configuration = Configuration::new(members, QuorumRule::Majority, Seq::ZERO);
+        let configuration = Configurations::found(members, QuorumRule::Majority, Seq::ZERO);
         Restored {
-            configuration: configuration.map(Arc::new),
+            configuration: configuration.ok().map(Arc::new),
             ..Restored::empty(Identity::new(identity))
         }
     }

@@ -5,8 +5,9 @@
 //! count.
 
 use crate::core::Part;
+use crate::ids::Peer;
 use crate::planted::{self, Bug};
-use crate::{Core, EntryId, Event, HardState, Identity, MessageBody, NodeId, Seq, Term};
+use crate::{Core, EntryId, Event, HardState, Identity, Member, MessageBody, Seq, Term};
 use alloc::collections::BTreeSet;
 use core::mem;
 
@@ -15,8 +16,8 @@ use core::mem;
 pub(crate) struct Campaign {
     /// Whether it only asks what would be.
     pre: bool,
-    /// Who said yes. This node is among them once its own vote is durable.
-    votes: BTreeSet<NodeId>,
+    /// The logs that said yes. This node's is among them once its own vote is durable.
+    votes: BTreeSet<Identity>,
     /// The job that makes its own vote durable.
     job: u64,
 }
@@ -31,16 +32,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         if self.leader.take().is_some() || !matches!(self.part, Part::Candidate(_)) {
             self.out.events.push(Event::Changed);
         }
-        self.part = Part::Candidate(Campaign {
-            pre: true,
-            votes: BTreeSet::from([self.options.id]),
-            job: 0,
-        });
+        self.part =
+            Part::Candidate(Campaign { pre: true, votes: BTreeSet::from([self.identity]), job: 0 });
         let last = self.terms.last();
-        for to in self.peer_ids() {
+        for to in self.others() {
             let mut message = self.message(to, MessageBody::PreVote { last });
             message.term = term;
-            self.out.send.push(crate::Transmit::Message { to, message });
+            self.out.send.push(crate::Transmit::Message { to: to.id, message });
         }
         self.count_votes();
     }
@@ -73,14 +71,14 @@ impl<P: AsRef<[u8]>> Core<P> {
             Part::Candidate(Campaign { pre: false, votes: BTreeSet::new(), job: self.gate });
         self.out.events.push(Event::Changed);
         let last = self.terms.last();
-        for to in self.peer_ids() {
+        for to in self.others() {
             self.send_after(self.gate, to, MessageBody::Vote { last, transfer });
         }
     }
 
     /// Counts this node's own vote once it is durable.
     pub(crate) fn own_vote_durable(&mut self) {
-        let own = self.options.id;
+        let own = self.identity;
         if let Part::Candidate(campaign) = &mut self.part
             && !campaign.pre
             && self.jobs.is_done(campaign.job)
@@ -90,46 +88,42 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Option<EntryId>) {
+    pub(crate) fn on_pre_vote(&mut self, from: Peer, term: Term, last: Option<EntryId>) {
         // A node that hears from its leader helps nobody to depose it.
         let has_leader = matches!(self.part, Part::Leader(_))
             || self.has_promised()
             || self
                 .leader_contact
                 .is_some_and(|contact| self.now.since(contact) < self.options.election_timeout);
-        let granted = term > self.hard_state.term && last >= self.terms.last() && !has_leader;
+        let complete = last >= self.terms.last() || planted::is(Bug::VoteForAnyLog);
+        let granted = term > self.hard_state.term && complete && !has_leader;
         let mut message = self.message(from, MessageBody::PreVoteReply { granted });
         if granted {
             message.term = term;
         }
         if self.jobs.is_done(self.gate) || granted {
-            self.out.send.push(crate::Transmit::Message { to: from, message });
+            self.out.send.push(crate::Transmit::Message { to: from.id, message });
         }
     }
 
-    pub(crate) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
+    pub(crate) fn on_pre_vote_reply(&mut self, from: Peer, term: Term, granted: bool) {
         let asked = self.hard_state.term.next();
         if let Part::Candidate(campaign) = &mut self.part
             && campaign.pre
             && granted
             && Some(term) == asked
         {
-            campaign.votes.insert(from);
+            campaign.votes.insert(from.identity);
             self.count_votes();
         }
     }
 
-    pub(crate) fn on_vote(
-        &mut self,
-        from: NodeId,
-        identity: Identity,
-        term: Term,
-        last: Option<EntryId>,
-    ) {
-        let free = self.hard_state.vote.is_none_or(|vote| vote == identity);
-        let granted = term == self.hard_state.term && free && last >= self.terms.last();
+    pub(crate) fn on_vote(&mut self, from: Peer, term: Term, last: Option<EntryId>) {
+        let free = self.hard_state.vote.is_none_or(|vote| vote == from.identity);
+        let complete = last >= self.terms.last() || planted::is(Bug::VoteForAnyLog);
+        let granted = term == self.hard_state.term && free && complete;
         if granted && self.hard_state.vote.is_none() {
-            self.hard_state.vote = Some(identity);
+            self.hard_state.vote = Some(from.identity);
             if !planted::is(Bug::ForgetVote) {
                 self.persist_hard_state();
             }
@@ -138,23 +132,25 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.send_after(self.gate, from, MessageBody::VoteReply { granted });
     }
 
-    pub(crate) fn on_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
+    pub(crate) fn on_vote_reply(&mut self, from: Peer, term: Term, granted: bool) {
         if let Part::Candidate(campaign) = &mut self.part
             && !campaign.pre
             && granted
             && term == self.hard_state.term
         {
-            campaign.votes.insert(from);
+            campaign.votes.insert(from.identity);
             self.count_votes();
         }
     }
 
     fn count_votes(&mut self) {
-        let (Part::Candidate(campaign), Some(configuration)) = (&self.part, &self.configuration)
-        else {
+        let (Part::Candidate(campaign), Some(active)) = (&self.part, &self.active) else {
             return;
         };
-        if !configuration.elects(|id| campaign.votes.contains(&id)) {
+        let has = |member: &Member| {
+            member.identity.is_some_and(|identity| campaign.votes.contains(&identity))
+        };
+        if !active.electorate().elects(has) {
             return;
         }
         if campaign.pre {

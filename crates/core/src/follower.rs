@@ -1,15 +1,18 @@
 //! Following: taking a leader's entries (Raft section 5.3).
 
 use crate::core::Part;
+use crate::electorate::Active;
+use crate::ids::Peer;
 use crate::planted::{self, Bug};
-use crate::{Core, Entry, EntryId, Event, MessageBody, NodeId, Seq, Term};
-use alloc::vec::Vec;
+use crate::quorum::RuleError;
+use crate::{Core, Entry, EntryBody, EntryId, Event, MessageBody, NodeId, Placed, Seq, Term};
+use alloc::{sync::Arc, vec::Vec};
 
 /// An acknowledgement that waits for the disk. Of several, the last says what all of them do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acknowledgement {
     pub(crate) job: u64,
-    to: NodeId,
+    to: Peer,
     matched: Seq,
     round: u64,
 }
@@ -17,7 +20,7 @@ pub(crate) struct Acknowledgement {
 impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn on_append(
         &mut self,
-        from: NodeId,
+        from: Peer,
         term: Term,
         prev: Option<EntryId>,
         entries: Vec<Entry<P>>,
@@ -33,16 +36,18 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         if matches!(self.part, Part::Leader(_)) || self.leader.is_some_and(|leader| leader != from)
         {
-            self.out
-                .events
-                .push(Event::Malformed { from, what: "leads a term that has another leader" });
+            self.out.events.push(Event::Malformed {
+                from: from.id,
+                what: "leads a term that has another leader",
+            });
             return;
         }
         self.follow(from);
         if prev.is_none() && self.terms.entry_before(self.terms.start()).is_some() {
-            self.out
-                .events
-                .push(Event::Malformed { from, what: "begins where this log was compacted" });
+            self.out.events.push(Event::Malformed {
+                from: from.id,
+                what: "begins where this log was compacted",
+            });
             return;
         }
         if prev.is_some_and(|prev| !self.terms.has(prev)) {
@@ -52,18 +57,26 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         let verified_start = prev.map_or_else(|| self.terms.start(), |prev| prev.seq.after());
         if entries.first().is_some_and(|first| first.id.seq != verified_start) {
-            self.out
-                .events
-                .push(Event::Malformed { from, what: "begins elsewhere than the log does" });
+            self.out.events.push(Event::Malformed {
+                from: from.id,
+                what: "begins elsewhere than the log does",
+            });
             return;
         }
         let verified = entries.last().map_or(verified_start, |last| last.id.seq.after());
         let heartbeat = entries.is_empty();
-        if !self.take(from, entries) {
+        if !self.take(from.id, entries) {
             return;
         }
+        if planted::is(Bug::TruncateLate) && !heartbeat && verified < self.terms.end() {
+            let cut = self.terms.span(verified, self.terms.end());
+            self.terms.trim(verified);
+            self.job().trim = Some(verified);
+            self.jobs.note(Some(cut), verified, verified);
+        }
         // The leader may have committed more than this message proves to be in both logs.
-        self.committed = self.committed.max(committed.min(verified));
+        let proven = if planted::is(Bug::CommitPastVerified) { self.terms.end() } else { verified };
+        self.committed = self.committed.max(committed.min(proven));
         let (job, matched) = if heartbeat {
             // Answers at once, for what is durable already: a slow disk is no reason to depose a leader.
             (self.gate, verified.min(self.jobs.durable()))
@@ -77,8 +90,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    fn follow(&mut self, leader: NodeId) {
+    fn follow(&mut self, leader: Peer) {
         if self.leader != Some(leader) || !matches!(self.part, Part::Follower) {
+            if planted::is(Bug::ClearVote) {
+                self.hard_state.vote = None;
+            }
             self.part = Part::Follower;
             self.leader = Some(leader);
             self.out.events.push(Event::Changed);
@@ -104,6 +120,19 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.events.push(Event::Malformed { from, what: "contradicts committed entries" });
             return false;
         }
+        let active = match self.configured_by(trim, &new) {
+            Ok(active) => active,
+            Err(RuleError::UnknownRule { rule }) => {
+                // What it can't judge it must not acknowledge: it might be the vote that decides.
+                self.out.events.push(Event::UnknownRule(rule));
+                return false;
+            }
+            Err(_) => {
+                let what = "has a configuration whose rules make no sense";
+                self.out.events.push(Event::Malformed { from, what });
+                return false;
+            }
+        };
         let cut = trim.map(|start| self.terms.span(start, self.terms.end()));
         if let Some(end) = trim {
             self.terms.trim(end);
@@ -116,12 +145,35 @@ impl<P: AsRef<[u8]>> Core<P> {
         job.trim = trim;
         job.append = new;
         self.jobs.note(cut, first, end);
+        if let Some(active) = active {
+            self.activate(active);
+        }
         true
     }
 
-    fn send_accepted(&mut self, to: NodeId, matched: Seq, round: u64) {
+    fn send_accepted(&mut self, to: Peer, matched: Seq, round: u64) {
         let (priority, promise) = (self.told_priority(), self.promise());
         self.send(to, MessageBody::Accepted { matched, round, priority, promise });
+    }
+
+    /// The configurations after that trim and these entries, if they change them.
+    fn configured_by(
+        &self,
+        trim: Option<Seq>,
+        new: &[Entry<P>],
+    ) -> Result<Option<Active>, RuleError> {
+        let Some(now) = &self.active else {
+            return Ok(None);
+        };
+        let mut active = trim.map_or_else(|| now.clone(), |end| now.without(end, self.terms.end()));
+        for entry in new {
+            if let EntryBody::Configuration(configuration) = &entry.body {
+                let configuration = Arc::clone(configuration);
+                let placed = Placed { at: Some(entry.id.seq), configuration };
+                active = active.with(placed, &self.options.custom_rules)?;
+            }
+        }
+        Ok((active.all() != now.all()).then_some(active))
     }
 
     fn acknowledge_after(&mut self, next: Acknowledgement) {

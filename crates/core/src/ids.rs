@@ -167,6 +167,13 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// A node as it speaks: its name, and the log that it speaks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) identity: Identity,
+}
+
 /// What must be durable before a vote or an acknowledgement leaves a node (Raft figure 2, persistent state).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HardState {

@@ -1,7 +1,9 @@
 //! What goes into the core and what comes out of it.
 
+use crate::quorum::{CustomRule, RuleError};
 use crate::{
-    Configuration, EntryId, HardState, Message, NodeId, Seq, Term, TermRun, Ticket, TransferError,
+    ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message,
+    NodeId, Seq, Term, TermRun, Ticket, TransferError,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -24,6 +26,24 @@ pub enum EntryBody<P> {
     Noop,
     /// A user's bytes, opaque to the core. May be empty.
     Payload(P),
+    /// Who belongs to the cluster from here on.
+    Configuration(Arc<Configuration>),
+}
+
+impl<P: AsRef<[u8]>> EntryBody<P> {
+    /// About how many bytes it has.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Noop => 0,
+            Self::Payload(payload) => payload.as_ref().len() as u64,
+            Self::Configuration(configuration) => {
+                configuration.everyone().count() as u64 * Self::MEMBER_COST
+            }
+        }
+    }
+
+    /// About how many bytes a member of a configuration has.
+    const MEMBER_COST: u64 = 128;
 }
 
 /// One client call: entries that are appended together, all or none.
@@ -103,6 +123,8 @@ pub enum Input<P> {
     },
     /// The answer to a [`Load`].
     Loaded(Loaded),
+    /// Somebody wants other members, or other rules.
+    ChangeMembers(ChangeMembers),
 }
 
 /// What is to be done now. All of it may be done at once; only persist jobs have an order.
@@ -136,7 +158,7 @@ impl<P> Default for Output<P> {
     }
 }
 
-/// One durable, all-or-nothing write. In this order: hard state, configuration, trim, append.
+/// One durable, all-or-nothing write. In this order: hard state, configuration, begin, trim, append.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Persist<P> {
     /// Counts from 1 without gaps. Confirm with [`Input::Persisted`], or give it back with
@@ -144,9 +166,10 @@ pub struct Persist<P> {
     pub job: u64,
     /// The term and vote from now on.
     pub hard_state: Option<HardState>,
-    /// The configuration from now on. Takes no seq. It comes to a log without entries, which begins where it
-    /// says, whatever it was created for.
-    pub configuration: Option<Arc<Configuration>>,
+    /// The configurations to remember from now on: an entry that is one changes them, and so does trimming it.
+    pub configuration: Option<Arc<Configurations>>,
+    /// The log, still without entries, begins here, whatever it was created for.
+    pub begin: Option<Seq>,
     /// Drop this position and everything after it.
     pub trim: Option<Seq>,
     /// Then add these.
@@ -155,7 +178,14 @@ pub struct Persist<P> {
 
 impl<P> Persist<P> {
     pub(crate) const fn new(job: u64) -> Self {
-        Self { job, hard_state: None, configuration: None, trim: None, append: Vec::new() }
+        Self {
+            job,
+            hard_state: None,
+            configuration: None,
+            begin: None,
+            trim: None,
+            append: Vec::new(),
+        }
     }
 }
 
@@ -269,6 +299,13 @@ pub enum Resolution {
         /// The position after the last such entry.
         end: Seq,
     },
+    /// The members are as wanted, for good.
+    Changed {
+        /// The position of the configuration that says so; `None` if it is the first.
+        at: Option<Seq>,
+    },
+    /// This node leads no longer, and the change it had begun may be completed by another leader, or not.
+    Unsettled,
     /// Nothing happened, and never will.
     Refused(Refusal),
     /// What became of a transfer: the node leads that was asked for, or why not.
@@ -298,6 +335,24 @@ pub enum Refusal {
     /// The entry was in the log of a leader that lost its leadership, and another was committed in its
     /// place.
     Replaced,
+    /// Another change of members is under way, or was not over when this one was asked for.
+    ChangeUnderWay,
+    /// The members are not those that the change was planned for: it may be an old one.
+    MembersChanged {
+        /// The position of the configuration in force.
+        at: Option<Seq>,
+    },
+    /// The change adds a node that did not answer in time.
+    Unreachable(NodeId),
+    /// The change adds a voter that could not be brought up to date in time. It was a learner for a while, and is none
+    /// any more.
+    TooSlow(NodeId),
+    /// The change adds a node that belongs to another cluster.
+    ForeignCluster(NodeId),
+    /// This node can't evaluate the rules that the change asks for.
+    UnfitRules,
+    /// The change leads to what is no configuration.
+    NoConfiguration(ConfigurationError),
 }
 
 /// What happened, for people: nothing has to be done about any of it.
@@ -306,10 +361,27 @@ pub enum Refusal {
 pub enum Event {
     /// The role, the leader or the term of this node changed.
     Changed,
-    /// The cluster formed, or this node learned its configuration.
+    /// The cluster formed, this node learned its configuration, or another one is in force now.
     Configured,
-    /// This node's log is not the one that the configuration names: its disk was lost or replaced.
+    /// This node's log is not the one that the configuration names: its disk was lost or replaced. The leader
+    /// binds its name to the new log, if a quorum without it agrees.
     Wiped,
+    /// The cluster has formed, and this node is not one of its members. It waits to be added.
+    NotAMember,
+    /// The configuration in force no longer names this node.
+    Removed,
+    /// A configuration has a rule that this node was not given, so it can neither take nor judge it. Start it
+    /// with that rule.
+    UnknownRule(CustomRule),
+    /// The cluster can't form: the rule asks for a label that a member does not have, or is not safe for these
+    /// members.
+    UnsafeRule(RuleError),
+    /// The configuration in the log says something else about this node than it was started with; the log
+    /// decides.
+    OptionsDiffer {
+        /// What differs.
+        what: &'static str,
+    },
     /// A peer was started with other members, or another quorum rule; the cluster can't form.
     FoundersDisagree {
         /// The peer.
@@ -348,9 +420,20 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Changed => f.write_str("the role, the leader or the term changed"),
-            Self::Configured => f.write_str("the cluster has formed"),
+            Self::Configured => f.write_str("a configuration came into force"),
+            Self::NotAMember => f.write_str("this node is no member of the cluster; it waits to be added"),
+            Self::Removed => f.write_str("this node is no longer a member of the cluster"),
+            Self::UnknownRule(rule) => write!(
+                f,
+                "the configuration asks for the quorum rule {rule}, which this node was not given; start it with that rule"
+            ),
+            Self::UnsafeRule(error) => write!(f, "the cluster can't form: {error}"),
+            Self::OptionsDiffer { what } => write!(
+                f,
+                "this node was started with another {what} than the configuration in its log says; the log decides"
+            ),
             Self::Wiped => f.write_str(
-                "this node's log is not the one it joined with, so it takes no part: its disk was lost or replaced",
+                "this node's log is not the one it joined with: its disk was lost or replaced; it takes part again once the others have agreed to it",
             ),
             Self::FoundersDisagree { peer } => write!(
                 f,

@@ -4,6 +4,8 @@
 //! first write is still under way; a confirmation that named the position would then vouch for bytes that
 //! never arrived.
 
+use crate::electorate::Active;
+use crate::planted::{self, Bug};
 use crate::{Seq, Span};
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -17,12 +19,14 @@ pub(crate) struct Jobs {
 }
 
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     number: u64,
+    /// The configurations before it, if it changes them.
+    pub(crate) active: Option<Active>,
     /// What it cuts off the log before it appends.
-    cut: Option<Span>,
+    pub(crate) cut: Option<Span>,
     /// Where its entries begin, if it has any.
-    start: Option<Seq>,
+    pub(crate) start: Option<Seq>,
     /// The end of the log after it; `None` if it leaves the end alone.
     end: Option<Seq>,
 }
@@ -40,7 +44,13 @@ impl Jobs {
     /// Begins the next job and returns its number.
     pub(crate) fn begin(&mut self) -> u64 {
         self.begun += 1;
-        self.under_way.push_back(Job { number: self.begun, cut: None, start: None, end: None });
+        self.under_way.push_back(Job {
+            number: self.begun,
+            active: None,
+            cut: None,
+            start: None,
+            end: None,
+        });
         self.begun
     }
 
@@ -50,6 +60,13 @@ impl Jobs {
             job.cut = cut;
             job.start = Some(start);
             job.end = Some(end);
+        }
+    }
+
+    /// Notes that the job begun last changes the configurations from these.
+    pub(crate) fn note_configurations(&mut self, before: Active) {
+        if let Some(job) = self.under_way.back_mut() {
+            job.active.get_or_insert(before);
         }
     }
 
@@ -78,11 +95,11 @@ impl Jobs {
         self.under_way.iter().any(|job| job.number <= number && job.start.is_some())
     }
 
-    /// Forgets that job and all after it. Returns, newest first, where each began to write and what it had cut off.
-    pub(crate) fn take_back(&mut self, number: u64) -> Vec<(Seq, Option<Span>)> {
+    /// Forgets that job and all after it. Returns, newest first, what each of them did.
+    pub(crate) fn take_back(&mut self, number: u64) -> Vec<Job> {
         let mut taken = Vec::new();
         while let Some(job) = self.under_way.pop_back_if(|job| job.number >= number) {
-            taken.extend(job.start.map(|start| (start, job.cut)));
+            taken.push(job);
         }
         taken
     }
@@ -94,7 +111,9 @@ impl Jobs {
 
     /// The end of what is on disk and will stay: entries that a job under way trims do not count.
     pub(crate) fn durable(&self) -> Seq {
-        let trims = self.under_way.iter().filter_map(|job| job.cut.as_ref().map(|cut| cut.start));
+        let ignored = planted::is(Bug::AckAfterTrim);
+        let cuts = self.under_way.iter().filter_map(|job| job.cut.as_ref().filter(|_| !ignored));
+        let trims = cuts.map(|cut| cut.start);
         trims.fold(self.on_disk, Seq::min)
     }
 

@@ -1,22 +1,26 @@
 //! Leading: proposals, replication, commit (Raft sections 5.3 and 5.4).
 
+use crate::change::Changing;
 use crate::core::Part;
+use crate::ids::Peer;
 use crate::lease::Tenure;
 use crate::marks::Marks;
 use crate::planted::{self, Bug};
 use crate::progress::{PeerStatus, Progress, Question, State};
 use crate::reads::Reads;
 use crate::{
-    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, MessageBody, NodeId, Proposal, Refusal,
-    Resolution, Seq, Term, Ticket, Time, Transmit,
+    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, Member, MessageBody, NodeId, Proposal,
+    Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
-use alloc::{collections::BTreeMap, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
+use core::ops::Bound;
 
 /// What a leader remembers for the length of its term.
 #[derive(Debug)]
 pub(crate) struct Leader {
     pub(crate) peers: BTreeMap<NodeId, Progress>,
     pub(crate) reads: Reads,
+    pub(crate) changing: Changing,
     /// Counts requests for confirmation.
     pub(crate) round: u64,
     pub(crate) tenure: Tenure,
@@ -27,7 +31,7 @@ pub(crate) struct Leader {
 
 impl Leader {
     pub(crate) fn wake_at(&self) -> Time {
-        self.heartbeat_at.min(self.quorum_at)
+        self.heartbeat_at.min(self.quorum_at).min(self.changing.wake_at())
     }
 
     pub(crate) fn status(&self) -> Vec<(NodeId, PeerStatus)> {
@@ -39,9 +43,10 @@ impl Leader {
         self.peers.iter().map(|(&id, peer)| (id, status(peer))).collect()
     }
 
-    /// The reads that are not answered yet.
-    pub(crate) fn into_reads(self) -> impl Iterator<Item = Ticket> {
-        self.reads.into_tickets()
+    /// Whoever waits for an answer, and whether something may have happened already.
+    pub(crate) fn into_waiting(self) -> impl Iterator<Item = (Ticket, bool)> {
+        let reads = self.reads.into_tickets().map(|ticket| (ticket, false));
+        reads.chain(self.changing.into_ticket())
     }
 }
 
@@ -55,30 +60,49 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let now = self.now;
-        let first = self.terms.start();
-        let mut peers: BTreeMap<NodeId, Progress> =
-            self.peer_ids().into_iter().map(|id| (id, Progress::new(first, start, now))).collect();
-        for peer in peers.values_mut() {
-            peer.contact = Some(now);
-        }
         self.preference.begin_term();
-        self.leader = Some(self.options.id);
-        self.part = Part::Leader(Leader {
-            peers,
+        self.leader = Some(self.me());
+        self.part = Part::Leader(Box::new(Leader {
+            peers: BTreeMap::new(),
             reads: Reads::default(),
+            changing: Changing::default(),
             round: 0,
             tenure: Tenure::default(),
             marks: Marks::new(start),
             heartbeat_at: now + self.options.heartbeat_interval,
             quorum_at: now + self.options.election_timeout,
-        });
+        }));
         self.out.events.push(Event::Changed);
+        self.know_peers(true);
         let id = EntryId { term: self.hard_state.term, seq: start };
         self.append_own(vec![Entry { id, ends_batch: true, body: EntryBody::Noop }]);
     }
 
+    /// Keeps track of all others that the configuration in force names, and of those that it no longer names
+    /// until they have been told. Those that come are to be introduced, or are members that know the cluster.
+    pub(crate) fn know_peers(&mut self, is_introduced: bool) {
+        let (now, first, end) = (self.now, self.terms.start(), self.terms.end());
+        let others = self.others();
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        for (&id, peer) in &mut leader.peers {
+            let stays = others.contains(&Peer { id, identity: peer.identity });
+            peer.leaving = if stays { None } else { peer.leaving.or(Some(now)) };
+        }
+        for Peer { id, identity } in others {
+            if leader.peers.get(&id).is_none_or(|peer| peer.identity != identity) {
+                let mut peer = Progress::new(identity, first, end, now);
+                // It has a whole election timeout to answer before its silence counts.
+                peer.contact = Some(now);
+                peer.is_introduced = is_introduced;
+                leader.peers.insert(id, peer);
+            }
+        }
+    }
+
     /// Adds one batch to the log and begins to write it.
-    fn append_own(&mut self, entries: Vec<Entry<P>>) {
+    pub(crate) fn append_own(&mut self, entries: Vec<Entry<P>>) {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
@@ -109,7 +133,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             return Some(if busy {
                 Refusal::Busy
             } else {
-                Refusal::NotLeader { leader: self.leader }
+                Refusal::NotLeader { leader: self.leader() }
             });
         };
         if let Some(to) = self.transferring() {
@@ -133,11 +157,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         let mut last = first;
         let count = payloads.len();
         let mut entries = Vec::with_capacity(count);
+        let too_large =
+            (count as u64).saturating_mul(Load::ENTRY_COST) > self.options.append_bytes_max;
+        let split = |at: usize| planted::is(Bug::SplitBatch) && too_large && at + 1 == count / 2;
         for (at, payload) in payloads.into_iter().enumerate() {
             last = EntryId { term, seq };
             entries.push(Entry {
                 id: last,
-                ends_batch: at + 1 == count,
+                ends_batch: at + 1 == count || split(at),
                 body: EntryBody::Payload(payload),
             });
             seq = seq.after();
@@ -148,13 +175,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// Whether it was worth anything.
-    pub(crate) fn on_accepted(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        matched: Seq,
-        round: u64,
-    ) -> bool {
+    pub(crate) fn on_accepted(&mut self, from: Peer, term: Term, matched: Seq, round: u64) -> bool {
         let (now, end) = (self.now, self.terms.end());
         let Some((peer, newest)) = self.peer(from, term) else {
             return false;
@@ -162,10 +183,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         if matched > end || round > newest {
             self.out
                 .events
-                .push(Event::Malformed { from, what: "acknowledges what was never sent" });
+                .push(Event::Malformed { from: from.id, what: "acknowledges what was never sent" });
             return false;
         }
-        peer.contact = Some(now);
+        (peer.contact, peer.heard) = (Some(now), true);
         peer.round = peer.round.max(round);
         peer.accepted(matched, now);
         true
@@ -173,7 +194,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     pub(crate) fn on_rejected(
         &mut self,
-        from: NodeId,
+        from: Peer,
         term: Term,
         prev: Option<EntryId>,
         hint: Option<EntryId>,
@@ -192,10 +213,12 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         if round > newest {
-            self.out.events.push(Event::Malformed { from, what: "rejects what was never sent" });
+            self.out
+                .events
+                .push(Event::Malformed { from: from.id, what: "rejects what was never sent" });
             return;
         }
-        peer.contact = Some(now);
+        (peer.contact, peer.heard) = (Some(now), true);
         peer.round = peer.round.max(round);
         if peer.rejection_counts(prev.seq.after()) {
             // Strictly before what was just rejected, or the same probe would go back and forth.
@@ -207,7 +230,10 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn loaded(&mut self, loaded: Loaded) {
         let Loaded { to, number, range, bytes } = loaded;
         let (now, log_end, first) = (self.now, self.terms.end(), self.terms.start());
-        let Some((peer, _)) = self.peer(to, self.hard_state.term) else {
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let Some(peer) = leader.peers.get_mut(&to) else {
             return;
         };
         if peer.question != Question::Open(number) {
@@ -225,12 +251,18 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// The progress of a peer, and the newest round, if this node leads that term.
-    fn peer(&mut self, id: NodeId, term: Term) -> Option<(&mut Progress, u64)> {
+    /// The progress of the log that speaks, and the newest round, if this node leads that term.
+    fn peer(&mut self, from: Peer, term: Term) -> Option<(&mut Progress, u64)> {
         match &mut self.part {
-            Part::Leader(leader) if term == self.hard_state.term => {
+            Part::Leader(leader)
+                if term == self.hard_state.term || planted::is(Bug::StaleReply) =>
+            {
                 let round = leader.round;
-                leader.peers.get_mut(&id).map(|peer| (peer, round))
+                let peer = leader.peers.get_mut(&from.id);
+                let speaks = |peer: &&mut Progress| {
+                    peer.identity == from.identity || planted::is(Bug::TrustWiped)
+                };
+                peer.filter(speaks).map(|peer| (peer, round))
             }
             Part::Leader(_) | Part::Follower | Part::Candidate(_) => None,
         }
@@ -238,20 +270,20 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Steps down when so many peers are silent that they could have elected another leader.
     pub(crate) fn check_quorum(&mut self) {
-        let (now, timeout, own) = (self.now, self.options.election_timeout, self.options.id);
-        let (Part::Leader(leader), Some(configuration)) = (&mut self.part, &self.configuration)
-        else {
+        let (now, timeout, me) = (self.now, self.options.election_timeout, self.me());
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
         if now < leader.quorum_at {
             return;
         }
         leader.quorum_at = now + timeout;
-        let heard = |id| {
-            let contact = leader.peers.get(&id).and_then(|peer| peer.contact);
-            id == own || contact.is_some_and(|contact| now.since(contact) <= timeout)
+        let heard = |member: &Member| {
+            let contact = progress_of(&leader.peers, member).and_then(|peer| peer.contact);
+            let lately = contact.is_some_and(|contact| now.since(contact) <= timeout);
+            member.is(me.id, me.identity) || lately
         };
-        if !configuration.confirms(heard) {
+        if !active.electorate().confirms(heard) {
             self.step_down();
         }
     }
@@ -262,28 +294,29 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         self.commit();
+        self.change_on();
         self.confirm_reads();
         self.retry_overdue();
-        for to in self.peer_ids() {
-            self.fill(to);
-        }
+        self.fill_all();
         self.prefer();
         self.hand_over();
         self.speak();
+        self.retire();
     }
 
     /// Commits up to where a quorum agrees, but only if that is an entry of this term: an older one can
     /// still be replaced although a quorum holds it (Raft section 5.4.2, figure 8).
     fn commit(&mut self) {
-        let (own, durable) = (self.options.id, self.jobs.durable());
-        let (Part::Leader(leader), Some(configuration)) = (&mut self.part, &self.configuration)
-        else {
+        let (me, durable) = (self.me(), self.jobs.durable());
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
-        let agreed = configuration.agreed(|id| match leader.peers.get(&id) {
-            Some(peer) => peer.matched,
-            None if id == own => durable,
-            None => Seq::ZERO,
+        let agreed = active.electorate().agreed(|member| {
+            if member.is(me.id, me.identity) {
+                durable
+            } else {
+                progress_of(&leader.peers, member).map_or(Seq::ZERO, |peer| peer.matched)
+            }
         });
         let of_this_term =
             self.terms.entry_before(agreed).is_some_and(|id| id.term == self.hard_state.term);
@@ -304,6 +337,23 @@ impl<P: AsRef<[u8]>> Core<P> {
             if speaks && peer.overdue(now, patience) {
                 peer.retry(now);
             }
+        }
+    }
+
+    /// Sends all peers what they lack.
+    fn fill_all(&mut self) {
+        let mut next = None;
+        loop {
+            let Part::Leader(leader) = &self.part else {
+                return;
+            };
+            let from = next.map_or(Bound::Unbounded, Bound::Excluded);
+            let peer = leader.peers.range((from, Bound::Unbounded)).next();
+            let Some((&to, _)) = peer else {
+                return;
+            };
+            self.fill(to);
+            next = Some(to);
         }
     }
 
@@ -339,8 +389,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     fn send_entries(&mut self, to: NodeId, start: Seq, end: Seq) {
         let span = self.terms.span(start, end);
         let prev = self.terms.entry_before(start);
-        let message = self.append_message(to, prev, end);
-        self.out.send.push(Transmit::Entries { to, message, span });
+        if let Some(message) = self.append_message(to, prev, end) {
+            self.out.send.push(Transmit::Entries { to, message, span });
+        }
     }
 
     /// Heartbeats, and word of new commits to peers that were sent nothing since.
@@ -376,29 +427,40 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// An append without entries that follows what the peer is known to hold, so that it never misses.
     pub(crate) fn send_heartbeat(&mut self, to: NodeId, matched: Seq) {
         let prev = self.terms.entry_before(matched);
-        let message = self.append_message(to, prev, matched);
-        self.out.send.push(Transmit::Message { to, message });
+        if let Some(message) = self.append_message(to, prev, matched) {
+            self.out.send.push(Transmit::Message { to, message });
+        }
     }
 
     /// An append that proves the log up to `end`, and so can't tell of commits beyond it.
-    fn append_message(&mut self, to: NodeId, prev: Option<EntryId>, end: Seq) -> crate::Message<P> {
+    fn append_message(
+        &mut self,
+        to: NodeId,
+        prev: Option<EntryId>,
+        end: Seq,
+    ) -> Option<crate::Message<P>> {
         let committed = self.committed;
-        let mut round = 0;
-        if let Part::Leader(leader) = &mut self.part {
-            round = leader.round;
-            if let Some(peer) = leader.peers.get_mut(&to) {
-                peer.committed_told = peer.committed_told.max(committed.min(end));
-            }
-        }
-        self.message(to, MessageBody::Append { prev, entries: Vec::new(), committed, round })
+        let Part::Leader(leader) = &mut self.part else {
+            return None;
+        };
+        let round = leader.round;
+        let peer = leader.peers.get_mut(&to)?;
+        peer.committed_told = peer.committed_told.max(committed.min(end));
+        let to = Peer { id: to, identity: peer.identity };
+        let body = MessageBody::Append { prev, entries: Vec::new(), committed, round };
+        Some(self.message(to, body))
     }
 }
 
-impl<P: AsRef<[u8]>> EntryBody<P> {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Noop => 0,
-            Self::Payload(payload) => payload.as_ref().len() as u64,
-        }
-    }
+/// What is known of the log that speaks for that member.
+pub(crate) fn progress_of<'a>(
+    peers: &'a BTreeMap<NodeId, Progress>,
+    member: &Member,
+) -> Option<&'a Progress> {
+    peers.get(&member.id).filter(|peer| Some(peer.identity) == member.identity)
+}
+
+/// Whether an entry of that term is committed: before, its leader does not know what its predecessors committed.
+pub(crate) fn has_committed(terms: &Terms, committed: Seq, term: Term) -> bool {
+    terms.entry_before(committed).is_some_and(|id| id.term == term)
 }

@@ -15,7 +15,8 @@
 //!   the rest of its term: the message may arrive late.
 
 use crate::core::Part;
-use crate::{Core, Options, Time};
+use crate::leader::progress_of;
+use crate::{Core, Member, NodeId, Options, Time};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -101,7 +102,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// A peer has promised to vote for nobody for so long, when a message of that round came to it.
-    pub(crate) fn promised(&mut self, from: crate::NodeId, round: u64, promise: Duration) {
+    pub(crate) fn promised(&mut self, from: NodeId, round: u64, promise: Duration) {
         let (Part::Leader(leader), Some(lease)) = (&mut self.part, self.options.lease) else {
             return;
         };
@@ -115,14 +116,17 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether nobody else can have been elected by now.
     pub(crate) fn holds_lease(&self) -> bool {
-        let (Part::Leader(leader), Some(configuration)) = (&self.part, &self.configuration) else {
+        let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
             return false;
         };
-        let (own, now) = (self.options.id, self.now);
-        let promised = |id| leader.peers.get(&id).is_some_and(|peer| peer.promised_until > now);
+        let (me, now) = (self.me(), self.now);
+        let promised = |member: &Member| {
+            member.is(me.id, me.identity)
+                || progress_of(&leader.peers, member).is_some_and(|peer| peer.promised_until > now)
+        };
         self.options.lease.is_some()
             && !leader.tenure.is_over
-            && configuration.confirms(|id| id == own || promised(id))
+            && active.electorate().confirms(promised)
     }
 
     /// Begins the next round, whose answers extend the lease.

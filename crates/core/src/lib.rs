@@ -31,9 +31,11 @@
 
 extern crate alloc;
 
+mod change;
 mod config;
 mod core;
 mod election;
+mod electorate;
 mod follower;
 mod forming;
 mod ids;
@@ -44,9 +46,11 @@ mod lease;
 mod marks;
 mod message;
 mod options;
+mod plan;
 pub mod planted;
 mod priority;
 mod progress;
+pub mod quorum;
 mod reads;
 mod rng;
 mod space;
@@ -54,7 +58,9 @@ mod steering;
 mod terms;
 mod transfer;
 
-pub use crate::config::{Configuration, Member, QuorumRule, RuleError};
+pub use crate::config::{
+    Configuration, ConfigurationError, Configurations, Member, Membership, Placed,
+};
 pub use crate::core::{Core, Restored, Role};
 pub use crate::ids::{EntryId, HardState, Identity, NodeId, NodeIdError, Seq, Term, Ticket, Time};
 pub use crate::io::{
@@ -64,6 +70,8 @@ pub use crate::io::{
 pub use crate::lease::Lease;
 pub use crate::message::{Message, MessageBody};
 pub use crate::options::{Options, OptionsError};
+pub use crate::plan::{ChangeMembers, MemberSpec, Plan, PlanError};
 pub use crate::progress::PeerStatus;
+pub use crate::quorum::{QuorumRule, RuleError, Rules};
 pub use crate::terms::{TermRun, Terms};
 pub use crate::transfer::TransferError;

@@ -1,7 +1,8 @@
 //! What nodes say to each other.
 
-use crate::{Configuration, Entry, EntryId, Identity, Seq, Term};
-use alloc::{sync::Arc, vec::Vec};
+use crate::quorum::Group;
+use crate::{Entry, EntryId, Identity, Placed, Seq, Term};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// A message between two nodes.
@@ -25,10 +26,12 @@ pub enum MessageBody<P> {
     Ask,
     /// The answer to [`MessageBody::Ask`].
     Answer {
-        /// The configuration in force, if the node has one.
-        configuration: Option<Arc<Configuration>>,
-        /// [`Configuration::fingerprint`] of what the node would found.
+        /// The newest configuration that can't be taken back any more, if the node knows one.
+        configuration: Option<Placed>,
+        /// [`Options::founding`](crate::Options::founding) of what the node would found.
         founding: u64,
+        /// The label that the node was started with.
+        group: Option<Group>,
     },
     /// Would you vote for me? Changes nothing at the receiver (thesis section 9.6).
     PreVote {

@@ -1,20 +1,33 @@
 //! What a node is told when it starts.
 
-use crate::{EntryId, Lease, NodeId, QuorumRule, RuleError, Seq, Term};
+use crate::quorum::{CustomRules, Group, Quorums, RuleError, Rules, Voter};
+use crate::{EntryId, Lease, NodeId, Seq, Term};
 use alloc::vec::Vec;
 use core::{fmt, time::Duration};
 
-/// What a node is told when it starts. The members and the rule matter only until the cluster has formed:
+/// What a node is told when it starts. The members and the rules matter only until the cluster has formed:
 /// then the configuration in the log decides.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// This node's name.
     pub id: NodeId,
-    /// All members' names, this node's among them, in any order. The smallest name forms the cluster.
+    /// All members' names, this node's among them, in any order. The smallest name forms the cluster; a node that is to be added
+    /// to one finds it through the others.
     pub members: Vec<NodeId>,
-    /// The quorum rule.
-    pub rule: QuorumRule,
+    /// Which sets of voters elect a leader, and which commit an entry.
+    pub rules: Rules,
+    /// The rules of the user's own that this node can evaluate.
+    pub custom_rules: CustomRules,
+    /// This node's label for quorum rules.
+    pub group: Option<Group>,
+    /// Forms the cluster as soon as members that could elect a leader have answered, the smallest name among
+    /// them, instead of waiting for all. The absent count from the start, and can speak once they have appeared
+    /// and a quorum has agreed to their logs. Off by default: if a founder's disk is lost before that, the others can't tell it from
+    /// an absent member.
+    pub form_with_majority: bool,
+    /// How far a new voter may be behind the leader, in entries, when it begins to vote. Default 1,024.
+    pub promote_distance: u64,
     /// The first position of the log.
     pub first_seq: Seq,
     /// Where the randomness of timeouts comes from, together with the identity of the log.
@@ -48,7 +61,11 @@ impl Options {
         Self {
             id,
             members,
-            rule: QuorumRule::Majority,
+            rules: Rules::default(),
+            custom_rules: CustomRules::default(),
+            group: None,
+            form_with_majority: false,
+            promote_distance: 1024,
             first_seq: Seq::ZERO,
             seed,
             heartbeat_interval: Duration::from_millis(100),
@@ -79,7 +96,7 @@ impl Options {
         if !self.members.contains(&self.id) {
             return Err(OptionsError::NotAMember(self.id));
         }
-        self.rule.check(self.members.len()).map_err(OptionsError::Rule)?;
+        self.check_rules()?;
         if self.first_seq == Seq::MAX {
             return Err(OptionsError::NoRoom);
         }
@@ -107,10 +124,45 @@ impl Options {
         }
         Ok(())
     }
+
+    /// The labels of the others are not known yet; a rule that asks for them is checked when the cluster forms.
+    fn check_rules(&self) -> Result<(), OptionsError> {
+        let mut members = self.members.clone();
+        members.sort_unstable();
+        let voter = |id| Voter { id, group: self.group.filter(|_| id == self.id) };
+        let voters: Vec<Voter> = members.into_iter().map(voter).collect();
+        let quorums = match Quorums::compile(&voters, &self.rules, &self.custom_rules) {
+            Err(RuleError::Unlabelled { .. }) if self.group.is_none() => {
+                return Err(OptionsError::Rule(RuleError::Unlabelled { voter: self.id }));
+            }
+            Err(RuleError::Unlabelled { .. }) if voters.len() > 1 => return Ok(()),
+            other => other.map_err(OptionsError::Rule)?,
+        };
+        if self.rules.has_custom() && self.group.is_some() && voters.len() > 1 {
+            return Ok(());
+        }
+        quorums.check().map_err(OptionsError::Rule)
+    }
+
+    /// A number that differs between nodes that would found different clusters: other names, rules or first
+    /// positions. Identities and labels do not count: they are what forming finds out.
+    pub fn founding(&self) -> u64 {
+        let mut ids: Vec<&NodeId> = self.members.iter().collect();
+        ids.sort_unstable();
+        let names = ids.into_iter().flat_map(|id| id.as_str().bytes().chain([0]));
+        // FNV-1a: collisions by accident, not by malice, are what this has to tell apart.
+        let numbers = self.rules.fingerprint().to_le_bytes().into_iter();
+        numbers
+            .chain(self.first_seq.get().to_le_bytes())
+            .chain(names)
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+    }
 }
 
 /// Why options are refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OptionsError {
     /// A member is listed twice.

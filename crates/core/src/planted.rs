@@ -3,22 +3,82 @@
 //! They exist only in a build with `--cfg planted` (see `docs/testing.md`); in any other, [`is`] is constant
 //! and nothing of them is left.
 
-/// A protection that can be taken away.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Bug {
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $bug:ident: $name:literal,)*) => {
+        /// A protection that can be taken away.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[non_exhaustive]
+        pub enum Bug {
+            $($(#[$doc])* $bug,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug,)*];
+
+            /// What it is called on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$bug => $name,)* }
+            }
+        }
+    };
+}
+
+bugs! {
     /// A vote is not stored: after a restart the node may vote again in the same term.
-    ForgetVote,
+    ForgetVote: "forget-vote",
     /// An entry of an earlier term is committed by counting its copies (Raft section 5.4.2).
-    CommitOldTerm,
+    CommitOldTerm: "commit-old-term",
     /// A follower acknowledges entries before they are durable.
-    AckBeforeSync,
+    AckBeforeSync: "ack-before-sync",
     /// One vote less than a quorum is enough.
-    ShortQuorum,
+    ShortQuorum: "short-quorum",
     /// A conflicting suffix is kept when the leader's entries are written.
-    KeepConflict,
+    KeepConflict: "keep-conflict",
     /// A read is served without asking whether this node still leads.
-    UnconfirmedRead,
+    UnconfirmedRead: "unconfirmed-read",
+    /// A read joins the round of questions that is under way, which began before it.
+    JoinRound: "join-round",
+    /// A leader serves reads before an entry of its own term is committed.
+    ReadBeforeOwnCommit: "read-before-own-commit",
+    /// An answer to an append of an older term counts in the present one.
+    StaleReply: "stale-reply",
+    /// A vote is forgotten when the leader changes, not when the term does.
+    ClearVote: "clear-vote",
+    /// A vote is granted to a candidate whose log lacks entries.
+    VoteForAnyLog: "vote-for-any-log",
+    /// A new term is not stored.
+    ForgetTerm: "forget-term",
+    /// A node that lost its disk takes part under its name.
+    TrustWiped: "trust-wiped",
+    /// A late copy of an append cuts off what came after its entries.
+    TruncateLate: "truncate-late",
+    /// A follower commits all that the leader has, as far as its own log goes, proven equal or not.
+    CommitPastVerified: "commit-past-verified",
+    /// What is durable does not look at trims under way.
+    AckAfterTrim: "ack-after-trim",
+    /// Acknowledgements that wait for the disk survive a change of the term.
+    StaleAcknowledgement: "stale-acknowledgement",
+    /// Entries are applied before they are durable here.
+    ApplyPastDurable: "apply-past-durable",
+    /// A batch is cut in two where a message would be too large.
+    SplitBatch: "split-batch",
+    /// A node whose pre-vote is refused does not learn of a newer term.
+    DeafPreVote: "deaf-pre-vote",
+    /// A message is filled with whatever entries lie at its positions by now.
+    FillBlindly: "fill-blindly",
+    /// A leader accepts a forwarded call again that the network delivers twice.
+    ForwardTwice: "forward-twice",
+    /// A leader says that a forwarded call is absent which it has only not seen yet.
+    AbsentTooEarly: "absent-too-early",
+    /// A call that a leader may have forgotten goes to the next one.
+    RetryUnknown: "retry-unknown",
+    /// A call whose time is up is said to have had no effect, wherever it is.
+    RefuseSent: "refuse-sent",
+    /// A call goes to a newer leader although a later one went there before.
+    Overtake: "overtake",
+    /// A read is answered before what it must see is applied.
+    ServeEarly: "serve-early",
 }
 
 #[cfg(planted)]

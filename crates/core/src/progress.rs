@@ -9,7 +9,7 @@
 //!            an append did not fit, or no answer came
 //! ```
 
-use crate::{Seq, Time};
+use crate::{Identity, Seq, Time};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -29,6 +29,14 @@ pub struct PeerStatus {
 
 #[derive(Debug)]
 pub(crate) struct Progress {
+    /// The log that it is about: what another log says under the same name does not count.
+    pub(crate) identity: Identity,
+    /// Whether it has answered in this term. A log that was just added knows no configuration, and answers nothing before.
+    pub(crate) heard: bool,
+    /// Whether it was told of the configuration that names it.
+    pub(crate) is_introduced: bool,
+    /// Since when it is no member any more. It is still told that, for a while.
+    pub(crate) leaving: Option<Time>,
     pub(crate) matched: Seq,
     /// The first position not sent yet; the start of a batch, as far as this leader knows.
     pub(crate) next: Seq,
@@ -74,8 +82,12 @@ pub(crate) enum State {
 }
 
 impl Progress {
-    pub(crate) const fn new(first: Seq, next: Seq, now: Time) -> Self {
+    pub(crate) const fn new(identity: Identity, first: Seq, next: Seq, now: Time) -> Self {
         Self {
+            identity,
+            heard: false,
+            is_introduced: false,
+            leaving: None,
             matched: first,
             next,
             state: State::Probe { meet: next, sent: false },

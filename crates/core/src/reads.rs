@@ -5,6 +5,7 @@
 //! that was sent after the read arrived. Reads that arrive while one such round is under way share the next.
 
 use crate::core::Part;
+use crate::leader::{has_committed, progress_of};
 use crate::planted::{self, Bug};
 use crate::{Core, Refusal, Resolution, Seq, Ticket};
 use alloc::vec::Vec;
@@ -37,7 +38,8 @@ impl Reads {
 impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn read(&mut self, ticket: Ticket) {
         let Part::Leader(leader) = &mut self.part else {
-            let refused = Refusal::NotLeader { leader: self.leader };
+            let leader = self.leader.map(|leader| leader.id);
+            let refused = Refusal::NotLeader { leader };
             self.out.resolve.push((ticket, Resolution::Refused(refused)));
             return;
         };
@@ -49,30 +51,35 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.resolve.push((ticket, Resolution::ReadAt { end: self.committed }));
             return;
         }
+        if planted::is(Bug::JoinRound)
+            && let Some(round) = &mut leader.reads.under_way
+        {
+            round.tickets.push(ticket);
+            return;
+        }
         leader.reads.waiting.push(ticket);
     }
 
     /// Ends the round under way if enough peers have answered it, and begins the next if reads wait.
     pub(crate) fn confirm_reads(&mut self) {
-        let own = self.options.id;
+        let me = self.me();
         loop {
-            let (Part::Leader(leader), Some(configuration)) = (&mut self.part, &self.configuration)
-            else {
+            let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
                 return;
             };
             if let Some(round) = leader.reads.under_way.take_if(|round| {
-                let answered =
-                    |id| leader.peers.get(&id).is_some_and(|peer| peer.round >= round.number);
-                configuration.confirms(|id| id == own || answered(id))
+                let peers = &leader.peers;
+                active.electorate().confirms(|member| {
+                    member.is(me.id, me.identity)
+                        || progress_of(peers, member).is_some_and(|peer| peer.round >= round.number)
+                })
             }) {
                 let read_at = Resolution::ReadAt { end: round.end };
                 self.out.resolve.extend(round.tickets.into_iter().map(|ticket| (ticket, read_at)));
             }
             // Before its own first commit a leader does not know what its predecessors committed.
-            let committed_own = self
-                .terms
-                .entry_before(self.committed)
-                .is_some_and(|id| id.term == self.hard_state.term);
+            let committed_own = has_committed(&self.terms, self.committed, self.hard_state.term)
+                || planted::is(Bug::ReadBeforeOwnCommit);
             if leader.reads.waiting.is_empty() || !committed_own {
                 return;
             }

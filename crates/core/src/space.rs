@@ -8,6 +8,7 @@
 
 use crate::core::Part;
 use crate::{Core, Event, MessageBody, Time, Transmit};
+use alloc::sync::Arc;
 
 /// After so many refusals in a row, the rest before the next campaign grows no more.
 const DOUBLINGS_MAX: u32 = 2;
@@ -45,13 +46,19 @@ impl<P: AsRef<[u8]>> Core<P> {
         if !self.awaits(job) {
             return;
         }
-        for (start, cut) in self.jobs.take_back(job) {
-            self.terms.trim(start);
-            if let Some(cut) = &cut {
-                self.terms.restore(cut);
+        for job in self.jobs.take_back(job) {
+            if let Some(start) = job.start {
+                self.terms.trim(start);
+                if let Some(cut) = &job.cut {
+                    self.terms.restore(cut);
+                }
+                // Other entries may lie there now, and what was there is known only to the leader.
+                self.committed = self.committed.min(start);
             }
-            // Other entries may lie there now, and what was there is known only to the leader.
-            self.committed = self.committed.min(start);
+            if job.active.is_some() {
+                self.active = job.active;
+                self.out.events.push(Event::Configured);
+            }
         }
         if matches!(self.part, Part::Leader(_)) {
             self.out.events.push(Event::Yielded);
@@ -78,8 +85,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.persist_hard_state();
         if self.terms.start() == self.terms.end() {
             // Nothing was written after it, so it may be the first configuration that was refused.
-            let configuration = self.configuration.clone();
-            self.job().configuration = configuration;
+            let active = self.active.as_ref();
+            let all = active.map(|active| Arc::clone(active.all()));
+            let first = active.map(|active| active.configuration().first());
+            let job = self.job();
+            (job.configuration, job.begin) = (all, first);
         }
         for held in self.held.iter_mut().filter(|held| held.job >= refused) {
             held.job = self.gate;

@@ -8,8 +8,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Campaigns without waiting for the deadline. It asks first whether it would win, so this deposes no leader
     /// that others hear from.
     pub(crate) fn campaign_now(&mut self) {
-        if self.configuration.is_some() && self.is_member() && !matches!(self.part, Part::Leader(_))
-        {
+        if self.may_lead() && !matches!(self.part, Part::Leader(_)) {
             self.election_at = self.now;
             self.wake();
         }
@@ -56,7 +55,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// The leader of that term was heard from by other means than its messages.
     pub(crate) fn alive(&mut self, from: NodeId, term: Term) {
-        let follows = matches!(self.part, Part::Follower) && self.leader == Some(from);
+        let follows = matches!(self.part, Part::Follower) && self.leader() == Some(from);
         if follows && term == self.hard_state.term {
             self.leader_contact = Some(self.now);
             self.reset_election_timer();

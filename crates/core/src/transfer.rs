@@ -5,7 +5,9 @@
 //! leader and would say no. If nothing comes of it within an election timeout, the leader goes on leading.
 
 use crate::core::Part;
-use crate::{Configuration, Core, Event, MessageBody, NodeId, Resolution, Term, Ticket, Time};
+use crate::ids::Peer;
+use crate::leader::progress_of;
+use crate::{Core, Event, MessageBody, NodeId, Resolution, Term, Ticket, Time};
 use core::fmt;
 
 /// A transfer under way. It outlives the leadership that began it, until it is known who leads next.
@@ -107,16 +109,16 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     fn transfer_refusal(&self, to: NodeId) -> Option<TransferError> {
-        let (Part::Leader(_), Some(configuration)) = (&self.part, &self.configuration) else {
-            return Some(TransferError::NotLeader { leader: self.leader });
-        };
+        if !matches!(self.part, Part::Leader(_)) {
+            return Some(TransferError::NotLeader { leader: self.leader() });
+        }
         if let Some(transfer) = &self.transfer {
             return Some(TransferError::UnderWay { to: transfer.to });
         }
         if to == self.options.id {
             return None;
         }
-        if !may_lead(configuration, to) {
+        if !self.is_voter(to) {
             return Some(TransferError::NotAMember);
         }
         (!self.is_able(to)).then_some(TransferError::Silent)
@@ -124,12 +126,22 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether that peer can be elected and has been heard from lately.
     pub(crate) fn is_able(&self, id: NodeId) -> bool {
-        let (Part::Leader(leader), Some(configuration)) = (&self.part, &self.configuration) else {
+        let Part::Leader(leader) = &self.part else {
             return false;
         };
         let contact = leader.peers.get(&id).and_then(|peer| peer.contact);
         let is_lately = |at| self.now.since(at) <= self.options.election_timeout;
-        may_lead(configuration, id) && contact.is_some_and(is_lately)
+        self.is_voter(id) && contact.is_some_and(is_lately)
+    }
+
+    /// Whether that peer stays a voter, with the log that this leader sends to.
+    fn is_voter(&self, id: NodeId) -> bool {
+        let (Part::Leader(leader), Some(configuration)) = (&self.part, self.configuration()) else {
+            return false;
+        };
+        let member = configuration.now().member(id).filter(|member| member.votes);
+        let peer = member.and_then(|member| progress_of(&leader.peers, member));
+        peer.is_some() || id == self.options.id
     }
 
     pub(crate) fn begin_transfer(&mut self, to: NodeId, aim: Aim) {
@@ -161,11 +173,15 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         let to = transfer.to;
-        let is_ready = leader.peers.get(&to).is_some_and(|peer| peer.matched == end);
-        if is_ready && self.now >= transfer.tell_at {
+        let peer = leader.peers.get(&to);
+        let Some(identity) = peer.filter(|peer| peer.matched == end).map(|peer| peer.identity)
+        else {
+            return;
+        };
+        if self.now >= transfer.tell_at {
             transfer.tell_at = self.now + self.options.heartbeat_interval;
             leader.tenure.end();
-            self.send(to, MessageBody::TimeoutNow);
+            self.send(Peer { id: to, identity }, MessageBody::TimeoutNow);
         }
     }
 
@@ -180,7 +196,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             transfer.is_deposed = true;
             transfer.until = transfer.until.max(now + self.options.election_timeout);
         }
-        let result = match self.leader.filter(|_| transfer.is_deposed) {
+        let leader = self.leader.map(|leader| leader.id);
+        let result = match leader.filter(|_| transfer.is_deposed) {
             Some(leader) if leader == transfer.to => Ok(()),
             Some(leader) => Err(TransferError::Another { leader }),
             None if now >= transfer.until => Err(TransferError::TimedOut),
@@ -204,20 +221,15 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// The leader of this term wants this node to take over.
-    pub(crate) fn on_timeout_now(&mut self, from: NodeId, term: Term) {
+    pub(crate) fn on_timeout_now(&mut self, from: Peer, term: Term) {
         if term != self.hard_state.term {
             return;
         }
         if self.leader.is_some_and(|leader| leader != from) {
             let what = "hands over a term that another leads";
-            self.out.events.push(Event::Malformed { from, what });
+            self.out.events.push(Event::Malformed { from: from.id, what });
         } else if self.may_campaign() {
             self.campaign(true);
         }
     }
-}
-
-/// Whether that node can be elected.
-fn may_lead(configuration: &Configuration, id: NodeId) -> bool {
-    configuration.identity_of(id).is_some()
 }

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tinyraftplus_core::{Configuration, EntryId, HardState, Identity, Restored, Seq, Term};
+use tinyraftplus_core::{Configurations, EntryId, HardState, Identity, Restored, Seq, Term};
 
 use crate::{LogError, Timeouts};
 #[cfg(doc)]
@@ -16,7 +16,7 @@ pub enum EntryKind {
     Payload,
     /// A new leader's first entry. Has no payload.
     Noop,
-    /// A configuration of the cluster.
+    /// A configuration of the cluster; [`decode_configuration`](crate::decode_configuration) reads it.
     Configuration,
 }
 
@@ -48,8 +48,8 @@ pub struct Reset {
 pub struct Write {
     /// The term and vote from now on.
     pub hard_state: Option<HardState>,
-    /// The configuration from now on. Takes no seq.
-    pub configuration: Option<Arc<Configuration>>,
+    /// The configurations to remember from now on. Takes no seq: an entry that is one is among `append`.
+    pub configuration: Option<Arc<Configurations>>,
     /// Forget all entries and begin anew.
     pub reset: Option<Reset>,
     /// Drop this position and everything after it. Past the end it does nothing.

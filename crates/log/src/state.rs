@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, HardState, Identity, Restored, Seq, Term, Terms};
+use tinyraftplus_core::{Configurations, HardState, Identity, Restored, Seq, Term, Terms};
 
 use crate::{LogError, LogOptions, Reset, Write, num::u64_of};
 
@@ -13,7 +13,7 @@ use crate::{LogError, LogOptions, Reset, Write, num::u64_of};
 pub(crate) struct State {
     pub(crate) identity: Identity,
     pub(crate) hard: HardState,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) configuration: Option<Arc<Configurations>>,
     pub(crate) terms: Terms,
     /// While files are replayed whose older ones were deleted: where the log starts, if that lies in one of
     /// those. A later record must start it higher, or a file is missing.
@@ -39,7 +39,7 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct Undo {
     hard: HardState,
-    configuration: Option<Arc<Configuration>>,
+    configuration: Option<Arc<Configurations>>,
     end: Seq,
     /// If the group drops any of them.
     terms: Option<Terms>,

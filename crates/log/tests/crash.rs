@@ -6,14 +6,14 @@
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use std::io;
+use std::{io, sync::Arc};
 
 use common::{
-    FIRST, Model, append, combinations, entry, hard, noise, open, options, outcomes, trim,
+    FIRST, Model, NAME, append, combinations, entry, hard, noise, open, options, outcomes, trim,
     try_open, vote,
 };
 use tinyraftplus_log::{
-    FsLog, Log, LogError, LogExt, Write, inspect,
+    Encoder, FsLog, Log, LogError, LogExt, PlainEncoder, Recovery, Write, XxHashEncoder, inspect,
     sim_disk::{SimDisk, SimRng},
 };
 
@@ -50,11 +50,18 @@ fn check(disk: &SimDisk, before: &Model, after: &Model) {
 
 /// A log with some entries and a group in flight, which never became durable.
 fn in_flight(group: &[Write]) -> (SimDisk, Model, Model) {
+    in_flight_after(&[append(vec![entry(0, 1, "a"), entry(1, 1, "b")])], group, open)
+}
+
+fn in_flight_after(
+    first: &[Write],
+    group: &[Write],
+    open: impl Fn(&SimDisk) -> (FsLog<SimDisk>, Recovery),
+) -> (SimDisk, Model, Model) {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk);
-    let first = vec![append(vec![entry(0, 1, "a"), entry(1, 1, "b")])];
-    log.write(&first).unwrap();
-    let before = Model::default().after(&first);
+    log.write(first).unwrap();
+    let before = Model::default().after(first);
     drop(log);
     disk.kill();
     // The last operation is the sync that never comes.
@@ -97,6 +104,48 @@ fn torn_tail() {
         check(&disk, &before, &after);
     }
     assert!(cut > 50);
+}
+
+/// The end of the torn group was never written, and the opening that cuts it dies half-way. What it wrote until
+/// then must not lie where the torn group says that its body is: without a checksum of bodies nothing else tells
+/// that body from a whole one, and the next opening would take what nobody ever appended. Fails if the frame that
+/// says "cut" goes right after the last byte that was written.
+#[test]
+fn cut_is_not_part_of_the_torn_group() {
+    let encoders: [Arc<dyn Encoder>; 2] =
+        [Arc::new(PlainEncoder), Arc::new(XxHashEncoder { body: false })];
+    // Only entries of the term in force have no checksum at all.
+    let first = [vote(1, 5)];
+    let group = [append(vec![entry(0, 1, noise(1, 1500)), entry(1, 1, noise(2, 1500))])];
+    for encoder in encoders {
+        let mut options = options();
+        options.encoder = encoder;
+        let open = |disk: &SimDisk| FsLog::open_on(disk, NAME, options.clone()).unwrap();
+        let (disk, before, _) = in_flight_after(&first, &group, open);
+        let sectors = disk.doubts().len();
+        assert!(sectors >= 6, "{sectors}");
+        // The first sectors of the group are there, and the others are not.
+        for kept in 1..sectors {
+            let torn = disk.fork();
+            let mut count = 0;
+            torn.power_loss_choosing(|_, choices| {
+                count += 1;
+                if count <= kept { choices - 1 } else { 0 }
+            });
+            for operations in 0..12 {
+                let dying = torn.fork();
+                dying.crash_after(operations);
+                drop(FsLog::open_on(&dying, NAME, options.clone()));
+                for disk in outcomes(&dying, 64, 1) {
+                    let (log, recovery) = open(&disk);
+                    assert!(
+                        Model::of(&log) == before,
+                        "{kept} sectors, dead after {operations} operations: {recovery:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// A group that is a clean prefix, cut anywhere, is cut whole: the trim must not happen without the appends.
@@ -234,7 +283,7 @@ fn cut_frame_resurrected() {
     expected.apply(&append(vec![entry(2, 1, noise(3, 255 << 10))]));
     assert_eq!(Model::of(&log), expected);
     assert_eq!(
-        inspect(&disk, common::NAME)
+        inspect(&disk, NAME)
             .unwrap()
             .iter()
             .filter(|frame| frame.first.get() == 3 && frame.count > 0)
@@ -281,12 +330,12 @@ fn page_cache_believed() {
     assert!(try_open(&disk).is_err());
     let mut other = options();
     other.seed = Some(2);
-    let (log, _) = FsLog::open_on(&disk, common::NAME, other.clone()).unwrap();
+    let (log, _) = FsLog::open_on(&disk, NAME, other.clone()).unwrap();
     let identity = log.identity();
     drop(log);
     disk.power_loss_choosing(|_, _| 0);
     other.seed = Some(3);
-    assert_eq!(FsLog::open_on(&disk, common::NAME, other).unwrap().0.identity(), identity);
+    assert_eq!(FsLog::open_on(&disk, NAME, other).unwrap().0.identity(), identity);
 }
 
 /// One sync fails, and all later ones succeed. Nothing is acknowledged any more, though readers of the file

@@ -565,6 +565,14 @@ fn a_file_that_is_deleted_while_it_is_read_is_not_damaged() {
     }
 }
 
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What the owner is writing at this moment must not look like damage, nor what it seals, deletes or uses again.
 #[test]
 fn beside_an_owner_that_writes_rotates_and_compacts_nothing_looks_damaged() {
@@ -593,8 +601,11 @@ fn beside_an_owner_that_writes_rotates_and_compacts_nothing_looks_damaged() {
             }
             rounds
         });
+        // If this fails, the writer must end, too.
+        let stopping = Stop(&stop);
         let mut ends = Vec::new();
-        for _ in 0..40 {
+        // Not before the writer has rotated and compacted.
+        while ends.len() < 40 || log.start() == Seq::ZERO {
             let seen = verify(&disk, NAME, &hashing(), |_| {}).unwrap();
             assert_eq!(seen.survey.damage, [], "{:#?}", seen.survey);
             assert_eq!(seen.survey.torn, None);
@@ -602,7 +613,7 @@ fn beside_an_owner_that_writes_rotates_and_compacts_nothing_looks_damaged() {
             assert_eq!(cheap.damage, [], "{cheap:#?}");
             ends.push(seen.survey.seqs.end);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         assert!(writer.join().unwrap() > 0);
         assert!(ends.windows(2).all(|pair| pair[0] <= pair[1].after()), "{ends:?}");
     });

@@ -121,7 +121,7 @@ impl Replica {
             };
             bytes += payload_bytes(entry);
             match &entry.body {
-                EntryBody::Noop => {}
+                EntryBody::Noop | EntryBody::Configuration(_) => {}
                 EntryBody::Payload(payload) => {
                     entries.push(Applied { seq: end, payload: payload.clone() });
                 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tinyraftplus_core::{Entry, EntryBody, Seq, Terms};
+use tinyraftplus_core::{Entry, Seq, Terms};
 
 /// What an entry without a payload takes, roughly.
 const ENTRY_COST: u64 = 96;
@@ -99,15 +99,13 @@ fn cost(entry: &Entry<Bytes>) -> u64 {
 }
 
 pub(crate) fn payload_bytes(entry: &Entry<Bytes>) -> u64 {
-    match &entry.body {
-        EntryBody::Noop => 0,
-        EntryBody::Payload(payload) => payload.len() as u64,
-    }
+    entry.body.bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tinyraftplus_core::EntryBody;
     use tinyraftplus_core::{EntryId, Term};
 
     fn entry(seq: u64, term: u64) -> Entry<Bytes> {

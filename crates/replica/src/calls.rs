@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Input, Seq, Term, Time};
 
+use tinyraftplus_core::planted::{self, Bug};
+
 use crate::applying::Owner;
 use crate::routes::RouteOut;
 use crate::{Call, CallId, Outcome, Refused, Replica, Request, Unknown};
@@ -231,6 +233,7 @@ impl Replica {
             Some(Work::Transfer { .. }) => false,
             Some(Work::Read { .. } | Work::Querying { .. } | Work::Steer) | None => true,
         };
+        let is_absent = is_absent || planted::is(Bug::RefuseSent);
         let outcome = if is_absent { Outcome::Refused(refused) } else { Outcome::Unknown(unknown) };
         self.finish(order, outcome);
     }
@@ -372,7 +375,8 @@ impl Sent {
 
     /// Whether a later call than this one went to the leader of a newer term.
     fn was_overtaken(&self, term: Term, order: u64) -> bool {
-        self.0.iter().any(|&(newer, latest)| newer > term && latest > order)
+        let overtook = |&(newer, latest): &(Term, u64)| newer > term && latest > order;
+        self.0.iter().any(overtook) && !planted::is(Bug::Overtake)
     }
 }
 

@@ -83,7 +83,7 @@ impl ReplicaOptions {
 }
 
 /// Why a replica can't start.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Options of the consensus.

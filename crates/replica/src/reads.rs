@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tinyraftplus_core::{Input, NodeId, Resolution, Seq, Ticket, Time};
 
+use tinyraftplus_core::planted::{self, Bug};
+
 use crate::calls::{Way, Work};
 use crate::{CallId, Message, Outcome, Query, ReadIndex, ReadIndexReply, Refused, Replica};
 
@@ -139,6 +141,8 @@ impl Replica {
             Resolution::Refused(_)
             | Resolution::Accepted { .. }
             | Resolution::Committed { .. }
+            | Resolution::Changed { .. }
+            | Resolution::Unsettled
             | Resolution::Transfer(_) => None,
         };
         match (asker, end) {
@@ -194,7 +198,7 @@ impl Replica {
         let seen = seen_end.before().filter(|&seq| seq >= start);
         while self.reads.asked < self.options.calls_max
             && let Some((end, order)) = self.reads.ready.first().copied()
-            && end <= seen_end
+            && (end <= seen_end || planted::is(Bug::ServeEarly))
         {
             self.reads.ready.remove(&(end, order));
             let Some(pending) = self.calls.all.get_mut(&order) else {

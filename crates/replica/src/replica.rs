@@ -269,9 +269,9 @@ impl Replica {
             | Message::TransferAsk(_)
             | Message::TransferReply(_)) => message,
         };
-        // Only members pass calls on; a member whose disk was lost may, as its numbers name its new log.
-        let is_member = self.core.configuration().is_some_and(|c| c.identity_of(from).is_some());
-        if !is_member || from == self.core.id() {
+        // Whoever has the key may pass calls on: a member that this node's log does not name yet, one whose disk
+        // was lost, one that was removed.
+        if from == self.core.id() {
             return;
         }
         match message {
@@ -380,7 +380,11 @@ impl Replica {
             }
             (
                 _,
-                Resolution::Committed { .. } | Resolution::ReadAt { .. } | Resolution::Transfer(_),
+                Resolution::Committed { .. }
+                | Resolution::ReadAt { .. }
+                | Resolution::Changed { .. }
+                | Resolution::Unsettled
+                | Resolution::Transfer(_),
             ) => {}
         }
     }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, Time};
 
+use tinyraftplus_core::planted::{self, Bug};
+
 use crate::applying::Owner;
 use crate::calls::{Place, Way, sum};
 use crate::{
@@ -101,7 +103,7 @@ impl Replica {
             _ if self.leads() => Way::Own { term },
             _ if self.calls.routes.get(&term).is_some_and(|route| route.is_over) => Way::None,
             Some(to) if to != self.core.id() => {
-                let identity = self.core.configuration().and_then(|c| c.identity_of(to));
+                let identity = self.core.leader_identity();
                 identity.map_or(Way::None, |leader| Way::Remote { to, leader, term })
             }
             Some(_) | None => Way::None,
@@ -220,6 +222,8 @@ impl Replica {
         for (number, answer) in answers {
             // Whoever lost its disk can't know what it accepted before.
             let answer = if identity == route.leader { answer } else { Answer::Unknown };
+            let retries = planted::is(Bug::RetryUnknown) && answer == Answer::Unknown;
+            let answer = if retries { Answer::Absent } else { answer };
             self.on_answer(from, route.term, number, answer);
         }
     }

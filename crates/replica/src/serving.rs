@@ -15,6 +15,8 @@ use std::mem;
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Refusal, Term};
 
+use tinyraftplus_core::planted::{self, Bug};
+
 use crate::applying::Owner;
 use crate::calls::sum;
 use crate::{Answer, Answers, Forward, Inquire, Message, ROUTE_CALLS_MAX, Refused, Replica, Route};
@@ -171,9 +173,11 @@ impl Replica {
         let mut before = Vec::new();
         let mut fresh = Vec::new();
         for (payloads, number) in calls.into_iter().zip(first..) {
-            if number <= origin.last {
+            if number <= origin.last && !planted::is(Bug::ForwardTwice) {
                 before.push(number);
-            } else if number == origin.last + 1 && (origin.known.len() as u64) < ROUTE_CALLS_MAX {
+            } else if (number == origin.last + 1 || planted::is(Bug::ForwardTwice))
+                && (origin.known.len() as u64) < ROUTE_CALLS_MAX
+            {
                 origin.last = number;
                 origin.known.insert(number, None);
                 fresh.push((number, payloads));
@@ -211,7 +215,7 @@ impl Replica {
         let mut answers = Vec::new();
         for number in numbers {
             if number > last {
-                if !leads {
+                if !leads || planted::is(Bug::AbsentTooEarly) {
                     answers.push((number, Answer::Absent));
                 }
             } else if let Some(Some(answer)) = origin.and_then(|origin| origin.known.get(&number)) {

@@ -107,11 +107,12 @@ fn a_state_machine_that_does_not_fit_the_log_is_refused() {
     let restored = |terms: &Terms| {
         let mut restored = Restored::empty(Identity::new(1));
         restored.hard_state = HardState { term: Term::new(1), vote: None };
-        restored.configuration = tinyraftplus_core::Configuration::new(
-            vec![tinyraftplus_core::Member { id: id(1), identity: Identity::new(1) }],
+        restored.configuration = tinyraftplus_core::Configurations::found(
+            vec![tinyraftplus_core::Member::voter(id(1), Identity::new(1))],
             tinyraftplus_core::QuorumRule::Majority,
             seq(0),
         )
+        .ok()
         .map(std::sync::Arc::new);
         restored.terms = terms.clone();
         restored
@@ -346,4 +347,128 @@ fn a_failed_read_that_is_not_needed_any_more_wakes_nobody() {
     let now = cluster.now;
     cluster.step(id(1), Happening::Wake);
     assert!(cluster.replica(id(1)).wake_at() > now);
+}
+
+/// `slow_apply_starves_election`: the state machines of all nodes hang in the middle of an apply, and one that was
+/// started again has its whole log to replay. Heartbeats go on, and a leader that dies is replaced at once, again and
+/// again. Fails if anything that `take` takes in waits for `Applied`.
+#[test]
+fn slow_apply_starves_election() {
+    let mut cluster = Cluster::new(3, |options| options.apply_entries_max = 1);
+    let first = cluster.leader();
+    let all: Vec<NodeId> = cluster.nodes.keys().copied().collect();
+    for &node in &all {
+        cluster.node(node).holds_machine = true;
+    }
+    for payload in ["a", "b", "c"] {
+        cluster.append(first, payload);
+    }
+    cluster.until(|c| all.iter().all(|&n| c.replica(n).status().committed == seq(4)));
+    let term = cluster.term(first);
+    cluster.pass(Duration::from_secs(30));
+    assert!(all.iter().all(|&n| cluster.term(n) == term && cluster.nodes[&n].apply.is_some()));
+    let mut dead = first;
+    for _ in 0..5 {
+        cluster.kill(dead);
+        let before = cluster.now;
+        let leader = cluster.leader();
+        assert!(cluster.now.since(before) < Duration::from_secs(5));
+        cluster.start(dead);
+        cluster.node(dead).holds_machine = true;
+        cluster.until(|c| c.nodes[&dead].apply.is_some());
+        let status = cluster.replica(dead).status();
+        assert!(status.committed >= seq(4) && status.applied <= seq(1), "it has all to replay");
+        dead = leader;
+    }
+    for &node in &all {
+        cluster.node(node).holds_machine = false;
+    }
+    cluster.until(|c| all.iter().all(|&n| c.nodes[&n].machine.len() == 3));
+}
+
+/// `apply_index_not_atomic`: a state machine has stored its state together with how far it got, and is handed exactly
+/// what comes after that, wherever that is: nothing twice, nothing left out. Fails if `new` begins anywhere else.
+#[test]
+fn apply_index_not_atomic() {
+    let mut cluster = Cluster::new(1, |options| options.cache_bytes_max = 0);
+    let payloads: Vec<_> = (0..6).map(|number| bytes(&number.to_string())).collect();
+    for payload in &payloads {
+        let payloads = vec![payload.clone(); 2];
+        let call = cluster.call(id(1), Request::Append { payloads });
+        cluster.committed(call);
+    }
+    for kept in 0..=13 {
+        cluster.kill(id(1));
+        cluster.start_at(id(1), seq(kept));
+        let end = cluster.replica(id(1)).status().end;
+        cluster.until(|c| c.replica(id(1)).status().applied > end);
+        let handed_out: Vec<_> = cluster.nodes[&id(1)].machine.clone();
+        let want = (kept.max(1)..13)
+            .map(|at| (seq(at), payloads[usize::try_from((at - 1) / 2).unwrap()].clone()));
+        assert_eq!(handed_out, want.collect::<Vec<_>>(), "kept {kept}");
+    }
+}
+
+/// `read_error_as_end_of_log`: what a follower lacks can't be read from the leader's log: an error, nothing, half a
+/// batch, or a batch too far on. It is sent nothing in its place, and asked for again later; others go on. Fails if
+/// the core's `loaded` takes no answer for the end of the log, or believes any range, or if `batches_loaded` does not
+/// look at the last entry.
+#[test]
+fn read_error_as_end_of_log() {
+    let mut cluster = Cluster::new(3, |options| {
+        options.cache_bytes_max = 0;
+        options.raft.append_bytes_max = 1;
+    });
+    let (first, away) = (cluster.leader(), cluster.follower());
+    cluster.isolate(away);
+    for payload in ["a", "b", "c"] {
+        let payloads = vec![bytes(payload); 3];
+        let call = cluster.call(first, Request::Append { payloads });
+        cluster.committed(call);
+    }
+    // Whoever leads next has to look in its log where batches begin.
+    cluster.kill(first);
+    cluster.start(first);
+    let leader = cluster.leader();
+    assert_ne!(leader, away);
+    cluster.node(leader).holds_loads = true;
+    cluster.heal();
+    let sent = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = std::rc::Rc::clone(&sent);
+    cluster.filter = Box::new(move |_, to, message| {
+        // The leader's own first entry, with which it finds out what is missing, comes after these.
+        let is_old = matches!(message, Message::Raft(m) if matches!(&m.body,
+            MessageBody::Append { entries, .. } if entries.first().is_some_and(|e| e.id.seq < seq(10))));
+        seen.set(seen.get() + u32::from(to == away && is_old));
+        Fate::Deliver
+    });
+    for answer in 0..12 {
+        let asks = |c: &Cluster| {
+            let wants = c.nodes[&leader].loads.iter();
+            wants.copied().find(|load| !matches!(load.want, Want::Some { .. }))
+        };
+        cluster.until(|c| asks(c).is_some());
+        let request = asks(&cluster).unwrap();
+        cluster.node(leader).loads.retain(|load| *load != request);
+        let whole = request.run(&cluster.nodes[&leader].disk).entries.unwrap();
+        let from = |seqs: std::ops::Range<u64>| {
+            let entries = cluster.nodes[&leader].disk.entries.iter();
+            Ok(entries.filter(|e| seqs.contains(&e.id.seq.get())).cloned().collect::<Vec<_>>())
+        };
+        let entries = match answer % 4 {
+            0 => Err(tinyraftplus_log::LogError::Closed),
+            1 => Ok(Vec::new()),
+            2 => Ok(whole.into_iter().take(2).collect()),
+            _ => from(7..10),
+        };
+        cluster.step(leader, Happening::Loaded(LoadReply { request, entries }));
+        assert_eq!(sent.get(), 0, "something was sent after answer {answer}");
+    }
+    let call = cluster.append(leader, "d");
+    cluster.until(|c| c.replica(leader).status().committed == seq(12));
+    cluster.node(leader).holds_loads = false;
+    cluster.committed(call);
+    cluster.until(|c| c.nodes[&away].disk.end() == c.nodes[&leader].disk.end());
+    assert_eq!(cluster.node(away).disk.payloads(), cluster.node(leader).disk.payloads());
+    assert_eq!(cluster.leader(), leader);
 }

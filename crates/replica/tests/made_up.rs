@@ -89,7 +89,7 @@ impl Rng {
         let (granted, round) = (self.below(2) == 0, self.number());
         match self.below(9) {
             0 => MessageBody::Ask,
-            1 => MessageBody::Answer { configuration: None, founding: self.number() },
+            1 => MessageBody::Answer { configuration: None, founding: self.number(), group: None },
             2 => MessageBody::PreVote { last: self.some_entry() },
             3 => MessageBody::PreVoteReply { granted },
             4 => MessageBody::Vote { last: self.some_entry(), transfer: false },

@@ -2,96 +2,258 @@
 
 use std::ops::AddAssign;
 
+/// What a number counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Work: events, messages, calls.
+    Work,
+    /// A kind of fault. All of them must happen in a thousand seeds.
+    Fault,
+    /// Something that a node, a client or a log comes to only by faults or bad luck. All of them must happen in
+    /// a thousand seeds.
+    Transition,
+}
+
+/// A number of [`Counts`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Count {
+    /// What it counts, in words.
+    pub name: &'static str,
+    /// What kind of thing that is.
+    pub kind: Kind,
+    /// How often that was.
+    pub value: u64,
+}
+
 macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident: $label:literal,)*) => {
+    ($($kind:ident { $($(#[$doc:meta])* $field:ident: $label:literal,)* })*) => {
         /// What happened in a run, or in many.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         pub struct Counts {
-            $($(#[$doc])* pub $name: u64,)*
+            $($($(#[$doc])* pub $field: u64,)*)*
         }
 
         impl Counts {
-            /// Each number with its name in words.
-            pub fn list(&self) -> Vec<(&'static str, u64)> {
-                vec![$(($label, self.$name),)*]
+            /// Each number with its name.
+            pub fn list(&self) -> Vec<Count> {
+                vec![$($(Count { name: $label, kind: Kind::$kind, value: self.$field },)*)*]
             }
         }
 
         impl AddAssign for Counts {
             fn add_assign(&mut self, other: Self) {
-                $(self.$name += other.$name;)*
+                $($(self.$field += other.$field;)*)*
             }
         }
     };
 }
 
+impl Counts {
+    /// The faults and transitions that never happened.
+    pub fn unreached(&self) -> Vec<&'static str> {
+        let never = |count: &Count| count.kind != Kind::Work && count.value == 0;
+        self.list().into_iter().filter(never).map(|count| count.name).collect()
+    }
+
+    /// Whether that ever happened.
+    pub(crate) fn reached(&self, name: &str) -> bool {
+        self.list().iter().any(|count| count.name == name && count.value > 0)
+    }
+
+    /// Whether any fault happened at all.
+    pub fn saw_a_fault(&self) -> bool {
+        self.list().iter().any(|count| count.kind == Kind::Fault && count.value > 0)
+    }
+}
+
 counts! {
-    /// Events.
-    steps: "steps",
-    /// Simulated time, in milliseconds.
-    millis: "simulated milliseconds",
-    /// Entries committed.
-    committed: "entries committed",
-    /// Entries committed before the faults ended.
-    committed_safety: "entries committed under faults",
-    /// Terms with a leader.
-    leaders: "leaders elected",
-    /// Appends made.
-    appends: "appends",
-    /// Appends acknowledged.
-    acknowledged: "appends acknowledged",
-    /// Appends refused.
-    refused: "appends refused",
-    /// Appends with an unknown outcome.
-    unknown: "appends unknown",
-    /// Appends whose node died first.
-    lost: "appends lost with their node",
-    /// Reads made.
-    reads: "reads",
-    /// Reads answered.
-    reads_answered: "reads answered",
-    /// Processes killed.
-    kills: "processes killed",
-    /// Power losses.
-    power_losses: "power losses",
-    /// Proper restarts.
-    restarts: "proper restarts",
-    /// Starts, the first ones included.
-    starts: "starts",
-    /// Nodes that died while a group was being written.
-    crashed_writing: "crashes in a write",
-    /// Nodes that died while they opened their log.
-    crashed_opening: "crashes in recovery",
-    /// Groups that recovery cut off.
-    torn: "torn groups cut by recovery",
-    /// Terms and votes that were found only in what was cut.
-    rescued: "votes rescued from a torn group",
-    /// Sectors that a power loss took back.
-    sectors_lost: "sectors lost",
-    /// Syncs that failed.
-    sync_failures: "sync failures",
-    /// Writes refused for lack of space.
-    full: "writes refused by a full disk",
-    /// Writes reported as stalled.
-    stalls: "stalls reported",
-    /// Groups written.
-    groups: "groups written",
-    /// Writes in them.
-    writes: "writes",
-    /// Messages sent.
-    sent: "messages sent",
-    /// Messages lost.
-    dropped: "messages dropped",
-    /// Messages that arrived twice.
-    duplicated: "messages duplicated",
-    /// Messages that took long.
-    delayed: "messages delayed",
-    /// Partitions of any kind.
-    partitions: "partitions",
-    /// Links that held everything back.
-    clogs: "clogged links",
-    /// Processes that stood still for a while.
-    pauses: "pauses",
-    /// Disks lost.
-    wipes: "disks wiped",
+    Work {
+        /// Events.
+        steps: "steps",
+        /// Simulated time, in milliseconds.
+        millis: "simulated milliseconds",
+        /// Entries committed.
+        committed: "entries committed",
+        /// Entries committed before the faults ended.
+        committed_safety: "entries committed under faults",
+        /// Terms with a leader.
+        leaders: "leaders elected",
+        /// Appends made.
+        appends: "appends",
+        /// Appends acknowledged.
+        acknowledged: "appends acknowledged",
+        /// Appends refused.
+        refused: "appends refused",
+        /// Appends with an unknown outcome.
+        unknown: "appends unknown",
+        /// Appends whose node died first.
+        lost: "appends lost with their node",
+        /// Reads made.
+        reads: "reads",
+        /// Reads answered.
+        reads_answered: "reads answered",
+        /// Starts, the first ones included.
+        starts: "starts",
+        /// Groups written.
+        groups: "groups written",
+        /// Writes in them.
+        writes: "writes",
+        /// Messages sent.
+        sent: "messages sent",
+    }
+    Fault {
+        /// Two sides that could not talk.
+        splits: "partitions with two sides",
+        /// Links of which one direction was cut.
+        one_way_cuts: "one-way partitions",
+        /// Leaders cut off from everybody.
+        isolated_leaders: "leaders cut off",
+        /// Leaders that heard nobody.
+        deaf_leaders: "leaders that hear nobody",
+        /// Leaders whom nobody heard.
+        mute_leaders: "leaders that nobody hears",
+        /// Links that held everything back.
+        clogs: "clogged links",
+        /// Messages lost.
+        dropped: "messages dropped",
+        /// Messages that arrived twice.
+        duplicated: "messages duplicated",
+        /// Messages that took long.
+        delayed: "messages delayed",
+        /// Messages that overtook an earlier one on the same link.
+        reordered: "messages reordered",
+        /// Processes that stood still for a while.
+        pauses: "pauses",
+        /// Processes killed.
+        kills: "processes killed",
+        /// Power losses.
+        power_losses: "power losses",
+        /// Leaders that died.
+        dead_leaders: "leaders that die",
+        /// All nodes lost power at once.
+        blackouts: "blackouts",
+        /// Proper restarts.
+        restarts: "proper restarts",
+        /// Nodes that died while a group was being written.
+        crashed_writing: "crashes in a write",
+        /// Nodes that died while they opened their log.
+        crashed_opening: "crashes in recovery",
+        /// Sectors that a power loss took back.
+        sectors_lost: "sectors lost",
+        /// Syncs that failed.
+        sync_failures: "sync failures",
+        /// Reads of the log that failed.
+        read_failures: "reads of a log that fail",
+        /// Writes refused for lack of space.
+        full: "writes refused by a full disk",
+        /// Writes reported as stalled.
+        stalls: "stalls reported",
+        /// Disks lost.
+        wipes: "disks wiped",
+        /// Nodes whose clock runs fast or slow.
+        drifting: "clocks that run fast or slow",
+        /// Nodes that are slower than others.
+        slow_nodes: "slow machines",
+    }
+    Transition {
+        /// Clusters that formed.
+        formed: "clusters formed",
+        /// Rounds of asking whether an election could be won.
+        pre_campaigns: "pre-vote campaigns",
+        /// Pre-votes refused.
+        pre_votes_refused: "pre-votes refused",
+        /// Elections that a node stood for.
+        campaigns: "campaigns",
+        /// .. and won.
+        won: "elections won",
+        /// .. and another node won, or a newer term came.
+        election_lost: "elections lost to another",
+        /// .. and nobody won in time.
+        undecided: "elections without a winner",
+        /// Votes refused.
+        votes_refused: "votes refused",
+        /// Leaders that learned of a newer term.
+        deposed: "leaders deposed by a newer term",
+        /// Leaders that gave up because too few answered.
+        abandoned: "leaders without a quorum",
+        /// Leaders that gave up because their disk had stalled.
+        yielded: "leaders that yield for a slow disk",
+        /// Candidates that found a leader.
+        joined: "candidates that follow another",
+        /// Appends that did not fit the follower's log.
+        misfits: "appends that do not fit",
+        /// Appends of a term that was over.
+        outdated: "appends of a past term",
+        /// Appends that were sent again.
+        repeated: "appends repeated",
+        /// Suffixes that were cut off because they contradicted the leader's log.
+        conflicts: "conflicting suffixes cut",
+        /// Entries of earlier terms that were committed by one of the leader's own.
+        inherited: "entries of earlier terms committed",
+        /// Leaders that committed what was not yet on their own disk.
+        ahead_of_disk: "commits ahead of the leader's disk",
+        /// Batches looked for in a log, for a peer that lags behind.
+        looked_up: "entries read from the log for a peer",
+        /// Entries read from a log for the state machine.
+        replayed: "entries read from the log for the state machine",
+        /// Groups of several writes.
+        grouped: "groups of several writes",
+        /// Groups that recovery cut off.
+        torn: "torn groups cut by recovery",
+        /// Terms and votes that were found only in what was cut.
+        rescued: "votes rescued from a torn group",
+        /// Segments that logs began.
+        segments: "segments begun",
+        /// Batches of several entries acknowledged.
+        batches: "batches acknowledged",
+        /// Appends acknowledged by a node that does not lead.
+        through_follower: "appends acknowledged by a follower",
+        /// Calls forwarded again.
+        forwards_repeated: "forwarded calls repeated",
+        /// Questions about forwarded calls.
+        inquiries: "inquiries about forwarded calls",
+        /// Answers that a forwarded call is surely not in a log.
+        absent: "forwarded calls found absent",
+        /// Answers that nobody knows what became of a forwarded call.
+        forgotten: "forwarded calls forgotten",
+        /// Calls that could not go to the next leader any more.
+        overtaken: "appends overtaken",
+        /// Calls refused because too much was under way.
+        busy: "calls refused as busy",
+        /// Calls refused because there was no leader.
+        leaderless: "calls refused without a leader",
+        /// Calls refused at their deadline.
+        late: "calls refused at their deadline",
+        /// Calls ended because their node stopped.
+        stopped: "calls ended by a stop",
+        /// Reads that the leader answered.
+        read_on_leader: "reads confirmed on the leader",
+        /// Reads that another node answered, which had asked the leader.
+        read_on_follower: "reads confirmed on a follower",
+        /// Reads that asked nobody.
+        read_locally: "reads answered locally",
+        /// Questions to the leader that were asked again.
+        reads_repeated: "reads asked again",
+        /// Nodes that came back with an empty disk, and were told so.
+        recognised: "wiped nodes recognised",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_happened_is_named() {
+        let mut counts = Counts::default();
+        assert!(!counts.saw_a_fault());
+        counts.steps += 1;
+        let faults = counts.list().iter().filter(|count| count.kind == Kind::Fault).count();
+        let all = counts.unreached().len();
+        counts.kills += 1;
+        counts += counts;
+        assert_eq!((counts.kills, counts.unreached().len()), (2, all - 1));
+        assert!(counts.saw_a_fault() && faults > 20);
+        assert!(!counts.unreached().contains(&"steps"), "work is not something to be reached");
+    }
 }

@@ -4,10 +4,10 @@
 use std::mem;
 
 use tinyraftplus_core::Role;
-use tinyraftplus_log::{Log, LogError, Write};
+use tinyraftplus_log::{LogError, Write};
 use tinyraftplus_replica::{Actions, Happening, LoadRequest};
 
-use crate::check::{Verdict, Violation, calls::Life};
+use crate::check::{Verdict, View, Violation, calls::Life};
 use crate::node::Task;
 use crate::profile::node_id;
 use crate::trace::{digest, digest_bytes};
@@ -32,6 +32,7 @@ impl World {
         process.due = false;
         let inbox = mem::take(&mut process.inbox);
         let actions = process.replica.step_all(shown, inbox);
+        self.observe(life, &actions);
         self.perform(life, actions)?;
         self.checks.calls.on_step(life, shown)?;
         self.sleep(life);
@@ -41,7 +42,8 @@ impl World {
     /// Does what a replica says, and looks whether it may say so.
     fn perform(&mut self, life: Life, actions: Actions) -> Verdict {
         let at = life.node;
-        let Actions { writes, send, load, apply, query, reply, events: _ } = actions;
+        let Actions { writes, send, load, apply, query, reply, events } = actions;
+        self.checks.on_events(at, &events)?;
         for (job, write) in writes {
             let what = digest(&[30, job, words::write_digest(&write)]);
             self.note(at, what, || format!("writes {job}: {}", words::write(&write)));
@@ -51,7 +53,7 @@ impl World {
             }
         }
         if let Some(process) = self.nodes.get(at).and_then(|node| node.process.as_ref()) {
-            self.checks.on_step(at, &process.replica)?;
+            self.checks.on_step(at, View::of(process.replica.core()))?;
         }
         for (to, message) in send {
             self.send(at, to, message)?;
@@ -72,6 +74,7 @@ impl World {
         }
         for request in load {
             let delay = self.chance.driver.within(self.profile.disk.load);
+            let delay = delay * self.node(at).slowness;
             self.after(delay, What::Loaded(life, request));
         }
         self.write(life);
@@ -95,7 +98,7 @@ impl World {
         }
     }
 
-    fn send(
+    pub(crate) fn send(
         &mut self,
         from: usize,
         to: tinyraftplus_core::NodeId,
@@ -113,6 +116,7 @@ impl World {
         self.counts.dropped += u64::from(fate.arrivals.is_empty());
         self.counts.duplicated += u64::from(fate.arrivals.len() > 1);
         self.counts.delayed += u64::from(fate.delayed);
+        self.counts.reordered += u64::from(fate.overtakes);
         for &time in fate.arrivals.iter().skip(1) {
             self.at(time, What::Deliver { from, to, message: Box::new(message.clone()) });
         }
@@ -130,22 +134,34 @@ impl World {
         else {
             return;
         };
-        process.flight = process.queue.drain(..).collect();
+        let limit = process.log.group_bytes_max();
+        let mut bytes = 0;
+        while let Some(next) = process.queue.pop_front_if(|(_, write)| {
+            bytes += size(write);
+            bytes <= limit || process.flight.is_empty()
+        }) {
+            process.flight.push(next);
+        }
         let job = process.flight.first().map_or(0, |&(job, _)| job);
+        let votes = process.flight.iter().any(|(_, write)| write.hard_state.is_some());
         self.counts.groups += 1;
         let stalls = plans.stalls || self.chance.driver.chance(stall);
-        let time = if stalls { self.profile.disk.stall_time } else { sync };
-        let time = self.chance.driver.within(time);
+        let time = if stalls {
+            self.chance.driver.within(self.profile.disk.stall_time)
+        } else {
+            self.chance.driver.within(sync) * self.node(life.node).slowness
+        };
         if time > self.profile.disk.stall_limit {
             self.after(self.profile.disk.stall_limit, What::WriteSlow(life, job));
         }
-        if let Some(death) = plans.dies_writing {
+        let death = plans.dies_writing.filter(|_| votes || !plans.dies_voting);
+        if let Some(death) = death {
             let moment = self.chance.driver.below(time);
             self.after(moment, What::Die(life, death));
+            self.node(life.node).plans.dies_writing = None;
         }
         self.after(time, What::Written(life));
-        let node = self.node(life.node);
-        (node.plans.stalls, node.plans.dies_writing) = (false, None);
+        self.node(life.node).plans.stalls = false;
     }
 
     pub(crate) fn write_slow(&mut self, life: Life, job: u64) {
@@ -191,6 +207,7 @@ impl World {
 
     fn durable(&mut self, life: Life, last: u64, group: &[Write]) -> Verdict {
         self.counts.writes += group.len() as u64;
+        self.counts.grouped += u64::from(group.len() > 1);
         for write in group {
             self.checks.on_durable(life.node, write)?;
         }
@@ -201,12 +218,13 @@ impl World {
 
     /// The log did not take what is under way.
     fn not_written(&mut self, life: Life, error: &LogError) -> Verdict {
-        if !self.alive(life).is_some_and(|process| process.sync_fails) {
+        let is_read = matches!(error, LogError::Io { .. }) && self.is_unreadable(life.node);
+        if !is_read && !self.alive(life).is_some_and(|process| process.sync_fails) {
             let what = format!("node {} can't write: {error}", life.node + 1);
             return Err(Violation::new("a log takes what a replica writes", what));
         }
         // A failed sync is final: the process stops, and finds out what is on its disk as after a crash.
-        self.counts.sync_failures += 1;
+        self.counts.sync_failures += u64::from(!is_read);
         self.note(life.node, 36, || format!("a write failed: {error}"));
         self.stop(life)?;
         let death = self.death();
@@ -270,6 +288,7 @@ impl World {
             return;
         };
         let reply = request.run(&*process.reader);
+        self.counts.read_failures += u64::from(reply.entries.is_err());
         let count = reply.entries.as_ref().map_or(u64::MAX, |entries| entries.len() as u64);
         self.note(life.node, digest(&[37, request.number, count]), || match &reply.entries {
             Ok(entries) => format!("loads {:?}: {} entries", request.want, entries.len()),
@@ -290,6 +309,7 @@ impl World {
 
     fn work(&mut self, life: Life) {
         let time = self.chance.driver.within(self.profile.machine);
+        let time = time * self.node(life.node).slowness;
         self.after(time, What::Worked(life));
     }
 
@@ -350,6 +370,7 @@ impl World {
         for (call, outcome) in reply {
             let what = digest(&[32, call.0, words::outcome_digest(&outcome)]);
             self.note(life.node, what, || format!("call {call}: {}", words::outcome(&outcome)));
+            self.counts.stopped += 1;
             self.checks.calls.on_outcome(call.0, &outcome)?;
         }
         self.checks.calls.on_stopped(life)
@@ -359,4 +380,9 @@ impl World {
     pub(crate) fn breaks(&self) -> bool {
         self.phase == Phase::Safety
     }
+}
+
+/// How many bytes of a group a write takes at most, by what a log says about groups.
+fn size(write: &Write) -> u64 {
+    1024 + write.append.iter().map(|entry| 32 + entry.payload.len() as u64).sum::<u64>()
 }

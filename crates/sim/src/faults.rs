@@ -1,101 +1,187 @@
 //! What breaks, and when it is mended.
 
 use crate::check::Verdict;
+use crate::fault::Fault;
 use crate::node::Death;
-use crate::profile::FaultKind;
+use crate::rng::Rng;
 use crate::trace::{EVERYWHERE, digest};
 use crate::world::{What, World};
 
+/// Something that will break.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// They count from 1.
+    number: u64,
+    /// Chance of its own, so that those before it can be left out and it stays the same.
+    rng: Rng,
+}
+
 impl World {
+    /// Plans what breaks next, that long from now and then some.
+    pub(crate) fn plan_fault(&mut self, mut delay: u64) {
+        if self.profile.faults.kinds.is_empty() {
+            return;
+        }
+        let last = self.less.only_faults.as_ref().map(|only| only.last().copied().unwrap_or(0));
+        while last.is_none_or(|last| self.faults_planned < last) {
+            self.faults_planned += 1;
+            let number = self.faults_planned;
+            let interval = self.chance.faults.scale(self.profile.faults.interval);
+            let rng = self.chance.faults.fork();
+            let happens = self.less.has_fault(number);
+            if happens || !self.less.close_up {
+                delay += interval;
+            }
+            if happens {
+                self.after(delay, What::Fault(Planned { number, rng }));
+                return;
+            }
+        }
+    }
+
     /// Something breaks, and something else will soon.
-    pub(crate) fn fault(&mut self) -> Verdict {
+    pub(crate) fn fault(&mut self, planned: Planned) -> Verdict {
         if !self.breaks() {
             return Ok(());
         }
+        let Planned { number, mut rng } = planned;
         let kinds = &self.profile.faults.kinds;
-        let kind =
-            *kinds.get(self.chance.faults.place(kinds.len())).expect("there are kinds of faults");
-        let interval = self.chance.faults.scale(self.profile.faults.interval);
-        self.after(interval, What::Fault);
-        self.note(EVERYWHERE, digest(&[50, kind as u64]), || format!("fault: {kind:?}"));
-        self.break_it(kind)
+        let kind = *kinds.get(rng.place(kinds.len())).expect("there are kinds of faults");
+        self.note(EVERYWHERE, digest(&[50, kind as u64]), || format!("fault {number}: {kind}"));
+        self.faults_happened.push(number);
+        self.break_it(kind, &mut rng)?;
+        self.plan_fault(0);
+        Ok(())
     }
 
-    fn break_it(&mut self, kind: FaultKind) -> Verdict {
+    fn break_it(&mut self, kind: Fault, rng: &mut Rng) -> Verdict {
         let count = self.profile.node_count;
-        let at = self.chance.faults.place(count);
-        let other = self.chance.faults.place(count);
-        let lasting = self.chance.faults.scale(self.profile.faults.lasting);
+        let at = rng.place(count);
+        let other = rng.place(count);
+        let lasting = rng.scale(self.profile.faults.lasting);
         let until = self.now + lasting;
+        let death = if rng.chance(500) { Death::Killed } else { Death::PowerLost };
         // A leader if there is one: most of what can go wrong goes wrong there.
         let leader = self.leader().unwrap_or(at);
         match kind {
-            FaultKind::Split => {
-                let sides = self.chance.faults.next();
-                let partition = self.partition(lasting);
-                self.network.split(partition, |node| sides >> node & 1 == 1);
+            Fault::Split | Fault::OneWay | Fault::IsolateLeader | Fault::DeafLeader => {
+                self.cut(kind, (at, other, leader), lasting, rng);
             }
-            FaultKind::OneWay => {
-                let partition = self.partition(lasting);
-                self.network.cut(partition, at, other);
-            }
-            FaultKind::IsolateLeader => {
-                let partition = self.partition(lasting);
-                self.network.split(partition, |node| node == leader);
-            }
-            FaultKind::DeafLeader => {
-                let deaf = self.chance.faults.chance(500);
-                let partition = self.partition(lasting);
-                for peer in 0..count {
-                    let (from, to) = if deaf { (peer, leader) } else { (leader, peer) };
-                    self.network.cut(partition, from, to);
-                }
-            }
-            FaultKind::Clog => {
+            Fault::Clog => {
                 self.counts.clogs += 1;
                 self.network.clog(at, other, until);
             }
-            FaultKind::Pause => {
-                let at = if self.chance.faults.chance(500) { leader } else { at };
+            Fault::Pause => {
+                let at = if rng.chance(500) { leader } else { at };
                 self.counts.pauses += 1;
                 self.node(at).paused_until = until;
                 self.note(at, digest(&[51, until]), || "pauses".to_owned());
             }
-            FaultKind::Kill => self.kill(at, Death::Killed),
-            FaultKind::PowerLoss => self.kill(at, Death::PowerLost),
-            FaultKind::CrashInWrite => {
-                let death = self.death();
-                self.node(at).plans.dies_writing = Some(death);
+            Fault::Kill => self.kill(at, Death::Killed),
+            Fault::PowerLoss => self.kill(at, Death::PowerLost),
+            Fault::CrashInWrite => {
+                let plans = &mut self.node(at).plans;
+                plans.dies_writing = Some(death);
+                plans.dies_voting = rng.chance(300);
             }
-            FaultKind::CrashLeader => {
-                let death = self.death();
-                self.kill(leader, death);
+            Fault::CrashLeader => self.kill(leader, death),
+            Fault::Blackout => {
+                self.counts.blackouts += 1;
+                (0..count).for_each(|at| self.kill(at, Death::PowerLost));
             }
-            FaultKind::Blackout => (0..count).for_each(|at| self.kill(at, Death::PowerLost)),
-            FaultKind::SyncFails => self.node(at).plans.sync_fails = true,
-            FaultKind::Stall => self.node(at).plans.stalls = true,
-            FaultKind::Restart => return self.restart(at),
-            FaultKind::FullDisk => {
+            Fault::SyncFails => self.node(at).plans.sync_fails = true,
+            Fault::ReadsFail => self.fail_reads(at, until),
+            Fault::Stall => {
+                let at = if rng.chance(500) { leader } else { at };
+                self.node(at).plans.stalls = true;
+            }
+            Fault::Restart => return self.restart(at),
+            Fault::FullDisk => {
                 let disk = &self.node(at).disk;
                 disk.set_capacity(Some(disk.bytes_used()));
                 self.after(lasting, What::Room(at));
             }
-            FaultKind::Wipe => {
+            Fault::Wipe => {
                 let left = self.wiped.iter().filter(|&&wiped| !wiped).count();
                 let more =
                     self.wiped.get(at).is_some_and(|&wiped| wiped) || left > self.profile.quorum();
                 // Never so many that the others are no quorum: what was committed would be gone.
-                if more && self.chance.faults.chance(200) {
+                if more && rng.chance(200) {
                     self.wipe(at);
                 }
             }
+            // These go on all the time.
+            Fault::Drop
+            | Fault::Duplicate
+            | Fault::Delay
+            | Fault::SlowWrites
+            | Fault::CrashInRecovery
+            | Fault::Drift
+            | Fault::SlowNodes => {}
         }
         Ok(())
     }
 
+    /// Some can't talk to others for a while.
+    fn cut(
+        &mut self,
+        kind: Fault,
+        (at, other, leader): (usize, usize, usize),
+        lasting: u64,
+        rng: &mut Rng,
+    ) {
+        let partition = self.partition(lasting);
+        let counts = &mut self.counts;
+        if kind == Fault::Split {
+            let sides = rng.next();
+            counts.splits += 1;
+            self.network.split(partition, |node| sides >> node & 1 == 1);
+        } else if kind == Fault::OneWay {
+            counts.one_way_cuts += 1;
+            self.network.cut(partition, at, other);
+        } else if kind == Fault::IsolateLeader {
+            counts.isolated_leaders += 1;
+            self.network.split(partition, |node| node == leader);
+            // What it appends then is nowhere else, and still being written when another leader replaces it.
+            self.node(leader).plans.stalls |= rng.chance(250);
+        } else {
+            let deaf = rng.chance(500);
+            counts.deaf_leaders += u64::from(deaf);
+            counts.mute_leaders += u64::from(!deaf);
+            for peer in 0..self.profile.node_count {
+                let (from, to) = if deaf { (peer, leader) } else { (leader, peer) };
+                self.network.cut(partition, from, to);
+            }
+        }
+    }
+
+    /// Nothing on the disk of a node can be read for a while.
+    fn fail_reads(&mut self, at: usize, until: u64) {
+        let disk = &self.node(at).disk;
+        for file in disk.files() {
+            disk.fail_reads(&file, 0..u64::MAX, std::io::ErrorKind::Other);
+        }
+        self.node(at).unreadable_until = until;
+        self.note(at, digest(&[52, until]), || "can't read its disk".to_owned());
+        self.at(until, What::Readable(at));
+    }
+
+    /// The disk of a node can be read again.
+    pub(crate) fn mend_reads(&mut self, at: usize) {
+        let now = self.now;
+        let node = self.node(at);
+        // It may have broken again meanwhile.
+        if node.unreadable_until > now {
+            return;
+        }
+        for file in node.disk.files() {
+            node.disk.mend_reads(&file);
+        }
+        self.note(at, 53, || "can read its disk again".to_owned());
+    }
+
     /// A new partition, which ends after that time.
     fn partition(&mut self, lasting: u64) -> u64 {
-        self.counts.partitions += 1;
         self.next_partition += 1;
         self.after(lasting, What::Mend(self.next_partition));
         self.next_partition
@@ -121,6 +207,9 @@ impl World {
             let node = self.node(at);
             node.plans = crate::node::Plans::default();
             node.disk.set_capacity(None);
+            node.slowness = 1;
+            node.unreadable_until = 0;
+            self.mend_reads(at);
             self.resume(at);
             self.after(0, What::Start(at));
         }

@@ -2,7 +2,7 @@
 //!
 //! A seed decides everything: how many nodes there are, their timeouts, what the network and the disks do, what
 //! breaks and when, what clients ask for. Each node is the real [`Replica`](tinyraftplus_replica::Replica) over
-//! the real [`FsLog`](tinyraftplus_log::FsLog); only the disk, the network, the clock and the state machine
+//! the real logs of [`tinyraftplus_log`]; only the disk, the network, the clock and the state machine
 //! are made up. The same seed always gives the same run, so whatever is found can be looked at as often as
 //! needed.
 //!
@@ -10,31 +10,40 @@
 //! of it. In the second all is mended, and within a stated time the cluster must work again.
 //!
 //! ```
-//! let run = tinyraftplus_sim::run(7, tinyraftplus_sim::Settings::default());
-//! assert_eq!(run.failure, None);
-//! assert_eq!(run.hash, tinyraftplus_sim::run(7, tinyraftplus_sim::Settings::default()).hash);
+//! use tinyraftplus_sim::{Settings, run};
+//!
+//! let first = run(7, &Settings::default());
+//! assert_eq!(first.failure, None);
+//! assert_eq!(first.hash, run(7, &Settings::default()).hash);
 //! ```
 #![forbid(unsafe_code)]
 
 mod check;
 mod counts;
 mod driver;
+mod fault;
 mod faults;
+mod less;
 mod liveness;
 mod lives;
 mod machine;
 mod many;
 mod network;
 mod node;
+mod observe;
 mod profile;
 mod rng;
 mod run;
+mod shrink;
 mod trace;
 mod words;
 mod workload;
 mod world;
 
 pub use crate::check::Violation;
-pub use crate::counts::Counts;
+pub use crate::counts::{Count, Counts, Kind};
+pub use crate::fault::Fault;
+pub use crate::less::Less;
 pub use crate::many::run_many;
-pub use crate::run::{Run, Settings, run};
+pub use crate::run::{Run, Settings, Size, run};
+pub use crate::shrink::{Shrunk, shrink};

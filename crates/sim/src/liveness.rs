@@ -2,7 +2,6 @@
 //! there, every node takes part, an append at each of them commits, and all logs become the same.
 
 use tinyraftplus_core::Role;
-use tinyraftplus_log::Log;
 
 use crate::check::{
     Verdict, Violation,

@@ -2,19 +2,16 @@
 //! recovering from that.
 
 use tinyraftplus_core::{Role, Seq};
-use tinyraftplus_log::{FsLog, Log, LogEntry, LogError, LogOptions, Write, sim_disk::SimDisk};
+use tinyraftplus_log::{Log, LogEntry, LogError, LogOptions, Write, sim_disk::SimDisk};
 use tinyraftplus_replica::{Happening, Replica};
 
 use crate::check::{Verdict, Violation, calls::Life};
 use crate::machine::Machine;
 use crate::node::{Death, Process};
+use crate::observe::Seen;
 use crate::trace::digest;
+use crate::words;
 use crate::world::{What, World};
-
-/// The name of each node's log.
-const NAME: &str = "log";
-/// In how many of a thousand starts under faults the process dies while it opens its log.
-const DIES_OPENING: u64 = 60;
 
 impl World {
     /// A process starts, if none runs.
@@ -22,16 +19,16 @@ impl World {
         if self.node(at).process.is_some() {
             return Ok(());
         }
-        let dies = self.breaks() && !self.profile.calm && self.chance.faults.chance(DIES_OPENING);
+        let dies = self.breaks() && self.chance.deaths.chance(self.profile.dies_opening);
         if dies {
-            let count = self.chance.faults.below(8);
+            let count = self.chance.deaths.below(8);
             self.node(at).disk.crash_after(count);
         }
         let mut options = LogOptions::default();
         options.first_seq = self.profile.first_seq;
         options.space_bytes = self.profile.disk.space_bytes;
         options.seed = Some(self.chance.seeds.next());
-        let opened = FsLog::open_on(&self.node(at).disk, NAME, options);
+        let opened = self.node(at).open(options);
         if dies {
             drop(opened);
             self.note(at, 40, || "dies while it opens its log".to_owned());
@@ -43,6 +40,12 @@ impl World {
         }
         let (log, recovery) = match opened {
             Ok(opened) => opened,
+            Err(LogError::Io { .. }) if self.is_unreadable(at) => {
+                self.counts.read_failures += 1;
+                self.note(at, 45, || "can't read its log, and tries again later".to_owned());
+                self.after(50_000_000, What::Start(at));
+                return Ok(());
+            }
             Err(LogError::NoSpace { .. }) => {
                 self.after(50_000_000, What::Start(at));
                 return Ok(());
@@ -57,13 +60,19 @@ impl World {
         self.counts.rescued += u64::from(recovery.hard_state_rescued);
         let (end, cut) = (log.bounds().end, recovery.cut.is_some());
         self.note(at, digest(&[41, end.get(), u64::from(cut)]), || {
-            format!("starts with a log up to {end}: {recovery:?}")
+            let (identity, found) = (log.identity(), words::recovery(&recovery));
+            format!("starts as {identity} with a log up to {end}: {found}")
         });
-        self.begin_life(at, log)
+        self.begin_life(at, log, recovery.segments)
+    }
+
+    /// Whether nothing can be read from the disk of that node.
+    pub(crate) fn is_unreadable(&self, at: usize) -> bool {
+        self.nodes.get(at).is_some_and(|node| node.unreadable_until > self.now)
     }
 
     /// A process begins its life with this log.
-    fn begin_life(&mut self, at: usize, log: FsLog<SimDisk>) -> Verdict {
+    fn begin_life(&mut self, at: usize, log: Box<dyn Log>, segments: u64) -> Verdict {
         let start = self.profile.first_seq;
         let node = self.node(at);
         let machine = node.kept.unwrap_or_else(|| Machine::new(start));
@@ -88,6 +97,8 @@ impl World {
             life,
             replica,
             log,
+            segments,
+            seen: Seen::default(),
             reader,
             inbox: Vec::new(),
             due: false,
@@ -107,18 +118,19 @@ impl World {
     pub(crate) fn die(&mut self, life: Life, death: Death) {
         let writing = self.alive(life).is_some_and(|process| !process.flight.is_empty());
         // Mostly between the write and its sync: that is where a group can be torn.
-        let reached = self.chance.faults.pick(&[0, 1, 1, 1, 2, 3, 6]);
+        let reached = self.chance.deaths.pick(&[0, 1, 1, 1, 2, 3, 6]);
         let node = self.node(life.node);
         let Some(mut process) = node.process.take_if(|process| process.life == life) else {
             return;
         };
         if writing {
             node.disk.crash_after(reached);
-            node.unfinished = process.flight.into_iter().map(|(_, write)| write).collect();
+            node.unfinished = process.flight.drain(..).map(|(_, write)| write).collect();
             // Whatever it says, nobody is left to hear it.
             let _ = process.log.write(&node.unfinished);
             self.counts.crashed_writing += 1;
         }
+        self.counts.dead_leaders += u64::from(process.replica.core().role() == Role::Leader);
         match death {
             Death::Killed => self.counts.kills += 1,
             Death::PowerLost => self.counts.power_losses += 1,
@@ -128,11 +140,12 @@ impl World {
             let when = if writing { " while it writes" } else { "" };
             format!("dies{when}: {death:?}")
         });
+        self.count_segments(&process);
         drop(process.log);
         self.crash_disk(life.node, death);
         self.checks.calls.on_died(life);
         let down = if self.breaks() {
-            self.chance.faults.scale(self.profile.faults.down)
+            self.chance.deaths.scale(self.profile.faults.down)
         } else {
             1_000_000
         };
@@ -153,11 +166,11 @@ impl World {
         };
         self.note(at, 43, || "stops properly".to_owned());
         self.stop(life)?;
-        let node = self.node(at);
-        if let Some(mut process) = node.process.take() {
+        if let Some(mut process) = self.node(at).process.take() {
             // What was not written yet had not happened for anybody; what is being written ends first.
             let group: Vec<Write> = process.flight.drain(..).map(|(_, write)| write).collect();
-            node.unfinished.clone_from(&group);
+            self.node(at).unfinished.clone_from(&group);
+            self.count_segments(&process);
             let written = process.log.write(&group);
             let closed = process.log.close();
             if let Err(error) = written.and(closed)
@@ -176,7 +189,7 @@ impl World {
         }
         self.counts.restarts += 1;
         self.checks.calls.on_died(life);
-        let down = self.chance.faults.scale(self.profile.faults.down);
+        let down = self.chance.deaths.scale(self.profile.faults.down);
         self.after(down, What::Start(at));
         Ok(())
     }
@@ -196,6 +209,12 @@ impl World {
         }
     }
 
+    /// How many segments the log of a process that ends has begun.
+    pub(crate) fn count_segments(&mut self, process: &Process) {
+        let more = process.log.stats().segments.saturating_sub(process.segments);
+        self.counts.segments += more;
+    }
+
     /// The process that runs on a node, if any.
     pub(crate) fn life(&self, at: usize) -> Option<Life> {
         Some(self.nodes.get(at)?.process.as_ref()?.life)
@@ -209,7 +228,7 @@ impl World {
     }
 
     pub(crate) fn death(&mut self) -> Death {
-        if self.chance.faults.chance(500) { Death::Killed } else { Death::PowerLost }
+        if self.chance.deaths.chance(500) { Death::Killed } else { Death::PowerLost }
     }
 
     fn crash_disk(&mut self, at: usize, death: Death) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::{ControlFlow, Range};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -16,20 +16,31 @@ const AHEAD: usize = 64;
 /// until `report` breaks off.
 pub fn run_many(
     seeds: Range<u64>,
-    settings: Settings,
-    mut report: impl FnMut(Run) -> ControlFlow<()>,
+    settings: &Settings,
+    report: impl FnMut(Run) -> ControlFlow<()>,
 ) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let (next, is_over) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let count = usize::try_from(seeds.end.saturating_sub(seeds.start)).unwrap_or(usize::MAX);
+    in_order(count, |place| run(seeds.start + place as u64, settings), report);
+}
+
+/// Does `count` things, as many at once as there are cores, and hands in the results in order, until `report`
+/// breaks off.
+pub(crate) fn in_order<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> T + Sync,
+    mut report: impl FnMut(T) -> ControlFlow<()>,
+) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(count);
+    let (next, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (results, incoming) = mpsc::sync_channel(AHEAD * cores);
     thread::scope(|scope| {
         for _ in 0..cores {
             let results = results.clone();
-            let (next, is_over, end) = (&next, &is_over, seeds.end);
+            let (next, is_over, work) = (&next, &is_over, &work);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || results.send(run(seed, settings)).is_err() {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    if place >= count || results.send((place, work(place))).is_err() {
                         return;
                     }
                 }
@@ -37,9 +48,9 @@ pub fn run_many(
         }
         drop(results);
         let mut waiting = BTreeMap::new();
-        let mut due = seeds.start;
-        'all: for done in incoming {
-            waiting.insert(done.seed, done);
+        let mut due = 0;
+        'all: for (place, done) in incoming {
+            waiting.insert(place, done);
             while let Some(done) = waiting.remove(&due) {
                 due += 1;
                 if report(done).is_break() {
@@ -47,7 +58,7 @@ pub fn run_many(
                 }
             }
         }
-        // Whoever still runs a seed finds nobody to tell, and ends.
+        // Whoever still works finds nobody to tell, and ends.
         is_over.store(true, Ordering::Relaxed);
     });
 }

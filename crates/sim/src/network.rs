@@ -3,6 +3,8 @@
 //! Nothing is promised about order. A partition acts on what is sent while it lasts: what was on its way before
 //! still arrives, perhaps long after.
 
+use std::collections::BTreeMap;
+
 use crate::profile::NetworkProfile;
 use crate::rng::Rng;
 
@@ -16,6 +18,8 @@ pub(crate) struct Network {
     cuts: Vec<Cut>,
     /// Directions in which everything waits until some time.
     clogs: Vec<Clog>,
+    /// When the last message arrives, by link.
+    latest: BTreeMap<(usize, usize), u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +43,14 @@ pub(crate) struct Fate {
     pub(crate) arrivals: Vec<u64>,
     /// Whether it takes much longer than usual.
     pub(crate) delayed: bool,
+    /// Whether it arrives before one that was sent earlier.
+    pub(crate) overtakes: bool,
 }
 
 impl Network {
-    pub(crate) const fn new(profile: NetworkProfile, rng: Rng, node_count: usize) -> Self {
-        Self { profile, rng, node_count, cuts: Vec::new(), clogs: Vec::new() }
+    pub(crate) fn new(profile: NetworkProfile, rng: Rng, node_count: usize) -> Self {
+        let (cuts, clogs, latest) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { profile, rng, node_count, cuts, clogs, latest }
     }
 
     /// What becomes of a message that is sent now.
@@ -63,6 +70,9 @@ impl Network {
             fate.delayed |= detour || through > now;
             fate.arrivals.push(through + self.rng.within(route));
         }
+        let latest = self.latest.entry((from, to)).or_default();
+        fate.overtakes = fate.arrivals.iter().any(|arrival| arrival < latest);
+        *latest = fate.arrivals.iter().fold(*latest, |latest, &arrival| latest.max(arrival));
         fate
     }
 

@@ -5,20 +5,31 @@ use std::sync::Arc;
 
 use tinyraftplus_core::Time;
 use tinyraftplus_log::{
-    FsLog, LogRead, Write,
+    Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogOptions, LogRead, MultiFsLog,
+    PlainEncoder, Recovery, Write, XxHashEncoder,
     sim_disk::{SimDisk, SimRng},
 };
 use tinyraftplus_replica::{Apply, Happening, Query, Replica};
 
 use crate::check::calls::Life;
 use crate::machine::Machine;
+use crate::observe::Seen;
+use crate::profile::Profile;
 use crate::rng::Rng;
+
+/// The name of each node's log.
+const NAME: &str = "log";
 
 /// A machine.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) disk: SimDisk,
     pub(crate) disk_rng: SimRng,
+    kind: LogKind,
+    /// Nothing can be read from the disk before this time.
+    pub(crate) unreadable_until: u64,
+    /// By how much everything takes longer here.
+    pub(crate) slowness: u64,
     pub(crate) clock: Clock,
     pub(crate) process: Option<Process>,
     /// How many processes it has had.
@@ -38,6 +49,8 @@ pub(crate) struct Node {
 pub(crate) struct Plans {
     /// Its process dies during its next write.
     pub(crate) dies_writing: Option<Death>,
+    /// .. of a term or a vote.
+    pub(crate) dies_voting: bool,
     /// Its next sync fails.
     pub(crate) sync_fails: bool,
     /// Its next write takes very long.
@@ -57,7 +70,10 @@ pub(crate) enum Death {
 pub(crate) struct Process {
     pub(crate) life: Life,
     pub(crate) replica: Replica,
-    pub(crate) log: FsLog<SimDisk>,
+    pub(crate) log: Box<dyn Log>,
+    /// How many files the log had when it was opened.
+    pub(crate) segments: u64,
+    pub(crate) seen: Seen,
     pub(crate) reader: Arc<dyn LogRead>,
     /// What happened since its last step.
     pub(crate) inbox: Vec<Happening>,
@@ -90,12 +106,36 @@ impl std::fmt::Debug for Process {
     }
 }
 
+/// What kind of log a node has: each node of a cluster may have another.
+#[derive(Clone, Debug)]
+struct LogKind {
+    /// In segments of that size; none for a log in one file.
+    segment_bytes: Option<u64>,
+    encoder: Arc<dyn Encoder>,
+}
+
+impl LogKind {
+    fn draw(rng: &mut Rng, segment_bytes: u64) -> Self {
+        let encoder: Arc<dyn Encoder> = match rng.below(4) {
+            0 => Arc::new(PlainEncoder),
+            1 => Arc::new(EncryptingEncoder::new(&Key::from_bytes([7; 32]))),
+            _ => Arc::new(XxHashEncoder::default()),
+        };
+        Self { segment_bytes: rng.chance(500).then_some(segment_bytes), encoder }
+    }
+}
+
 impl Node {
-    pub(crate) fn new(rng: &mut Rng, drift_ppm: u64, keeps_machine: bool) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, profile: &Profile) -> Self {
+        let keeps_machine = rng.chance(profile.machine_durable);
+        let is_slow = rng.chance(profile.slow);
         Self {
             disk: SimDisk::new(),
             disk_rng: SimRng::new(rng.next()),
-            clock: Clock::draw(rng, drift_ppm),
+            kind: LogKind::draw(rng, profile.segment_bytes),
+            unreadable_until: 0,
+            slowness: if is_slow { profile.slow_factor } else { 1 },
+            clock: Clock::draw(rng, profile.drift_ppm),
             process: None,
             lives: 0,
             keeps_machine,
@@ -104,6 +144,37 @@ impl Node {
             unfinished: Vec::new(),
             plans: Plans::default(),
         }
+    }
+
+    /// Opens its log.
+    pub(crate) fn open(
+        &self,
+        mut options: LogOptions,
+    ) -> Result<(Box<dyn Log>, Recovery), LogError> {
+        options.encoder = Arc::clone(&self.kind.encoder);
+        if let Some(bytes) = self.kind.segment_bytes {
+            options.segment_bytes_max = bytes;
+            let (log, recovery) = MultiFsLog::open_on(&self.disk, NAME, options)?;
+            Ok((Box::new(log), recovery))
+        } else {
+            let (log, recovery) = FsLog::open_on(&self.disk, NAME, options)?;
+            Ok((Box::new(log), recovery))
+        }
+    }
+
+    /// What kind of node it is, in words.
+    pub(crate) fn kind(&self) -> String {
+        let (encoder, slowness) = (&self.kind.encoder, self.slowness);
+        let files = match self.kind.segment_bytes {
+            Some(bytes) => format!("segments of {bytes} bytes"),
+            None => "one file".to_owned(),
+        };
+        let slow = if slowness > 1 { format!(", {slowness} times as slow") } else { String::new() };
+        format!("has a log in {files}, {encoder:?}{slow}")
+    }
+
+    pub(crate) const fn drifts(&self) -> bool {
+        self.clock.rate as u128 != MILLION
     }
 }
 

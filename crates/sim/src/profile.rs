@@ -4,11 +4,14 @@
 //! seldom gets anywhere, and a run with one kind of fault finds what a mixture hides. So each kind of fault is
 //! on or off for a whole run, and rates are drawn over orders of magnitude.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tinyraftplus_core::{NodeId, Options, QuorumRule, Seq};
 use tinyraftplus_replica::ReplicaOptions;
 
+use crate::fault::Fault;
+use crate::less::Less;
 use crate::rng::{Range, Rng};
 
 /// Everything about a run that does not change while it lasts.
@@ -25,9 +28,16 @@ pub(crate) struct Profile {
     pub(crate) disk: DiskProfile,
     pub(crate) faults: FaultProfile,
     pub(crate) clients: ClientProfile,
+    /// How large a segment is, of logs that have segments.
+    pub(crate) segment_bytes: u64,
     pub(crate) replica: Knobs,
     /// By how many millionths clocks may run fast or slow.
     pub(crate) drift_ppm: u64,
+    /// In how many of a thousand starts the process dies while it opens its log.
+    pub(crate) dies_opening: u64,
+    /// In how many of a thousand cases a machine is slow, and by which factor.
+    pub(crate) slow: u64,
+    pub(crate) slow_factor: u64,
     /// How long a node takes until it looks at what arrived.
     pub(crate) wakeup: Range,
     /// How long the state machine takes.
@@ -76,64 +86,8 @@ pub(crate) struct FaultProfile {
     /// How long a node stays down.
     pub(crate) down: Range,
     /// Which faults there are, the frequent ones several times. Empty in a calm world.
-    pub(crate) kinds: Vec<FaultKind>,
+    pub(crate) kinds: Vec<Fault>,
 }
-
-/// What can break.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum FaultKind {
-    /// Two sides that can't talk.
-    Split,
-    /// One direction of one link.
-    OneWay,
-    /// The leader and everybody else.
-    IsolateLeader,
-    /// The leader still speaks but hears nobody, or the other way round.
-    DeafLeader,
-    /// A link holds back everything for a while.
-    Clog,
-    /// A process stops answering for a while.
-    Pause,
-    /// A process is killed.
-    Kill,
-    /// A node loses power.
-    PowerLoss,
-    /// A node dies in the middle of its next write.
-    CrashInWrite,
-    /// The leader dies.
-    CrashLeader,
-    /// All nodes lose power at once.
-    Blackout,
-    /// The next sync fails.
-    SyncFails,
-    /// The next write takes very long.
-    Stall,
-    /// The node is stopped properly and started again.
-    Restart,
-    /// The disk has no room for new space for a while.
-    FullDisk,
-    /// The disk is lost; the node comes back with an empty one.
-    Wipe,
-}
-
-const KINDS: [(FaultKind, usize); 16] = [
-    (FaultKind::Split, 3),
-    (FaultKind::OneWay, 2),
-    (FaultKind::IsolateLeader, 3),
-    (FaultKind::DeafLeader, 2),
-    (FaultKind::Clog, 1),
-    (FaultKind::Pause, 2),
-    (FaultKind::Kill, 2),
-    (FaultKind::PowerLoss, 2),
-    (FaultKind::CrashInWrite, 4),
-    (FaultKind::CrashLeader, 2),
-    (FaultKind::Blackout, 1),
-    (FaultKind::SyncFails, 1),
-    (FaultKind::Stall, 1),
-    (FaultKind::Restart, 1),
-    (FaultKind::FullDisk, 1),
-    (FaultKind::Wipe, 1),
-];
 
 /// What clients do.
 #[derive(Clone, Debug)]
@@ -176,8 +130,67 @@ pub(crate) struct Knobs {
 }
 
 impl Profile {
-    /// The world of a seed.
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    /// The world of a seed, with less in it than was drawn.
+    pub(crate) fn new(rng: &mut Rng, less: &Less) -> Self {
+        let mut profile = Self::draw(rng);
+        profile.lessen(less);
+        profile
+    }
+
+    fn lessen(&mut self, less: &Less) {
+        if let Some(nodes) = less.nodes.filter(|&nodes| nodes < self.node_count) {
+            self.node_count = nodes.max(1);
+            self.rule = QuorumRule::Majority;
+        }
+        self.clients.count = self.clients.count.min(less.clients.unwrap_or(usize::MAX));
+        self.safety = self.safety.min(less.safety.unwrap_or(u64::MAX).saturating_mul(1_000_000));
+        self.faults.kinds.retain(|kind| !less.without.contains(kind));
+        for &fault in &less.without {
+            match fault {
+                Fault::Drop => self.network.drop = 0,
+                Fault::Duplicate => self.network.duplicate = 0,
+                Fault::Delay => self.network.detour = 0,
+                Fault::SlowWrites => self.disk.stall = 0,
+                Fault::CrashInRecovery => self.dies_opening = 0,
+                Fault::Drift => self.drift_ppm = 0,
+                Fault::SlowNodes => self.slow = 0,
+                Fault::Split
+                | Fault::OneWay
+                | Fault::IsolateLeader
+                | Fault::DeafLeader
+                | Fault::Clog
+                | Fault::Pause
+                | Fault::Kill
+                | Fault::PowerLoss
+                | Fault::CrashInWrite
+                | Fault::CrashLeader
+                | Fault::Blackout
+                | Fault::SyncFails
+                | Fault::ReadsFail
+                | Fault::Stall
+                | Fault::Restart
+                | Fault::FullDisk
+                | Fault::Wipe => {}
+            }
+        }
+    }
+
+    /// The kinds of faults that this world has.
+    pub(crate) fn faults(&self) -> BTreeSet<Fault> {
+        let always = [
+            (Fault::Drop, self.network.drop),
+            (Fault::Duplicate, self.network.duplicate),
+            (Fault::Delay, self.network.detour),
+            (Fault::SlowWrites, self.disk.stall),
+            (Fault::CrashInRecovery, self.dies_opening),
+            (Fault::Drift, self.drift_ppm),
+            (Fault::SlowNodes, self.slow),
+        ];
+        let always = always.into_iter().filter(|&(_, rate)| rate > 0).map(|(fault, _)| fault);
+        self.faults.kinds.iter().copied().chain(always).collect()
+    }
+
+    fn draw(rng: &mut Rng) -> Self {
         let node_count = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 7]);
         let majority = node_count / 2 + 1;
         let least = rng.between(majority as u64, node_count as u64);
@@ -204,8 +217,12 @@ impl Profile {
             disk: DiskProfile::draw(rng, calm),
             faults: FaultProfile::draw(rng, calm),
             clients: ClientProfile::draw(rng),
+            segment_bytes: 8 << 20,
             replica,
-            drift_ppm: rng.pick(&[0, 100, 10_000, 50_000]),
+            drift_ppm: if calm { 0 } else { rng.pick(&[0, 100, 10_000, 50_000]) },
+            dies_opening: if calm { 0 } else { 60 },
+            slow: if calm || rng.chance(700) { 0 } else { 400 },
+            slow_factor: rng.pick(&[4, 10, 20]),
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
             machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),
@@ -213,13 +230,24 @@ impl Profile {
         if !calm && node_count > 2 && rng.chance(250) {
             profile.churn(rng);
         }
+        if rng.chance(300) {
+            profile.segment(rng);
+        }
         profile
+    }
+
+    /// Logs that begin another segment again and again. What a replica writes at once must fit into one.
+    fn segment(&mut self, rng: &mut Rng) {
+        self.segment_bytes = rng.pick(&[48 << 10, 64 << 10]);
+        self.clients.payload.most = self.clients.payload.most.min(300);
+        self.replica.uncommitted_bytes_max = self.replica.uncommitted_bytes_max.min(12_000);
+        self.replica.append_bytes_max = self.replica.append_bytes_max.min(12_000);
     }
 
     /// Leaders that seldom last: the worlds of the Raft paper's figure 8, where an entry changes hands between
     /// leaders before it is committed.
     fn churn(&mut self, rng: &mut Rng) {
-        use FaultKind::{
+        use Fault::{
             Blackout, CrashInWrite, CrashLeader, DeafLeader, IsolateLeader, PowerLoss, Split,
         };
         let kinds = [
@@ -250,7 +278,7 @@ impl Profile {
         let members = (0..self.node_count).map(node_id).collect();
         let knobs = &self.replica;
         let mut raft = Options::new(node_id(at), members, seed);
-        raft.rule = self.rule;
+        raft.rules = self.rule.clone().into();
         raft.first_seq = self.first_seq;
         raft.heartbeat_interval = knobs.heartbeat;
         raft.election_timeout = knobs.election;
@@ -342,9 +370,9 @@ impl DiskProfile {
 impl FaultProfile {
     fn draw(rng: &mut Rng, calm: bool) -> Self {
         let mut kinds = Vec::new();
-        for (kind, weight) in KINDS {
-            if rng.chance(500) {
-                kinds.extend(std::iter::repeat_n(kind, weight));
+        for &kind in Fault::ALL {
+            if kind.weight() > 0 && rng.chance(500) {
+                kinds.extend(std::iter::repeat_n(kind, kind.weight()));
             }
         }
         if calm {

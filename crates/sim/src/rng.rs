@@ -2,6 +2,7 @@
 //!
 //! Each concern draws from its own fork, so that a fault more does not change what the clients do.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A generator of numbers (`SplitMix64`: Steele, Lea and Flood 2014).
@@ -69,7 +70,7 @@ impl Rng {
 }
 
 /// From `least` to `most`, both included; of times, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
 pub(crate) struct Range {
     pub(crate) least: u64,
     pub(crate) most: u64,
@@ -86,6 +87,12 @@ impl Range {
 
     pub(crate) const fn millis(least: u64, most: u64) -> Self {
         Self::micros(least * 1_000, most * 1_000)
+    }
+}
+
+impl fmt::Debug for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}", self.least, self.most)
     }
 }
 

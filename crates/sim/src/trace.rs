@@ -42,6 +42,11 @@ impl Trace {
         self.hash
     }
 
+    /// How many events there were: as many as the transcript has lines.
+    pub(crate) const fn count(&self) -> u64 {
+        self.events
+    }
+
     pub(crate) fn into_lines(self) -> Vec<String> {
         self.lines.unwrap_or_default()
     }

@@ -1,8 +1,8 @@
 //! Messages and outcomes as one number for the trace's hash, and in words for people.
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, MessageBody, Seq};
-use tinyraftplus_log::Write;
+use tinyraftplus_core::{EntryId, MessageBody, NodeId, Role, Seq, Term};
+use tinyraftplus_log::{Recovery, Write};
 use tinyraftplus_replica::{Answer, Message, Outcome};
 
 use crate::trace::digest;
@@ -43,7 +43,7 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
 fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
     match body {
         MessageBody::Ask => (1, 0, 0, 0),
-        MessageBody::Answer { configuration, founding } => {
+        MessageBody::Answer { configuration, founding, .. } => {
             (2, u64::from(configuration.is_some()), *founding, 0)
         }
         MessageBody::PreVote { last } => (3, id_number(*last), 0, 0),
@@ -211,4 +211,35 @@ pub(crate) fn write(write: &Write) -> String {
         words.push(format!("append {}..={}", first.id, last.id));
     }
     words.join(", ")
+}
+
+/// What opening a log found, in words: only what there is to tell.
+pub(crate) fn recovery(recovery: &Recovery) -> String {
+    let mut words = Vec::new();
+    if recovery.created {
+        words.push("new".to_owned());
+    }
+    if let Some(cut) = &recovery.cut {
+        words.push(format!("a torn group of {} bytes was cut, {}", cut.bytes, cut.why));
+    }
+    if recovery.hard_state_rescued {
+        words.push("its term and vote were rescued".to_owned());
+    }
+    if recovery.seals_rebuilt > 0 || recovery.copies_repaired > 0 {
+        let (seals, copies) = (recovery.seals_rebuilt, recovery.copies_repaired);
+        words.push(format!("{seals} seals rebuilt, {copies} copies repaired"));
+    }
+    words.push(format!("{} files", recovery.segments));
+    words.join(", ")
+}
+
+/// The part that a node plays.
+pub(crate) fn part(role: Role, term: Term, leader: Option<NodeId>) -> String {
+    match (role, leader) {
+        (Role::Leader, _) => format!("leads term {term}"),
+        (Role::Candidate, _) => format!("is a candidate, in term {term}"),
+        (Role::Learner, _) => format!("takes no part, in term {term}"),
+        (Role::Follower, Some(leader)) => format!("follows n{leader} in term {term}"),
+        (Role::Follower, None) => format!("waits for a leader, in term {term}"),
+    }
 }

@@ -6,28 +6,76 @@ use tinyraftplus_core::Time;
 use tinyraftplus_replica::{Call, CallId, Happening, Request};
 
 use crate::check::calls::{Asked, payload};
-use crate::trace::digest;
+use crate::rng::Rng;
+use crate::trace::{EVERYWHERE, digest};
 use crate::world::{Phase, What, World};
 
+/// Somebody who calls.
+#[derive(Debug)]
+pub(crate) struct Client {
+    rng: Rng,
+    bursts: u64,
+}
+
+/// Calls that a client makes at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Burst {
+    /// They count from 1, over all clients.
+    number: u64,
+    /// Chance of its own, so that those before it can be left out and it stays the same.
+    rng: Rng,
+}
+
+impl Client {
+    pub(crate) const fn new(rng: Rng) -> Self {
+        Self { rng, bursts: 0 }
+    }
+}
+
 impl World {
+    /// Plans what a client does next.
+    pub(crate) fn plan_calls(&mut self, at: usize) {
+        let pause = self.profile.clients.pause;
+        let last = self.less.only_calls.as_ref().map(|only| only.last().copied().unwrap_or(0));
+        let mut delay = 0;
+        let count = self.clients.len() as u64;
+        let Some(client) = self.clients.get_mut(at) else {
+            return;
+        };
+        loop {
+            let number = client.bursts * count + at as u64 + 1;
+            let (wait, rng) = (client.rng.scale(pause), client.rng.fork());
+            if last.is_some_and(|last| number > last) {
+                return;
+            }
+            let happens = self.less.has_calls(number);
+            if client.bursts > 0 && (happens || !self.less.close_up) {
+                delay += wait;
+            }
+            client.bursts += 1;
+            if happens {
+                self.after(delay, What::Client(at, Burst { number, rng }));
+                return;
+            }
+        }
+    }
+
     /// A client makes some calls, and will make more soon.
-    pub(crate) fn client(&mut self, client: usize) {
+    pub(crate) fn client(&mut self, client: usize, burst: Burst) {
         if self.phase != Phase::Safety {
             return;
         }
-        let pause = self.chance.clients.scale(self.profile.clients.pause);
-        self.after(pause, What::Client(client));
-        let at = self.chance.clients.place(self.profile.node_count);
-        let count = self.chance.clients.within(self.profile.clients.burst);
-        let mut asked = Vec::new();
+        let Burst { number, mut rng } = burst;
+        self.calls_happened.push(number);
+        let at = rng.place(self.profile.node_count);
+        let count = rng.within(self.profile.clients.burst);
         let first = self.checks.calls.next_number();
-        for number in first..first + count {
-            asked.push((
-                self.draw(number),
-                self.chance.clients.scale(self.profile.clients.deadline),
-            ));
-        }
-        self.call(at, asked);
+        let calls = (first..first + count)
+            .map(|number| (self.draw(&mut rng, number), rng.scale(self.profile.clients.deadline)));
+        let calls = calls.collect();
+        self.note(EVERYWHERE, digest(&[61, number]), || format!("calls {number}, at n{}", at + 1));
+        self.call(at, calls);
+        self.plan_calls(client);
     }
 
     /// Makes calls at a node, if it is up; each with the time that it may take.
@@ -52,9 +100,8 @@ impl World {
         Some(first)
     }
 
-    fn draw(&mut self, number: u64) -> Asked {
+    fn draw(&self, rng: &mut Rng, number: u64) -> Asked {
         let clients = &self.profile.clients;
-        let rng = &mut self.chance.clients;
         if rng.chance(clients.read) {
             return Asked::Read { local: rng.chance(clients.read_local) };
         }

@@ -10,22 +10,28 @@ use tinyraftplus_replica::{Happening, LoadRequest, Message};
 
 use crate::check::{Checks, Verdict, Violation, calls::Life, require};
 use crate::counts::Counts;
+use crate::faults::Planned;
+use crate::less::Less;
 use crate::liveness::Liveness;
 use crate::network::Network;
 use crate::node::{Death, Node, Process};
 use crate::profile::{Profile, node_id};
 use crate::rng::Rng;
+use crate::run::Settings;
 use crate::trace::{EVERYWHERE, Trace, digest};
 use crate::words;
+use crate::workload::{Burst, Client};
 
 /// A run has some ten thousand events; one whose nodes replay a long log entry by entry at each of many starts
 /// has a million (seed 25390). With more than this, nodes keep each other busy and get nowhere.
-const STEPS_MAX: u64 = 3_000_000;
+pub(crate) const STEPS_MAX: u64 = 3_000_000;
 
 /// Everything about one run.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) profile: Profile,
+    pub(crate) less: Less,
+    until: Option<&'static str>,
     pub(crate) now: u64,
     /// Events by time, then in the order in which they were made.
     queue: BTreeMap<(u64, u64), What>,
@@ -38,8 +44,14 @@ pub(crate) struct World {
     pub(crate) phase: Phase,
     pub(crate) chance: Chance,
     pub(crate) next_partition: u64,
+    pub(crate) faults_planned: u64,
+    /// The numbers of the faults and of the bursts of calls that there were.
+    pub(crate) faults_happened: Vec<u64>,
+    pub(crate) calls_happened: Vec<u64>,
+    pub(crate) clients: Vec<Client>,
     /// Nodes that lost their disk.
     pub(crate) wiped: Vec<bool>,
+    slow_nodes: u64,
     pub(crate) liveness: Liveness,
 }
 
@@ -48,7 +60,7 @@ pub(crate) struct World {
 pub(crate) struct Chance {
     pub(crate) driver: Rng,
     pub(crate) faults: Rng,
-    pub(crate) clients: Rng,
+    pub(crate) deaths: Rng,
     pub(crate) seeds: Rng,
 }
 
@@ -85,46 +97,57 @@ pub(crate) enum What {
     /// A process dies, if it still lives.
     Die(Life, Death),
     /// Something breaks.
-    Fault,
+    Fault(Planned),
     /// A partition ends.
     Mend(u64),
     /// A disk has room again.
     Room(usize),
+    /// A disk can be read again.
+    Readable(usize),
     /// A client wants something.
-    Client(usize),
+    Client(usize, Burst),
     /// Time to look whether all is well.
     Look,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, inside: bool, in_words: bool) -> Self {
+    pub(crate) fn new(seed: u64, settings: &Settings) -> Self {
         let mut rng = Rng::new(seed);
-        let profile = Profile::draw(&mut rng.fork());
+        let less = settings.less.clone();
+        let profile = Profile::new(&mut rng.fork(), &less);
+        let mut rng = Rng::new(rng.next() ^ crate::rng::mix(less.roll));
         let count = profile.node_count;
         let mut of_nodes = rng.fork();
-        let nodes = (0..count).map(|_| {
-            let keeps_machine = of_nodes.chance(profile.machine_durable);
-            Node::new(&mut of_nodes, profile.drift_ppm, keeps_machine)
-        });
+        let mut of_clients = rng.fork();
+        let clients = (0..profile.clients.count).map(|_| Client::new(of_clients.fork()));
+        let inside = !settings.outside_only;
+        let nodes: Vec<_> = (0..count).map(|_| Node::draw(&mut of_nodes, &profile)).collect();
         let mut world = Self {
-            nodes: nodes.collect(),
+            slow_nodes: nodes.iter().map(|node| u64::from(node.slowness > 1)).sum(),
+            nodes,
             now: 0,
             queue: BTreeMap::new(),
             next_event: 0,
             network: Network::new(profile.network.clone(), rng.fork(), count),
             checks: Checks::new(count, profile.quorum(), profile.first_seq, inside),
-            trace: Trace::new(in_words),
+            trace: Trace::new(settings.transcript),
             counts: Counts::default(),
             phase: Phase::Safety,
             chance: Chance {
                 driver: rng.fork(),
                 faults: rng.fork(),
-                clients: rng.fork(),
+                deaths: rng.fork(),
                 seeds: rng.fork(),
             },
             next_partition: 0,
+            faults_planned: 0,
+            faults_happened: Vec::new(),
+            calls_happened: Vec::new(),
+            clients: clients.collect(),
             wiped: vec![false; count],
             liveness: Liveness::default(),
+            less,
+            until: settings.until,
             profile,
         };
         world.begin();
@@ -135,21 +158,24 @@ impl World {
         let profile = format!("{:?}", self.profile);
         self.trace.note(0, EVERYWHERE, 0, || profile);
         for at in 0..self.profile.node_count {
-            let delay = self.chance.faults.below(300_000_000);
+            let node = self.node(at);
+            let words = node.kind();
+            self.note(at, 23, || words);
+            let delay = self.chance.deaths.below(300_000_000);
             self.after(delay, What::Start(at));
         }
         for client in 0..self.profile.clients.count {
-            self.after(0, What::Client(client));
+            self.plan_calls(client);
         }
-        if !self.profile.faults.kinds.is_empty() {
-            let first = self.chance.faults.within(self.profile.faults.interval);
-            self.after(self.profile.faults.grace + first, What::Fault);
-        }
+        self.plan_fault(self.profile.faults.grace);
     }
 
-    /// Lives the whole run.
-    pub(crate) fn run(&mut self) -> Verdict {
+    /// Lives the whole run, or as much of it as so many lines of a transcript tell.
+    pub(crate) fn run(&mut self, lines: u64) -> Verdict {
         while !self.liveness.is_done() {
+            if self.trace.count() > lines {
+                return Ok(());
+            }
             let Some(((time, _), what)) = self.queue.pop_first() else {
                 return Err(Violation::new(
                     "the world goes on",
@@ -164,11 +190,20 @@ impl World {
                 "after {STEPS_MAX} events no end is in sight: something goes round in circles"
             );
             self.happen(what)?;
+            if let Some(until) = self.until {
+                require!(!self.counts().reached(until), "until", "there were {until}");
+            }
             if self.phase == Phase::Safety && self.now >= self.profile.safety {
                 self.heal();
             }
         }
         self.verify()
+    }
+
+    /// Nothing will happen any more.
+    #[cfg(test)]
+    pub(crate) fn forget_all(&mut self) {
+        self.queue.clear();
     }
 
     /// Makes something happen later.
@@ -202,7 +237,7 @@ impl World {
             What::Worked(life) => self.worked(life),
             What::Start(at) => return self.start(at),
             What::Die(life, death) => self.die(life, death),
-            What::Fault => return self.fault(),
+            What::Fault(planned) => return self.fault(planned),
             What::Mend(partition) => {
                 self.note(EVERYWHERE, digest(&[20, partition]), || {
                     format!("partition {partition} ends")
@@ -213,7 +248,8 @@ impl World {
                 self.note(at, 21, || "the disk has room again".to_owned());
                 self.node(at).disk.set_capacity(None);
             }
-            What::Client(client) => self.client(client),
+            What::Readable(at) => self.mend_reads(at),
+            What::Client(client, burst) => self.client(client, burst),
             What::Look => return self.look(),
         }
         Ok(())
@@ -233,7 +269,7 @@ impl World {
 
     /// Puts something before a process, which will look at it soon.
     pub(crate) fn hand(&mut self, life: Life, happening: Happening) {
-        let delay = self.chance.driver.within(self.profile.wakeup);
+        let delay = self.chance.driver.within(self.profile.wakeup) * self.node(life.node).slowness;
         let due_at = (self.now + delay).max(self.node(life.node).paused_until);
         if let Some(process) = self.alive(life) {
             process.inbox.push(happening);
@@ -270,6 +306,8 @@ impl World {
         counts.lost = calls.lost;
         counts.reads = calls.reads;
         counts.reads_answered = calls.reads_answered;
+        counts.drifting = self.nodes.iter().map(|node| u64::from(node.drifts())).sum();
+        counts.slow_nodes = self.slow_nodes;
         counts.sectors_lost = self.nodes.iter().map(|node| node.disk.stats().sectors_lost).sum();
         counts
     }

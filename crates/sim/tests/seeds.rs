@@ -7,7 +7,7 @@ use tinyraftplus_sim::{Counts, Settings, run_many};
 #[test]
 fn a_few_seeds_hold_and_do_something() {
     let mut total = Counts::default();
-    run_many(0..30, Settings::default(), |run| {
+    run_many(0..30, &Settings::default(), |run| {
         assert_eq!(run.failure, None, "seed {}", run.seed);
         total += run.counts;
         ControlFlow::Continue(())
@@ -28,7 +28,12 @@ fn a_few_seeds_hold_and_do_something() {
         ("dropped", total.dropped),
         ("duplicated", total.duplicated),
         ("delayed", total.delayed),
-        ("partitions", total.partitions),
+        ("partitions", total.splits + total.isolated_leaders),
+        ("segments", total.segments),
+        ("reads of a log that fail", total.read_failures),
+        ("conflicting suffixes", total.conflicts),
+        ("reads on followers", total.read_on_follower),
+        ("overtaken", total.overtaken),
         ("pauses", total.pauses),
     ];
     for (what, count) in happened {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use tinyraftplus_core::{Lease, NodeId, NodeIdError, Options, QuorumRule, Seq};
+use tinyraftplus_core::quorum::{CustomRules, Group};
+use tinyraftplus_core::{Lease, NodeId, NodeIdError, Options, QuorumRule, Rules, Seq};
 use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead};
 use tinyraftplus_net::{Inbox, Transport};
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
@@ -166,8 +167,37 @@ impl NodeBuilder {
 
     /// Which nodes elect a leader and commit an entry.
     #[must_use]
-    pub const fn rule(mut self, rule: QuorumRule) -> Self {
-        self.options.raft.rule = rule;
+    pub fn rule(self, rule: QuorumRule) -> Self {
+        self.rules(Rules::same(rule))
+    }
+
+    /// Which nodes elect a leader, and which commit an entry.
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.options.raft.rules = rules;
+        self
+    }
+
+    /// This node's label for quorum rules: its cloud, zone or rack. It counts when the cluster forms; afterwards the
+    /// configuration in the log decides.
+    #[must_use]
+    pub const fn group(mut self, group: Group) -> Self {
+        self.options.raft.group = Some(group);
+        self
+    }
+
+    /// A rule of one's own, under a name and a version: all nodes must be given the same function.
+    #[must_use]
+    pub fn custom_rules(mut self, rules: CustomRules) -> Self {
+        self.options.raft.custom_rules = rules;
+        self
+    }
+
+    /// Forms the cluster as soon as members that could elect a leader have answered, the one with the smallest name among
+    /// them, instead of waiting for all.
+    #[must_use]
+    pub const fn form_with_majority(mut self) -> Self {
+        self.options.raft.form_with_majority = true;
         self
     }
 

@@ -44,8 +44,9 @@ pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
 pub use crate::status::{Head, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
-    EntryId, Lease, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Seq, Term,
+    EntryId, Lease, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Rules, Seq, Term,
     TransferError,
+    quorum::{CustomRule, CustomRules, Group, Present},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
 pub use tinyraftplus_net::{InProcess, Inbox, Transport};

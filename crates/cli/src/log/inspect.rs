@@ -33,9 +33,9 @@ pub(crate) fn json(log: &Survey) -> Value {
     let spares: Vec<_> =
         log.spares.iter().map(|it| json!({ "file": it.file, "bytes": it.bytes })).collect();
     let members = log.configuration.as_ref().map(|configuration| {
-        let members = configuration.members().iter();
+        let members = configuration.newest().configuration.members().iter();
         members
-            .map(|it| json!({ "id": it.id.as_str(), "identity": identity(it.identity) }))
+            .map(|it| json!({ "id": it.id.as_str(), "identity": it.identity.map(identity) }))
             .collect::<Vec<_>>()
     });
     json!({
@@ -112,8 +112,13 @@ impl fmt::Display for Picture<'_> {
             writeln!(f, "  term      {}, vote {vote}", log.hard_state.term)?;
         }
         if let Some(configuration) = &log.configuration {
-            let members: Vec<_> =
-                configuration.members().iter().map(|member| member.id.to_string()).collect();
+            let members: Vec<_> = configuration
+                .newest()
+                .configuration
+                .members()
+                .iter()
+                .map(|member| member.id.to_string())
+                .collect();
             writeln!(f, "  members   {}", members.join(", "))?;
         }
         writeln!(f)?;

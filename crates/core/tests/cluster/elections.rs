@@ -1,10 +1,10 @@
 //! Named scenarios: elections. Each says which protection, when removed, makes it fail.
 
-use crate::harness::{Cluster, accepted, id};
+use crate::harness::{Cluster, accepted, id, identity};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tinyraftplus_core::{
-    EntryId, Event, Input, MessageBody, Options, OptionsError, Role, Seq, Term,
+    EntryId, Event, Input, Message, MessageBody, Options, OptionsError, Role, Seq, Term,
 };
 
 const fn vote(last: Option<EntryId>) -> MessageBody<String> {
@@ -60,6 +60,34 @@ fn vote_cleared_on_leader_change() {
     cluster.inject(id(3), id(2), 1, vote(None));
     cluster.persist(id(2));
     assert!(!granted(&mut cluster, 2), "two votes in one term");
+}
+
+/// A term that was learnt from somebody is no vote for him: node 2 sees term 5 in what node 1 says, whose log is
+/// older. It has voted for nobody, gives node 1 nothing when he asks, and node 3, whose log is good, its vote.
+/// Fails if `adopt_term` takes who brings a term for who gets the vote in it.
+#[test]
+fn vote_granted_by_adoption() {
+    for brings in [
+        MessageBody::VoteReply { granted: false },
+        MessageBody::PreVoteReply { granted: false },
+        MessageBody::Rejected { prev: None, hint: None, round: 0 },
+        vote(None),
+    ] {
+        let mut cluster = Cluster::formed(3);
+        cluster.preset_log(id(2), &[1, 2]);
+        cluster.inject(id(1), id(2), 5, brings);
+        while cluster.persist(id(2)) {}
+        cluster.flying.clear();
+        assert_eq!(cluster.core(id(2)).term(), Term::new(5));
+        assert_eq!(cluster.node(id(2)).disk.hard_state.vote, None);
+        cluster.restart(id(2));
+        let last = EntryId::new(Term::new(2), Seq::new(1));
+        for (from, last, yes) in [(1, None, false), (3, Some(last), true), (1, Some(last), false)] {
+            cluster.inject(id(from), id(2), 5, vote(last));
+            while cluster.persist(id(2)) {}
+            assert_eq!(granted(&mut cluster, 2), yes, "to {from}");
+        }
+    }
 }
 
 /// A vote leaves only when it is durable. Fails if `on_vote` sends with `send` instead of `send_after`.
@@ -186,18 +214,38 @@ fn timeouts_inconsistent() {
     assert_eq!(without_jitter(vec![id(1), id(2)]), Err(OptionsError::NoJitter));
 }
 
+/// A vote for the log that this node had before comes late, to the log that has its place now. It is not for this one.
+/// Fails if `receive` does not look whom a message is meant for.
+#[test]
+fn a_vote_for_the_log_before() {
+    let mut cluster = Cluster::formed(3);
+    cluster.wake(id(1));
+    cluster.inject(id(2), id(1), 1, MessageBody::PreVoteReply { granted: true });
+    while cluster.persist(id(1)) {}
+    let reply = |to| Message {
+        from: identity(id(2), 0),
+        to: Some(to),
+        term: Term::new(1),
+        body: MessageBody::VoteReply { granted: true },
+    };
+    for (to, role) in [(identity(id(1), 7), Role::Candidate), (identity(id(1), 0), Role::Leader)] {
+        cluster.step(id(1), Input::Receive { from: id(2), message: reply(to) });
+        assert_eq!(cluster.core(id(1)).role(), role);
+    }
+}
+
 /// A node lost its disk and is asked for its vote under its old name, and says that it has entries. It helps
-/// nobody to be elected, and what it acknowledges counts for nothing. Fails if `receive` does not compare
-/// the sender's identity, and its own, with the configuration's.
+/// nobody to be elected, and what it acknowledges counts for nothing. Fails if what a log says counts
+/// for its name.
 #[test]
 fn wiped_node_same_id() {
     let mut cluster = Cluster::formed(3);
     cluster.elect(id(1));
     cluster.wipe(id(3));
+    cluster.partition(&[&[1, 3]]);
     cluster.wake(id(3));
     cluster.settle();
     assert_eq!(cluster.core(id(3)).role(), Role::Learner);
-    cluster.partition(&[&[1, 3]]);
     cluster.propose(id(1), &["x"]);
     cluster.settle();
     let end = cluster.core(id(1)).terms().end();

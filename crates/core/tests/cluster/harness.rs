@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tinyraftplus_core::{
-    Configuration, Core, Entry, EntryBody, EntryId, Event, HardState, Identity, Input, Load,
-    Loaded, Member, Message, MessageBody, NodeId, Options, Output, Persist, Proposal, QuorumRule,
-    Resolution, Restored, Role, Seq, Span, Term, Terms, Ticket, Time, Transmit,
+    ChangeMembers, Configurations, Core, Entry, EntryBody, EntryId, Event, HardState, Identity,
+    Input, Load, Loaded, Member, MemberSpec, Message, MessageBody, NodeId, Options, Output,
+    Persist, Placed, Plan, Proposal, Resolution, Restored, Role, Rules, Seq, Span, Term, Terms,
+    Ticket, Time, Transmit,
 };
 
 /// A log as it is on a disk.
@@ -20,7 +21,7 @@ use tinyraftplus_core::{
 pub(crate) struct Disk {
     pub(crate) identity: Identity,
     pub(crate) hard_state: HardState,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) configuration: Option<Arc<Configurations>>,
     pub(crate) start: Seq,
     pub(crate) entries: Vec<Entry<String>>,
 }
@@ -48,9 +49,10 @@ impl Disk {
         }
         if let Some(configuration) = &job.configuration {
             self.configuration = Some(Arc::clone(configuration));
-            if self.entries.is_empty() {
-                self.start = configuration.first();
-            }
+        }
+        if let Some(first) = job.begin {
+            assert!(self.entries.is_empty(), "a log with entries begins anew");
+            self.start = first;
         }
         if let Some(end) = job.trim {
             assert!(self.start <= end && end < self.end(), "a trim outside of the log");
@@ -61,7 +63,48 @@ impl Disk {
             assert_eq!(entry.id.seq, self.end(), "an append leaves a gap");
             self.entries.push(entry.clone());
         }
+        self.check_configuration();
         assert!(self.entries.last().is_none_or(|e| e.ends_batch), "a job ends inside a batch");
+    }
+
+    /// Remembers the newest configuration among the entries, after they were changed by hand.
+    pub(crate) fn remember_newest(&mut self) {
+        let known = self.configuration.as_ref().and_then(|all| Some(all.before()?.clone()));
+        let of = |entry: &Entry<String>| match &entry.body {
+            EntryBody::Configuration(configuration) => {
+                let configuration = Arc::clone(configuration);
+                Some(Placed { at: Some(entry.id.seq), configuration })
+            }
+            EntryBody::Noop | EntryBody::Payload(_) => None,
+        };
+        let mut placed = self.entries.iter().rev().filter_map(of);
+        if let Some(newest) = placed.next() {
+            let before = placed.next().or_else(|| known.filter(|before| before.at < newest.at));
+            self.configuration = Configurations::restored(newest, before).map(Arc::new);
+        }
+    }
+
+    /// The newest configuration among the entries is the one that is remembered, unless one from beyond the end
+    /// is: that of a cluster which this log has joined.
+    fn check_configuration(&self) {
+        let of = |entry: &Entry<String>| match &entry.body {
+            EntryBody::Configuration(configuration) => {
+                let configuration = Arc::clone(configuration);
+                Some(Placed { at: Some(entry.id.seq), configuration })
+            }
+            EntryBody::Noop | EntryBody::Payload(_) => None,
+        };
+        let newest = self.entries.iter().rev().find_map(of);
+        let known = self.configuration.as_ref().map(|all| all.newest());
+        let elsewhere = known
+            .and_then(|known| known.at)
+            .is_none_or(|at| newest.is_none() && (at >= self.end() || at < self.start));
+        assert!(
+            known == newest.as_ref()
+                || (elsewhere && newest.is_none())
+                || known.is_some_and(|known| known.at >= Some(self.end())),
+            "{newest:?} is in force, and {known:?} is remembered"
+        );
     }
 
     pub(crate) fn terms(&self) -> Terms {
@@ -111,6 +154,7 @@ fn size(body: &EntryBody<String>) -> u64 {
     match body {
         EntryBody::Noop => 0,
         EntryBody::Payload(payload) => payload.len() as u64,
+        EntryBody::Configuration(configuration) => 128 * configuration.everyone().count() as u64,
     }
 }
 
@@ -124,6 +168,20 @@ pub(crate) struct Node {
     pub(crate) loads: VecDeque<Load>,
     /// The end of what its state machine has seen since it started.
     pub(crate) applied: Seq,
+}
+
+impl Node {
+    fn new(options: Options, disk: Disk) -> Self {
+        Self {
+            applied: options.first_seq,
+            view: disk.clone(),
+            disk,
+            options,
+            core: None,
+            jobs: VecDeque::new(),
+            loads: VecDeque::new(),
+        }
+    }
 }
 
 /// A message under way.
@@ -150,6 +208,8 @@ pub(crate) struct Cluster {
     /// Disks that finish nothing.
     pub(crate) stuck: BTreeSet<NodeId>,
     next_ticket: u64,
+    /// How long new members may take.
+    pub(crate) patience: Duration,
 }
 
 /// The name of a node.
@@ -198,22 +258,14 @@ impl Cluster {
             skew: BTreeMap::new(),
             stuck: BTreeSet::new(),
             next_ticket: 1,
+            patience: Duration::from_mins(1),
         };
         for &id in &ids {
             let seed = id.as_str().parse().unwrap();
             let mut options = Options::new(id, ids.clone(), seed);
             adjust(&mut options);
             let disk = Disk::empty(identity(id, 0), options.first_seq);
-            let node = Node {
-                applied: options.first_seq,
-                view: disk.clone(),
-                disk,
-                options,
-                core: None,
-                jobs: VecDeque::new(),
-                loads: VecDeque::new(),
-            };
-            cluster.nodes.insert(id, node);
+            cluster.nodes.insert(id, Node::new(options, disk));
             cluster.start(id);
         }
         cluster
@@ -227,7 +279,7 @@ impl Cluster {
     /// The same, with other options.
     pub(crate) fn formed_with(count: u64, adjust: impl Fn(&mut Options)) -> Self {
         let mut cluster = Self::with_options(count, adjust);
-        let configuration = Arc::new(cluster.founding());
+        let configuration = cluster.founding();
         for number in 1..=count {
             cluster
                 .preset(id(number), |disk| disk.configuration = Some(Arc::clone(&configuration)));
@@ -235,15 +287,69 @@ impl Cluster {
         cluster
     }
 
+    /// Another node, on an empty disk, that knows the names of the others.
+    pub(crate) fn join(&mut self, number: u64) {
+        let first = self.nodes.values().next().unwrap();
+        let mut options = first.options.clone();
+        options.id = id(number);
+        options.seed = number;
+        options.members.push(options.id);
+        let disk = Disk::empty(identity(options.id, 0), options.first_seq);
+        self.nodes.insert(id(number), Node::new(options, disk));
+        self.start(id(number));
+    }
+
+    /// Asks a node for these voters, under the rules in force; comes back with the ticket.
+    pub(crate) fn set_voters(&mut self, node: NodeId, voters: &[u64]) -> Ticket {
+        let members = voters.iter().map(|&voter| MemberSpec::voter(id(voter))).collect();
+        self.set_members(node, members, None)
+    }
+
+    /// Asks a node for these members, and rules other than those in force.
+    pub(crate) fn set_members(
+        &mut self,
+        node: NodeId,
+        members: Vec<MemberSpec>,
+        rules: Option<Rules>,
+    ) -> Ticket {
+        let (ticket, input) = self.change(node, members, rules);
+        self.step(node, input);
+        ticket
+    }
+
+    /// Such a wish, not handed in yet.
+    pub(crate) fn change_input(&mut self, node: NodeId, voters: &[u64]) -> (Ticket, Input<String>) {
+        let members = voters.iter().map(|&voter| MemberSpec::voter(id(voter))).collect();
+        self.change(node, members, None)
+    }
+
+    fn change(
+        &mut self,
+        node: NodeId,
+        members: Vec<MemberSpec>,
+        rules: Option<Rules>,
+    ) -> (Ticket, Input<String>) {
+        let ticket = self.ticket();
+        let core = self.core(node);
+        let newest = core.configurations().unwrap().newest();
+        let rules = rules.unwrap_or_else(|| newest.configuration.now().rules().clone());
+        let base = newest.at;
+        let plan = Plan::new(members, rules, &self.node(node).options.custom_rules).unwrap();
+        let until = self.now + self.patience;
+        (ticket, Input::ChangeMembers(ChangeMembers { ticket, base, plan, until }))
+    }
+
     /// The configuration that these nodes would found.
-    pub(crate) fn founding(&self) -> Configuration {
-        let members = self.nodes.iter();
-        let members =
-            members.map(|(&id, node)| Member { id, identity: node.disk.identity }).collect();
+    pub(crate) fn founding(&self) -> Arc<Configurations> {
+        let member = |(&id, node): (&NodeId, &Node)| {
+            let group = node.options.group;
+            Member { group, ..Member::voter(id, node.disk.identity) }
+        };
         let options = self.nodes.values().next().map(|node| &node.options);
-        let (rule, first) =
-            options.map_or((QuorumRule::Majority, Seq::ZERO), |o| (o.rule, o.first_seq));
-        Configuration::new(members, rule, first).unwrap()
+        let (rules, first) = options
+            .map_or_else(|| (Rules::default(), Seq::ZERO), |o| (o.rules.clone(), o.first_seq));
+        let members = self.nodes.iter().map(member).collect();
+        Arc::new(Configurations::found(members, rules, first).unwrap())
     }
 
     /// Restarts a node on a disk that was changed by hand.
@@ -585,9 +691,8 @@ impl Cluster {
         panic!("the cluster does not come to rest");
     }
 
-    /// The next deadline, then everything that follows from it. False if nobody waits for anything.
-    pub(crate) fn advance(&mut self) -> bool {
-        self.settle();
+    /// The next deadline, and nothing that follows from it. False if nobody waits for anything.
+    pub(crate) fn advance_a_bit(&mut self) -> bool {
         let deadlines = self.nodes.keys();
         let next = deadlines.filter_map(|&id| Some((self.wakes_at(id)?, id))).min();
         let Some((at, id)) = next.filter(|(at, _)| *at < Time::NEVER) else {
@@ -595,8 +700,15 @@ impl Cluster {
         };
         self.now = self.now.max(at);
         self.step(id, Input::Wake);
-        self.settle();
         true
+    }
+
+    /// The next deadline, then everything that follows from it. False if nobody waits for anything.
+    pub(crate) fn advance(&mut self) -> bool {
+        self.settle();
+        let is_awaited = self.advance_a_bit();
+        self.settle();
+        is_awaited
     }
 
     /// Lets time pass until something holds; whether it came to hold within that many deadlines.

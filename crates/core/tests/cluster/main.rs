@@ -4,6 +4,7 @@
 //!
 //! * `harness`: nodes with disks, letters between them, and what is checked after every step;
 //! * `random`: seeded runs of everything that can go wrong, then healing and progress;
+//! * `paper`: the Raft paper and the thesis, sentence by sentence;
 //! * `scripts`: the golden scripts in `tests/scripts`;
 //! * the rest: the named scenarios, by the part of the protocol that they attack.
 
@@ -12,9 +13,15 @@ mod check;
 #[cfg(test)]
 mod elections;
 #[cfg(test)]
+mod flow;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod membership;
+#[cfg(test)]
+mod paper;
 #[cfg(test)]
 mod priorities;
 #[cfg(test)]

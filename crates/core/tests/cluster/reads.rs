@@ -81,7 +81,8 @@ fn readindex_reused_context() {
 }
 
 /// A late append of node 1's term 1, with a high round, reaches node 2 in term 2, which node 1 leads again. The
-/// refusal that comes back is no answer to the reads of term 2. Fails if it carries the append's round.
+/// refusal that comes back is no answer to the reads of term 2. Fails if it carries the append's round, and if
+/// `on_rejected` believed one that did.
 #[test]
 fn readindex_reused_context_in_a_refusal() {
     let mut cluster = Cluster::formed(3);
@@ -100,7 +101,8 @@ fn readindex_reused_context_in_a_refusal() {
     assert_eq!(cluster.core(id(1)).term().get(), 2);
     cluster.inject(id(1), id(2), 1, late);
     let refusal = cluster.flying.pop_back().unwrap();
-    assert!(matches!(refusal.message.body, MessageBody::Rejected { .. }));
+    let over = |round| MessageBody::Rejected { prev: None, hint: None, round };
+    assert_eq!(refusal.message.body, over(0));
     // Two rounds of term 2 are answered; the third, which begins now, is not.
     for round in 1..=2 {
         cluster.read(id(1));
@@ -111,6 +113,8 @@ fn readindex_reused_context_in_a_refusal() {
     cluster.flying.push_back(refusal);
     cluster.deliver(0);
     assert_eq!(cluster.answer(read), None, "nobody has confirmed it");
+    cluster.inject(id(2), id(1), 2, over(3));
+    assert_eq!(cluster.answer(read), None, "nor has this");
 }
 
 /// An answer to an older round confirms no newer one, and nobody answers a round that was not asked for.

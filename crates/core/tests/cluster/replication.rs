@@ -1,6 +1,7 @@
 //! Named scenarios: replication and commit. Each says which protection, when removed, makes it fail.
 
 use crate::harness::{Cluster, Letter, accepted, entry, id};
+use std::time::Duration;
 use tinyraftplus_core::{
     Core, Entry, EntryBody, EntryId, Event, HardState, Input, Loaded, MessageBody, Refusal,
     Resolution, Restored, Role, Seq, Term, Terms,
@@ -231,6 +232,28 @@ fn ack_after_trim() {
     assert_eq!(acknowledged(&mut cluster, 1), Some(Seq::new(2)));
 }
 
+/// Node 2 had acknowledged three entries of term 1 when another leader replaced two of them. That old
+/// acknowledgement arrives when node 1 leads, in term 3: it speaks of a log that is gone, and counts for nothing.
+/// Fails if `peer` does not compare terms: node 1 would never again look for an earlier place where the logs
+/// meet, and node 2 refuse all it sends.
+#[test]
+fn ack_after_reversion() {
+    let mut cluster = Cluster::formed(5);
+    for (node, terms) in [(1, &[1, 1, 1][..]), (2, &[1, 2]), (4, &[1]), (5, &[1])] {
+        cluster.preset_log(id(node), terms);
+        cluster.preset(id(node), |disk| disk.hard_state.term = Term::new(2));
+    }
+    cluster.crash(id(3), 0);
+    cluster.partition(&[&[1, 4, 5]]);
+    cluster.elect(id(1));
+    assert_eq!(log(&cluster, 1), [at(1, 0), at(1, 1), at(1, 2), at(3, 3)]);
+    let old = accepted(Seq::new(3), 0);
+    cluster.inject(id(2), id(1), 1, old);
+    assert_eq!(cluster.core(id(1)).peers()[0].1.matched, Seq::ZERO);
+    cluster.heal();
+    assert!(cluster.until(100, |cluster| log(cluster, 2) == log(cluster, 1)));
+}
+
 /// Writes are confirmed out of order; the later one counts for both and the earlier one then for nothing, and
 /// neither does one that was never begun. Fails if `Jobs::finish` does not compare with what is done and
 /// what is begun.
@@ -276,6 +299,54 @@ fn batch_split_by_hint() {
     assert_eq!(ends[..5], [true, false, false, true, true]);
 }
 
+/// The leader can't read the entries that a follower lacks: a failing disk is not the end of the log. The follower is
+/// sent nothing in their place, others go on, and the question comes again now and then, until it is answered.
+/// Fails if `loaded` takes no answer for the peer having everything, or `retry_overdue` does not ask again.
+#[test]
+fn read_error_as_end_of_log() {
+    let mut cluster = Cluster::formed(3);
+    for node in [1, 3] {
+        cluster.preset_log(id(node), &[1, 1, 1]);
+    }
+    cluster.partition(&[&[1, 3]]);
+    cluster.elect(id(1));
+    cluster.heal();
+    let mut asked = 0;
+    for _ in 0..100 {
+        cluster.now = cluster.now + Duration::from_millis(100);
+        cluster.step(id(1), Input::Wake);
+        cluster.propose(id(1), &["x"]);
+        for _ in 0..2 {
+            while cluster.load(id(1), false) {
+                asked += 1;
+            }
+            for (from, to) in [(1, 2), (1, 3), (2, 1), (3, 1)] {
+                cluster.deliver_all(id(from), id(to));
+                (1..=3).for_each(|node| while cluster.persist(id(node)) {});
+            }
+        }
+        assert!(log(&cluster, 2).is_empty());
+        assert_eq!(cluster.core(id(2)).leader(), Some(id(1)));
+    }
+    assert!((4..40).contains(&asked), "asked {asked} times in ten seconds");
+    assert_eq!(cluster.core(id(1)).committed(), Seq::new(104), "the others go on");
+    assert!(cluster.until(100, |cluster| log(cluster, 2) == log(cluster, 1)));
+}
+
+/// Nobody can have what was never sent. Who says so is not believed: when the log gets that far, it would count as a
+/// copy that nobody has. Fails if `on_accepted` does not compare with the end of the log.
+#[test]
+fn acknowledgement_of_what_was_never_sent() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    cluster.inject(id(2), id(1), 1, accepted(Seq::new(3), 0));
+    assert!(matches!(cluster.events.last(), Some((_, Event::Malformed { .. }))));
+    cluster.flying.clear();
+    cluster.propose(id(1), &["a", "b"]);
+    cluster.persist(id(1));
+    assert_eq!(cluster.core(id(1)).committed(), Seq::new(1), "it is on one disk");
+}
+
 /// The answer to a question about old entries arrives when the leader that asked was deposed and leads again. It
 /// does not pass for the answer to a question of the new term. Fails if `lead` counts questions from 0.
 #[test]
@@ -314,7 +385,7 @@ fn late_answer_about_old_entries() {
 }
 
 /// Every message of a leader with a tiny window is lost, for long. When they get through again, so do new
-/// entries. Fails if `Progress::probe` does not empty what is in flight.
+/// entries. Fails if `Progress::probe` leaves bytes in flight, or `accepted` does not give them back.
 #[test]
 fn inflight_counter_leak() {
     let mut cluster = Cluster::formed_with(3, |options| {
@@ -328,7 +399,7 @@ fn inflight_counter_leak() {
             !matches!(&l.message.body, MessageBody::Append { entries, .. } if !entries.is_empty())
         });
         cluster.settle();
-        cluster.now = cluster.now + std::time::Duration::from_millis(300 + round);
+        cluster.now = cluster.now + Duration::from_millis(300 + round);
         cluster.step(id(1), Input::Wake);
     }
     let ticket = cluster.propose(id(1), &["y"]);
@@ -350,7 +421,7 @@ fn slow_peer_is_not_flooded() {
     cluster.settle();
     cluster.transcript = Some(Vec::new());
     for _ in 0..100 {
-        cluster.now = cluster.now + std::time::Duration::from_millis(100);
+        cluster.now = cluster.now + Duration::from_millis(100);
         cluster.step(id(1), Input::Wake);
         cluster.settle();
     }
@@ -388,7 +459,7 @@ fn reordered_appends_do_not_go_round() {
             while cluster.persist(node) || cluster.load(node, true) {}
         }
         if cluster.flying.is_empty() {
-            cluster.now = cluster.now + std::time::Duration::from_millis(100);
+            cluster.now = cluster.now + Duration::from_millis(100);
             cluster.step(id(1), Input::Wake);
         } else {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

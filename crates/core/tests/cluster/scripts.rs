@@ -29,7 +29,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
-use tinyraftplus_core::{Input, Lease, NodeId, Options, QuorumRule, Seq, Term};
+use tinyraftplus_core::{Input, Lease, NodeId, Options, QuorumRule, Rules, Seq, Term};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -148,7 +148,7 @@ impl Stage {
         let lease = lease.map(|clock_error_ppm| Lease { clock_error_ppm });
         let adjust = |options: &mut Options| {
             options.lease = lease;
-            options.rule = rule;
+            options.rules = Rules::same(rule.clone());
             options.first_seq = first;
         };
         self.cluster = if formed {

@@ -2,8 +2,8 @@
 
 use crate::harness::Node;
 use tinyraftplus_core::{
-    Configuration, Entry, EntryBody, EntryId, Event, Identity, Message, MessageBody, NodeId,
-    Persist, Refusal, Resolution, Role,
+    Configuration, Entry, EntryBody, EntryId, Event, Identity, Member, Membership, Message,
+    MessageBody, NodeId, Persist, Refusal, Resolution, Role, Rules,
 };
 
 /// `2a` is the first log of node 2, `2b` the one after it was wiped.
@@ -25,9 +25,10 @@ pub(crate) fn entries(entries: &[Entry<String>]) -> String {
         text += if open { " " } else { " [" };
         text += &entry.id.to_string();
         text += " ";
-        text += match &entry.body {
-            EntryBody::Noop => "noop",
-            EntryBody::Payload(payload) => payload,
+        text += &match &entry.body {
+            EntryBody::Noop => "noop".to_owned(),
+            EntryBody::Payload(payload) => payload.clone(),
+            EntryBody::Configuration(it) => configuration(it),
         };
         open = !entry.ends_batch;
         if entry.ends_batch {
@@ -38,9 +39,21 @@ pub(crate) fn entries(entries: &[Entry<String>]) -> String {
 }
 
 fn configuration(configuration: &Configuration) -> String {
-    let members: Vec<String> =
-        configuration.members().iter().map(|member| identity(member.identity)).collect();
-    format!("{{{}}}", members.join(" "))
+    let old = configuration.old().map(|old| format!(" from {}", membership(old)));
+    format!("{}{}", membership(configuration.now()), old.unwrap_or_default())
+}
+
+/// Learners in parentheses, labels and rules where there are any.
+fn membership(membership: &Membership) -> String {
+    let member = |member: &Member| {
+        let name = member.identity.map_or_else(|| format!("{}?", member.id), identity);
+        let group = member.group.map(|group| format!(":{group}")).unwrap_or_default();
+        if member.votes { format!("{name}{group}") } else { format!("({name}{group})") }
+    };
+    let members: Vec<String> = membership.members().iter().map(member).collect();
+    let rules = membership.rules();
+    let rules = if *rules == Rules::default() { String::new() } else { format!(" by {rules}") };
+    format!("{{{}{rules}}}", members.join(" "))
 }
 
 pub(crate) fn message(message: &Message<String>) -> String {
@@ -50,7 +63,7 @@ pub(crate) fn message(message: &Message<String>) -> String {
         MessageBody::Ask => "ask".to_owned(),
         MessageBody::Answer { configuration: None, .. } => "answer unformed".to_owned(),
         MessageBody::Answer { configuration: Some(c), .. } => {
-            format!("answer {}", configuration(c))
+            format!("answer {}", configuration(&c.configuration))
         }
         MessageBody::PreVote { last } => format!("prevote term={term} last={}", entry_id(*last)),
         MessageBody::PreVoteReply { granted } => {
@@ -87,7 +100,11 @@ pub(crate) fn job(job: &Persist<String>) -> String {
         let vote = hard_state.vote.map(|vote| format!(" vote={}", identity(vote)));
         format!(" term={}{}", hard_state.term, vote.unwrap_or_default())
     });
-    let members = job.configuration.as_ref().map(|c| format!(" members={}", configuration(c)));
+    let members = job.configuration.as_ref().map(|all| {
+        let before = all.before().map(|it| format!(" after {}", configuration(&it.configuration)));
+        let newest = configuration(&all.newest().configuration);
+        format!(" members={newest}{}", before.unwrap_or_default())
+    });
     let trim = job.trim.map(|end| format!(" trim={end}"));
     let parts = [hard_state, members, trim].map(Option::unwrap_or_default).concat();
     format!("#{}{parts}{}", job.job, entries(&job.append))
@@ -101,6 +118,8 @@ pub(crate) fn resolution(resolution: &Resolution) -> String {
         Resolution::Accepted { first, last } => format!("accepted {}", range(first, last)),
         Resolution::Committed { first, last } => format!("committed {}", range(first, last)),
         Resolution::ReadAt { end } => format!("read at {end}"),
+        Resolution::Changed { at } => format!("changed at {at:?}"),
+        Resolution::Unsettled => "unsettled".to_owned(),
         Resolution::Refused(Refusal::NotLeader { leader }) => match leader {
             Some(leader) => format!("refused, {leader} leads"),
             None => "refused, no known leader".to_owned(),

@@ -5,8 +5,9 @@ use crate::random::Random;
 use std::sync::Arc;
 use std::time::Duration;
 use tinyraftplus_core::{
-    Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Message,
-    MessageBody, NodeId, QuorumRule, Role, Seq, Term, Terms, Ticket, Time,
+    Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Membership, Message,
+    MessageBody, NodeId, Placed, QuorumRule, Role, Seq, Term, Terms, Ticket, Time,
+    quorum::{CustomRule, Group},
 };
 
 /// Numbers near the edges, and near what the node has.
@@ -28,7 +29,7 @@ fn maybe_id(random: &mut Random) -> Option<EntryId> {
 }
 
 /// An append that follows the log, more or less.
-fn plausible(random: &mut Random, log: &Terms) -> MessageBody<String> {
+fn plausible(random: &mut Random, cluster: &Cluster, log: &Terms) -> MessageBody<String> {
     let back = random.below(3).min(log.end().since(log.start()));
     let mut at = Seq::new(log.end().get() - back);
     let prev = log.entry_before(at);
@@ -36,7 +37,7 @@ fn plausible(random: &mut Random, log: &Terms) -> MessageBody<String> {
     let mut entries = Vec::new();
     for _ in 0..random.below(4) {
         term = if random.once_in(4) { random.below(5) } else { term };
-        let (id, body) = (EntryId::new(Term::new(term), at), EntryBody::Payload("?".into()));
+        let (id, body) = (EntryId::new(Term::new(term), at), body(random, cluster));
         entries.push(Entry { id, ends_batch: !random.once_in(4), body });
         at = if random.once_in(10) { seq(random) } else { at.after() };
     }
@@ -58,14 +59,42 @@ fn identity(random: &mut Random, cluster: &Cluster) -> Identity {
     if random.once_in(5) { Identity::new(99) } else { known[random.index(known.len())] }
 }
 
-fn configuration(random: &mut Random, cluster: &Cluster) -> Option<Arc<Configuration>> {
+fn membership(random: &mut Random, cluster: &Cluster) -> Option<Membership> {
     let count = random.below(4);
     let members = (0..count)
-        .map(|n| Member { id: id(n + random.below(2)), identity: identity(random, cluster) })
+        .map(|n| Member {
+            id: id(n + random.below(2)),
+            identity: (!random.once_in(8)).then(|| identity(random, cluster)),
+            group: random.once_in(3).then(|| Group::new("a").unwrap()),
+            votes: !random.once_in(4),
+        })
         .collect();
-    let rule = QuorumRule::AtLeast(u32::try_from(random.below(4)).unwrap());
-    let rule = if random.once_in(2) { QuorumRule::Majority } else { rule };
-    Configuration::new(members, rule, seq(random)).map(Arc::new)
+    let unknown = CustomRule::new("unknown", 1).unwrap();
+    let rules = [
+        QuorumRule::Majority,
+        QuorumRule::AtLeast(u32::try_from(random.below(4)).unwrap()),
+        QuorumRule::MajorityOfEachGroup,
+        QuorumRule::All(Vec::new()),
+        QuorumRule::Custom(unknown),
+    ];
+    Membership::new(members, rules[random.index(rules.len())].clone()).ok()
+}
+
+fn configuration(random: &mut Random, cluster: &Cluster) -> Option<Arc<Configuration>> {
+    let now = membership(random, cluster)?;
+    let old = if random.once_in(2) { membership(random, cluster) } else { None };
+    let of = identity(random, cluster);
+    Configuration::restored(of, seq(random), now, old).ok().map(Arc::new)
+}
+
+fn placed(random: &mut Random, cluster: &Cluster) -> Option<Placed> {
+    let at = (!random.once_in(3)).then(|| seq(random));
+    configuration(random, cluster).map(|configuration| Placed { at, configuration })
+}
+
+fn body(random: &mut Random, cluster: &Cluster) -> EntryBody<String> {
+    let configuration = if random.once_in(3) { configuration(random, cluster) } else { None };
+    configuration.map_or_else(|| EntryBody::Payload("?".into()), EntryBody::Configuration)
 }
 
 fn message(
@@ -76,11 +105,12 @@ fn message(
 ) -> Message<String> {
     let granted = random.once_in(2);
     let body = match random.below(14) {
-        10.. => plausible(random, log),
+        10.. => plausible(random, cluster, log),
         0 => MessageBody::Ask,
         1 => MessageBody::Answer {
-            configuration: configuration(random, cluster),
+            configuration: placed(random, cluster),
             founding: number(random),
+            group: None,
         },
         2 => MessageBody::PreVote { last: maybe_id(random) },
         3 => MessageBody::PreVoteReply { granted },

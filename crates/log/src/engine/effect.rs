@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, Seq, Term, Terms};
+use tinyraftplus_core::{Configurations, Seq, Term, Terms};
 
 use crate::{Reset, format::Tail, state::State};
 
@@ -11,7 +11,7 @@ use crate::{Reset, format::Tail, state::State};
 #[derive(Clone, Debug)]
 pub(crate) struct Effect {
     pub(crate) position: u64,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) configuration: Option<Arc<Configurations>>,
     pub(crate) reset: Option<Reset>,
     pub(crate) trim: Option<Seq>,
     pub(crate) compact: Option<Reset>,

@@ -12,7 +12,7 @@ use super::Effect;
 use crate::num::u64_of;
 
 /// How far it is from one position to the next, at least.
-const STEP_BYTES: u64 = 16 << 10;
+const STEP_BYTES: u64 = 64 << 10;
 
 /// From `position` on lie frames whose entries begin at or before `first`, up to the next one's `first`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

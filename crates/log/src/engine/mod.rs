@@ -49,7 +49,7 @@ use self::{
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset, Write,
     drops::Drops,
-    format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, flags},
+    format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, configuration_bytes, flags},
     num::{round_up, u64_of},
     state::{Limits, State},
 };
@@ -195,8 +195,8 @@ impl<D: Disk> Engine<D> {
         let entries = group.iter().flat_map(|write| &write.append);
         let bytes =
             entries.fold(0, |sum, entry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX);
-        let members = group.iter().flat_map(|write| &write.configuration);
-        let members = members.fold(0, |sum, it| sum + 96 * u64_of(it.members().len()));
+        let members = group.iter().filter_map(|write| write.configuration.as_deref());
+        let members = members.fold(0, |sum, it| sum + configuration_bytes(it));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
         let bytes = bytes + members + u64_of(group.len()) * WRITE_OVERHEAD_MAX;
         self.encoder.encoded_bytes_max(bytes + bytes / 256) + self.slack()

@@ -9,7 +9,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use tinyraftplus_core::{Configuration, HardState, Identity, Term};
+use tinyraftplus_core::{Configurations, HardState, Identity, Term};
 
 use super::{
     Effect,
@@ -75,7 +75,7 @@ struct Head<F> {
     segment: Segment,
     /// The configuration, if there is one and either copy of it is whole. It is needed only if the files
     /// before this one are gone; while they are not, the write of this header may have been cut short.
-    configuration: Option<Arc<Configuration>>,
+    configuration: Option<Arc<Configurations>>,
     /// A copy of the header or of its configuration is missing or damaged.
     damaged: bool,
 }
@@ -272,7 +272,7 @@ impl<D: Disk> Opening<'_, D> {
     fn rewrite_header(
         &self,
         mut segment: Segment,
-        configuration: Option<&Configuration>,
+        configuration: Option<&Configurations>,
     ) -> Result<(), LogError> {
         let target = self.target(segment.number, Open::Write)?;
         let header = segment.encode(configuration)?;
@@ -397,7 +397,7 @@ struct Replay<D: Disk> {
     /// Files before a gap.
     leftovers: Vec<u64>,
     /// Full files of whose header, or of its configuration, a copy is damaged; and what it should be.
-    headers: Vec<(Segment, Option<Arc<Configuration>>)>,
+    headers: Vec<(Segment, Option<Arc<Configurations>>)>,
     opening_seen: u64,
     /// How long the last file is.
     bytes: u64,

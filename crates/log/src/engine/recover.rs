@@ -37,6 +37,8 @@ const CUT_REACH_BYTES: u64 = 4 * 4096;
 pub(crate) struct Tear {
     /// The last byte of it that is not zero, and so everything after, lies before this.
     pub(crate) written_end: u64,
+    /// Its bodies lie before this, written or not, as far as its headers can be read.
+    pub(crate) reach: u64,
     pub(crate) why: &'static str,
     /// A newer term and vote than the log's, readable only here.
     pub(crate) hard: Option<HardState>,
@@ -116,6 +118,7 @@ struct Beyond {
     proof: bool,
     hard: Option<HardState>,
     written_end: u64,
+    reach: u64,
     /// Where a frame voids all this.
     cut: Option<u64>,
 }
@@ -261,7 +264,8 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             return Ok(None);
         }
         let hard = beyond.hard.filter(|&hard| is_newer(hard, self.state.hard));
-        Ok(Some(Tear { written_end: beyond.written_end, why: fault.why, hard }))
+        let reach = beyond.reach.min(self.position + self.segment.group_bytes_max);
+        Ok(Some(Tear { written_end: beyond.written_end, reach, why: fault.why, hard }))
     }
 
     fn accept(&mut self, whole: Whole) -> Result<(), LogError> {
@@ -484,6 +488,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                     Slot::Blank | Slot::Bad(_) => continue,
                 };
                 opening = opening.max(frame.opening);
+                beyond.reach = beyond.reach.max(frame.body_end());
                 if beyond.hard.is_none_or(|hard| is_newer(frame.hard, hard)) {
                     beyond.hard = Some(frame.hard);
                 }

@@ -2,7 +2,7 @@
 //!
 //! What was cut is made void in an order that survives a crash between any two steps:
 //!
-//! 1. After everything that was ever written, a frame that voids the torn group, with the newest term and
+//! 1. After everything that was ever written, or that the torn group was to write, a frame that voids the torn group, with the newest term and
 //!    vote that can be read anywhere, and its copy. Synced. The torn group may hold the only copy of a vote,
 //!    and until here it is untouched.
 //! 2. Zeros over the torn group, and a mark that proves step 1. Synced.
@@ -10,7 +10,7 @@
 //! Positions are never used twice, so there is no moment at which bytes of the torn group and of its
 //! successor lie side by side.
 
-use tinyraftplus_core::Configuration;
+use tinyraftplus_core::Configurations;
 
 use super::{
     group::{Place, after_group, put_copied},
@@ -39,7 +39,7 @@ impl<F: DiskFile> Settle<'_, F> {
     pub(crate) fn rewrite(
         &mut self,
         header_damaged: bool,
-        configuration: Option<&Configuration>,
+        configuration: Option<&Configurations>,
     ) -> Result<(), LogError> {
         for (at, bytes) in &self.scan.repairs {
             self.write("repair", *at, bytes)?;
@@ -100,13 +100,17 @@ impl<F: DiskFile> Settle<'_, F> {
     }
 
     /// Step 1: a frame that voids the torn group, after everything that was ever written.
+    ///
+    /// And after what should have been: in place of a sector of the torn group that is missing, it would make up
+    /// for it. Without a checksum of that body, an opening after another crash would take the group for whole.
     fn cut(&mut self, tear: Tear) -> Result<Void, LogError> {
         let begin = self.scan.position;
         if let Some(hard) = tear.hard {
             self.scan.state.hard = hard;
         }
         let stamp = self.segment.stamp();
-        let place = Place { position: round_up(tear.written_end, stamp.block), ..self.place() };
+        let position = round_up(tear.written_end.max(tear.reach), stamp.block);
+        let place = Place { position, ..self.place() };
         let original = place.bare(flags::CUT | flags::HARD_STATE | flags::COPIED);
         let mut bytes = Vec::new();
         let (prev, end) = put_copied(&mut bytes, &original, stamp);

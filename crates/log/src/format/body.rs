@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, EntryId, Seq, Term};
+use tinyraftplus_core::{Configurations, EntryId, Seq, Term};
 
 use super::{Take, configuration, put_varint, summary};
 use crate::{EntryKind, LogEntry, LogError, Reset, num::u64_of};
@@ -24,7 +24,7 @@ const ENDS_BATCH: u8 = 4;
 /// One record.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
-    Configuration(Arc<Configuration>),
+    Configuration(Arc<Configurations>),
     Reset(Reset),
     Trim(Seq),
     Compact(Reset),
@@ -47,7 +47,7 @@ pub(crate) struct EntryRecord<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-pub(crate) fn put_configuration(out: &mut Vec<u8>, value: &Configuration) -> Result<(), LogError> {
+pub(crate) fn put_configuration(out: &mut Vec<u8>, value: &Configurations) -> Result<(), LogError> {
     out.push(CONFIGURATION);
     configuration::put(out, value)
 }

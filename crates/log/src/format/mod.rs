@@ -13,6 +13,8 @@ pub(crate) use body::{
     BodyReader, ENTRY_OVERHEAD_MAX, Record, put_compact, put_configuration, put_entry, put_reset,
     put_summary, put_term, put_trim,
 };
+pub(crate) use configuration::configuration_bytes;
+pub use configuration::{decode_configuration, encode_configuration};
 pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
 pub(crate) use segment::{Last, Segment, SegmentCopy};
 pub(crate) use summary::Summary;

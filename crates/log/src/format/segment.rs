@@ -2,7 +2,7 @@
 //!
 //! It is written twice, in two sectors, and so is a configuration that may follow. Either copy is enough.
 
-use tinyraftplus_core::{Configuration, HardState, Identity, Seq, Term};
+use tinyraftplus_core::{Configurations, HardState, Identity, Seq, Term};
 
 use super::{FORMAT, SECTOR_BYTES, Stamp, Tail, Take, checksum, configuration};
 use crate::{
@@ -76,7 +76,7 @@ impl StoredConfiguration {
     }
 
     /// The copies, as far as they are whole, of a header read in full.
-    pub(crate) fn read(self, header: &[u8]) -> [Option<Configuration>; 2] {
+    pub(crate) fn read(self, header: &[u8]) -> [Option<Configurations>; 2] {
         self.offsets().map(|at| {
             let bytes = header.get(usize_of(at)..)?.get(..usize_of(u64::from(self.bytes)))?;
             let mut take = Take(bytes);
@@ -124,7 +124,7 @@ impl Segment {
     /// The bytes of the whole header.
     pub(crate) fn encode(
         &mut self,
-        configuration: Option<&Configuration>,
+        configuration: Option<&Configurations>,
     ) -> Result<Vec<u8>, LogError> {
         let mut stored = Vec::new();
         self.configuration = None;
@@ -298,9 +298,10 @@ mod tests {
 
     #[test]
     fn either_copy_of_a_configuration_is_enough() {
-        let member = |n: u64| Member { id: NodeId::from(n), identity: Identity::new(n.into()) };
+        let member = |n: u64| Member::voter(NodeId::from(n), Identity::new(n.into()));
         let members = (1..=300).map(member).collect();
-        let configuration = Configuration::new(members, QuorumRule::Majority, Seq::ZERO).unwrap();
+        let configuration =
+            Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap();
         let mut segment = segment();
         let header = segment.encode(Some(&configuration)).unwrap();
         assert!(header.len() > 4096 && header.len().is_multiple_of(4096));

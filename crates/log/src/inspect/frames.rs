@@ -147,8 +147,9 @@ fn describe(frame: &Frame, body: &[u8], encoder: u8) -> String {
 fn describe_record(record: &Record<'_>) -> String {
     match record {
         Record::Configuration(configuration) => {
+            let newest = &configuration.newest().configuration;
             let members: Vec<_> =
-                configuration.members().iter().map(|member| member.id.to_string()).collect();
+                newest.members().iter().map(|member| member.id.to_string()).collect();
             format!("configuration={}", members.join(","))
         }
         Record::Reset(reset) => format!("reset={}@{}", reset.start, reset.before),

@@ -27,7 +27,7 @@ mod view;
 
 use std::{borrow::Cow, fmt, io, ops::Range, path::PathBuf, sync::Arc};
 
-use tinyraftplus_core::{Configuration, EntryId, HardState, Identity, Seq};
+use tinyraftplus_core::{Configurations, EntryId, HardState, Identity, Seq};
 
 pub use self::{
     dump::{Dump, dump},
@@ -74,8 +74,8 @@ pub struct Survey {
     pub group_bytes_max: u64,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The configuration, if it is a Raft member's log.
-    pub configuration: Option<Arc<Configuration>>,
+    /// The configurations that it remembers, if it is a Raft member's log.
+    pub configuration: Option<Arc<Configurations>>,
     /// The positions of the entries, half-open.
     pub seqs: Range<Seq>,
     /// The newest entry, or the one before the start if its term is known.

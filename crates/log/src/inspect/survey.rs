@@ -143,6 +143,16 @@ impl<'a, D: Disk> Look<'a, D> {
                 left.extend(self.names.find(self.disk)?.numbers.iter().filter(|&&it| it > number));
             }
             let follower = left.pop_front();
+            let strange = match &seen {
+                Seen::Blank(_) => follower.is_some(),
+                Seen::Unreadable(..) => true,
+                Seen::File(_) | Seen::Gone => false,
+            };
+            if strange && matches!(self.open(number, run.header.as_ref())?, Seen::File(_)) {
+                // It was opened as the next one, before or while the owner began it; then the one before it was
+                // read. Meanwhile the owner went on. What was seen is too old.
+                return Ok(Err(Gone));
+            }
             let previous = match &seen {
                 Seen::File(view) => Some(view.segment),
                 Seen::Gone | Seen::Blank(_) | Seen::Unreadable(..) => run.header,

@@ -116,7 +116,7 @@ impl<D: Disk> View<D> {
     /// The copies of its header and its configuration that are missing or damaged, and the configuration.
     pub(super) fn copies(
         &mut self,
-    ) -> (Option<Arc<tinyraftplus_core::Configuration>>, Vec<LostCopy>) {
+    ) -> (Option<Arc<tinyraftplus_core::Configurations>>, Vec<LostCopy>) {
         let mut lost = Vec::new();
         let Some(header) = self.read(self.segment.position, self.segment.header_bytes()) else {
             let what = "the disk can't read all of the header";

@@ -4,9 +4,12 @@
 //! and with it the next group, and writes; meanwhile others queue up, and they are the group after it. So
 //! groups grow as the disk is slow, without a timer, and a single blocking caller writes on its own thread.
 //!
+//! A group that could be written may wait a moment for callers that were just told, see `gather`. Whoever makes
+//! it complete writes it, and somebody watches that it does not wait for long.
+//!
 //! **Invariant:** if the log is at rest and a group could be written, and a thread waits or a future was polled
-//! or dropped, then somebody was told to write: a waiting thread (`lead`), or the writer thread. Everyone who
-//! may make this untrue calls [`Core::pass_on`] before it gives the queue's lock back.
+//! or dropped, then somebody was told to write, or to watch: a waiting thread (`lead`), or the writer thread.
+//! Everyone who may make this untrue calls [`Core::pass_on`] before it gives the queue's lock back.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,7 +29,8 @@ use crate::{
         clock::{AlarmKey, Clock},
         event::{Base, Notices, Outcome, Place},
         group::{self, Newest, Report},
-        queue::{Group, Queue, What},
+        queue::{Group, What},
+        state::{State, Thread, now},
         stream::Reads,
         watch::Watch,
     },
@@ -66,29 +70,6 @@ struct Snapshot {
     newest: Option<LogEntry>,
 }
 
-struct State {
-    /// The log, unless somebody writes, or it was closed.
-    log: Option<Box<dyn Log>>,
-    /// What it was like when it was put here.
-    base: Base,
-    queue: Queue,
-    txn_is_open: bool,
-    /// Where it is told that the log was closed, once somebody asked for it.
-    closing: Option<Place>,
-    closed: bool,
-    poisoned: bool,
-    thread: Thread,
-}
-
-/// What the writer thread does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Thread {
-    /// There is none.
-    Missing,
-    Idle,
-    Busy,
-}
-
 /// When a call must be told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
@@ -114,16 +95,7 @@ impl Core {
             timeouts: log.timeouts(),
             clock: Clock::default(),
             reads: Reads::default(),
-            state: Mutex::new(State {
-                log: Some(log),
-                base,
-                queue: Queue::new(QUEUE_BYTES_MAX, limits.group),
-                txn_is_open: false,
-                closing: None,
-                closed: false,
-                poisoned: false,
-                thread: Thread::Missing,
-            }),
+            state: Mutex::new(State::new(log, base, limits.group)),
         })
     }
 
@@ -264,11 +236,15 @@ impl Core {
         deadline: Option<Deadline>,
     ) -> Result<Outcome, LogError> {
         let Place { event, index } = place;
+        let mut watches = false;
         loop {
             if let Some(result) = event.told().take(*index) {
                 return result;
             }
             let mut state = self.state();
+            if std::mem::take(&mut watches) {
+                state.stop_watching();
+            }
             let mut notices = Notices::default();
             state.grant(&mut notices);
             if self.timeouts.is_none() && state.is_runnable() {
@@ -277,11 +253,14 @@ impl Core {
                 self.drive(Some(place));
                 continue;
             }
+            let until = if self.timeouts.is_none() { state.watch() } else { None };
+            watches = until.is_some();
             event.told().waiting += 1;
             self.release(state, notices);
             let (mut told, mut late) = (event.told(), false);
             while !told.is_told(*index) && !told.lead && !late {
-                (told, late) = event.wait(told, deadline.map(|deadline| deadline.at));
+                (told, late) =
+                    event.wait(told, until.or_else(|| deadline.map(|deadline| deadline.at)));
             }
             if let Some(result) = event.leave(told, *index) {
                 return result;
@@ -332,7 +311,7 @@ impl Core {
     /// Finds somebody who writes next, if anybody waits for it. False if nobody can be found.
     fn pass_on(self: &Arc<Self>, state: &mut State, notices: &mut Notices) -> bool {
         state.grant(notices);
-        if !state.is_runnable() {
+        if !state.is_runnable() && !state.is_unwatched() {
             return true;
         }
         for group in state.queue.groups() {
@@ -346,7 +325,11 @@ impl Core {
             }
             if told.waiting > 0 || told.detached {
                 drop(told);
-                return self.call_thread(&mut state.thread, notices);
+                let called = self.call_thread(&mut state.thread, notices);
+                if !called {
+                    state.gather.give_up();
+                }
+                return called;
             }
         }
         true
@@ -388,9 +371,25 @@ impl Core {
             }
             state.thread = Thread::Idle;
             while state.thread == Thread::Idle {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.rest(state);
             }
         }
+    }
+
+    /// The writer thread has nothing to do, or sees that callers on their way back are not waited for too long.
+    fn rest<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(until) = state.watch() else {
+            return self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        // To sleep and be woken takes longer than they do.
+        state.thread = Thread::Busy;
+        while state.is_short() && now() < until {
+            drop(state);
+            thread::yield_now();
+            state = self.state();
+        }
+        state.stop_watching();
+        state
     }
 
     /// Writes group after group: until this call was told, if there is one, or nothing is left to do.
@@ -425,6 +424,7 @@ impl Core {
     /// Writes a group, puts the log back, and says whom to wake.
     fn write(&self, mut log: Box<dyn Log>, group: Group, poisoned: bool) -> Notices {
         let Group { event, calls, .. } = group;
+        let began = now();
         let mut report = Report { poisoned, ..Report::default() };
         let mut base = None;
         if poisoned {
@@ -442,10 +442,11 @@ impl Core {
             }
         }
         let mut notices = Notices::default();
+        let mut count = 0;
         {
             let mut told = event.told();
             for (index, result) in std::mem::take(&mut report.results) {
-                notices.tell(&mut told, index, result);
+                count += usize::from(notices.tell(&mut told, index, result));
             }
             notices.wake_all(&event, &mut told);
         }
@@ -465,6 +466,8 @@ impl Core {
             state.base = base;
         }
         state.log = Some(log);
+        let waiting = state.queue.joinable();
+        state.gather.told(count, waiting, began, now());
         notices
     }
 
@@ -535,45 +538,6 @@ impl Core {
 
     fn snapshot_mut(&self) -> RwLockWriteGuard<'_, Snapshot> {
         self.snapshot.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whether a group could be written now.
-    fn is_runnable(&self) -> bool {
-        self.log.is_some() && !self.txn_is_open && !self.queue.is_empty()
-    }
-
-    /// Whether a transaction is open, or will be.
-    fn is_held_up(&self) -> bool {
-        self.txn_is_open || self.queue.groups().any(Group::is_txn)
-    }
-
-    /// Begins the transaction that is next, if nothing else is under way.
-    fn grant(&mut self, notices: &mut Notices) {
-        while !self.txn_is_open && (self.log.is_some() || self.closed) {
-            let Some(group) = self.queue.pop_txn() else { return };
-            let mut told = group.event.told();
-            for call in &group.calls {
-                let result = if self.poisoned {
-                    Err(LogError::Poisoned)
-                } else {
-                    Ok(Outcome::Granted(self.base.clone()))
-                };
-                self.txn_is_open = notices.tell(&mut told, call.index, result) && !self.poisoned;
-            }
-            notices.wake_all(&group.event, &mut told);
-        }
-    }
-
-    /// Takes the log, and what to write.
-    fn take(&mut self) -> Option<(Box<dyn Log>, Group)> {
-        if !self.is_runnable() {
-            return None;
-        }
-        let group = self.queue.pop()?;
-        group.event.told().lead = false;
-        Some((self.log.take()?, group))
     }
 }
 

@@ -2,18 +2,20 @@
 //!
 //! A [`Log`] has one owner and its calls block. Here it gets a handle that anybody may clone: blocking threads
 //! and async tasks, beside each other. What they want while the disk is busy becomes one write: 64 callers that
-//! each wait for the disk cost it not much more than one. There is no timer and no waiting for company, so a
-//! caller that is alone is as fast as an owner.
+//! each wait for the disk cost it not much more than one. A caller that is alone waits for nobody, so it is as
+//! fast as an owner; callers that were just told together are waited for, for not longer than a write takes.
 //!
-//! No async runtime is needed, and any will do. The rule for who writes is in `core`, what is written in
-//! `group`, where callers wait in `event`.
+//! No async runtime is needed, and any will do. The rule for who writes is in `core` and `state`, for whom a group
+//! waits in `gather`, what is written in `group`, where callers wait in `event`.
 
 mod clock;
 mod core;
 mod event;
+mod gather;
 mod group;
 mod pending;
 mod queue;
+mod state;
 mod stream;
 mod txn;
 mod watch;
@@ -49,7 +51,8 @@ use crate::{LogExt, TimeoutLog};
 /// [`Pending`]: a future that also has [`wait`](Pending::wait). Calls happen and are told in the order in
 /// which they were made.
 ///
-/// What is asked for while the disk is busy is written together, as soon as it is not. A call that is refused
+/// What is asked for while the disk is busy is written together. Callers that append again as soon as they are
+/// told are written together, too: a group waits for those of the last one, if that pays. A call that is refused
 /// takes no other with it. When a write fails for real, every call of its group is told so, with
 /// [`Effect::Possible`](crate::Effect::Possible), and all later ones [`LogError::Poisoned`].
 ///

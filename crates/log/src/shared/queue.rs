@@ -164,6 +164,15 @@ impl Queue {
         self.groups.is_empty()
     }
 
+    /// How many calls the next group has, if others may still join it; none if there is no group.
+    pub(crate) fn joinable(&self) -> Option<usize> {
+        match self.groups.front() {
+            None => Some(0),
+            Some(group) if self.groups.len() == 1 && !group.is_alone() => Some(group.calls.len()),
+            Some(_) => None,
+        }
+    }
+
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter()
     }

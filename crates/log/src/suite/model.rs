@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tinyraftplus_core::{Configuration, EntryId, HardState, Seq, Term};
+use tinyraftplus_core::{Configurations, EntryId, HardState, Seq, Term};
 
 use crate::{
     EntryKind, LogEntry, Reset, Write,
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) hard: HardState,
-    pub(super) configuration: Option<Arc<Configuration>>,
+    pub(super) configuration: Option<Arc<Configurations>>,
     pub(super) start: Seq,
     /// The term of the entry before the start, 0 if it is not known.
     pub(super) before: Term,

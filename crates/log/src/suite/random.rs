@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tinyraftplus_core::{Configuration, EntryId, Identity, Member, NodeId, QuorumRule, Seq, Term};
+use tinyraftplus_core::{Configurations, EntryId, Identity, Member, NodeId, QuorumRule, Seq, Term};
 
 use super::{
     Make,
@@ -165,10 +165,10 @@ fn random_mistake(rng: &mut SimRng, model: &Model, group: &[Write]) -> Write {
     }
 }
 
-fn random_configuration(rng: &mut SimRng) -> Option<Arc<Configuration>> {
+fn random_configuration(rng: &mut SimRng) -> Option<Arc<Configurations>> {
     let members = (0..=rng.below(4))
-        .map(|n| Member { id: NodeId::from(n), identity: Identity::new(u128::from(n) + 70) });
-    Configuration::new(members.collect(), QuorumRule::Majority, Seq::ZERO).map(Arc::new)
+        .map(|n| Member::voter(NodeId::from(n), Identity::new(u128::from(n) + 70)));
+    Configurations::found(members.collect(), QuorumRule::Majority, Seq::ZERO).ok().map(Arc::new)
 }
 
 fn payload(rng: &mut SimRng) -> Bytes {

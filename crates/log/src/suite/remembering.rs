@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, Identity, Member, NodeId, QuorumRule, Seq, Term};
+use tinyraftplus_core::{Configurations, Identity, Member, NodeId, QuorumRule, Seq, Term};
 
 use super::{
     Make,
@@ -54,12 +54,9 @@ pub(super) fn a_configuration_is_kept(make: &Make<'_>) {
     let mut case = Case::new(make);
     let some = |count: u64| {
         let members = (1..=count)
-            .map(|n| Member {
-                id: NodeId::from(n),
-                identity: Identity::new(u128::from(n) << 64 | 5),
-            })
+            .map(|n| Member::voter(NodeId::from(n), Identity::new(u128::from(n) << 64 | 5)))
             .collect();
-        let configuration = Configuration::new(members, QuorumRule::Majority, Seq::ZERO);
+        let configuration = Configurations::found(members, QuorumRule::Majority, Seq::ZERO);
         Some(Arc::new(configuration.expect("these members fit together")))
     };
     let store = |count| Write { configuration: some(count), ..Write::default() };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tinyraftplus_core::{
-    Configuration, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
+    Configurations, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
 };
 use tinyraftplus_log::{
     EncryptingEncoder, EntryKind, FsLog, Key, Log, LogEntry, LogError, LogExt, LogOptions,
@@ -172,10 +172,10 @@ pub(crate) fn reset(start: u64, before: u64) -> Write {
     }
 }
 
-pub(crate) fn configuration(members: u64) -> Arc<Configuration> {
-    let members = (1..=members)
-        .map(|n| Member { id: NodeId::from(n), identity: Identity::new(u128::from(n) + 70) });
-    Arc::new(Configuration::new(members.collect(), QuorumRule::Majority, Seq::ZERO).unwrap())
+pub(crate) fn configuration(members: u64) -> Arc<Configurations> {
+    let members =
+        (1..=members).map(|n| Member::voter(NodeId::from(n), Identity::new(u128::from(n) + 70)));
+    Arc::new(Configurations::found(members.collect(), QuorumRule::Majority, Seq::ZERO).unwrap())
 }
 
 /// Bytes without a zero among them.
@@ -188,7 +188,7 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Model {
     pub(crate) hard: HardState,
-    pub(crate) configuration: Option<Configuration>,
+    pub(crate) configuration: Option<Configurations>,
     pub(crate) start: u64,
     pub(crate) before: u64,
     pub(crate) entries: Vec<LogEntry>,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
-use tinyraftplus_core::{Configuration, Identity, QuorumRule, Term};
+use tinyraftplus_core::{Configurations, Identity, QuorumRule, Term};
 use tinyraftplus_log::{
     Encoder, EncryptingEncoder, EntryKind, Key, Log, LogExt, LogOptions, PlainEncoder,
     XxHashEncoder,
@@ -92,12 +92,13 @@ pub(crate) fn shown(log: &dyn Log) -> String {
     text
 }
 
-fn configured(text: &mut String, configuration: &Configuration) {
-    assert_eq!(configuration.rule(), QuorumRule::Majority);
+fn configured(text: &mut String, configurations: &Configurations) {
+    let configuration = &configurations.newest().configuration;
+    assert_eq!(*configuration.now().rules(), QuorumRule::Majority.into());
     let rule = "majority";
     write!(text, "configuration {rule} first {}", configuration.first()).unwrap();
     for member in configuration.members() {
-        write!(text, " {}={:x}", member.id.as_str(), member.identity.get()).unwrap();
+        write!(text, " {}={:x}", member.id.as_str(), member.identity.unwrap().get()).unwrap();
     }
     text.push('\n');
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tinyraftplus_core::{
-    Configuration, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
+    Configurations, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
 };
 use tinyraftplus_log::{EntryKind, Log, LogEntry, Reset, Write, sim_disk::SimDisk};
 
@@ -141,11 +141,10 @@ fn hard(term: u64, vote: Option<u128>) -> Write {
     Write { hard_state: Some(hard), ..Write::default() }
 }
 
-fn members() -> Arc<Configuration> {
-    let member =
-        |n: u64| Member { id: NodeId::from(n), identity: Identity::new(u128::from(n) + 70) };
+fn members() -> Arc<Configurations> {
+    let member = |n: u64| Member::voter(NodeId::from(n), Identity::new(u128::from(n) + 70));
     let members = (1..=3).map(member).collect();
-    Arc::new(Configuration::new(members, QuorumRule::Majority, Seq::ZERO).unwrap())
+    Arc::new(Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap())
 }
 
 /// What a version that does not exist yet may write: another header; a frame after ours; a frame after one that

@@ -64,7 +64,7 @@ pub struct Node {
 pub struct Disk {
     identity: u128,
     hard_state: HardState,
-    configuration: Option<std::sync::Arc<tinyraftplus_core::Configuration>>,
+    configuration: Option<std::sync::Arc<tinyraftplus_core::Configurations>>,
     pub entries: Vec<LogEntry>,
 }
 

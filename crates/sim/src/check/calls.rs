@@ -120,6 +120,11 @@ impl Calls {
         self.records.push(Record { life, deadline, request, floor, at: None, ended: None });
     }
 
+    /// What a call asks for.
+    pub(crate) fn asked(&self, call: u64) -> Option<&Asked> {
+        self.record(call).map(|record| &record.request)
+    }
+
     /// How a call ended, if it has.
     pub(crate) fn ended(&self, call: u64) -> Option<Ended> {
         self.record(call).and_then(|record| record.ended)
@@ -224,7 +229,7 @@ impl Calls {
             (Outcome::Committed { first, last, results }, Some(payloads)) => {
                 self.counts.acknowledged += 1;
                 self.on_acknowledged(call, (*first, *last), &payloads, floor)?;
-                self.reads.on_results(call, *first, results)?;
+                self.reads.on_results(call, *first, payloads.len(), results)?;
                 Ended::Committed
             }
             (Outcome::Read { seq, result }, None) => {

@@ -98,10 +98,10 @@ impl Committed {
             node.committed
         );
         require!(
-            end <= node.durable.end(),
+            end <= node.durable_end(),
             CHECK,
             "node {who} applies to {end}, durable only to {}",
-            node.durable.end()
+            node.durable_end()
         );
         let mut given = apply.entries.iter();
         for seq in (start.get()..end.get()).map(Seq::new) {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use tinyraftplus_core::{Core, Seq, Term};
+use tinyraftplus_core::{Seq, Term};
 
-use super::{Verdict, committed::Committed, require};
+use super::{Verdict, View, committed::Committed, require};
 
 /// What was committed when.
 #[derive(Debug, Default)]
@@ -29,17 +28,17 @@ impl Completeness {
     pub(crate) fn on_leader(
         &mut self,
         at: usize,
-        core: &Core<Bytes>,
+        view: View<'_>,
         committed: &Committed,
     ) -> Verdict {
-        let term = core.term();
+        let term = view.term;
         if self.looked_at.insert(term, at).is_some() {
             return Ok(());
         }
         let last = self.last_of.range(..term).map(|(_, &seq)| seq).max();
         let last = last.and_then(|seq| committed.entry(seq));
         require!(
-            last.is_none_or(|id| core.terms().has(id)),
+            last.is_none_or(|id| view.terms.has(id)),
             "leader completeness",
             "node {} leads term {term} without {}, which was committed before",
             at + 1,

@@ -1,16 +1,15 @@
 //! What is on disk: a node comes back with what it had, believes no more than what is there, and what is
 //! committed is on the disks of a quorum.
 
-use bytes::Bytes;
-use tinyraftplus_core::{Core, EntryId, Restored, Seq};
+use tinyraftplus_core::{EntryId, Restored, Seq};
 use tinyraftplus_log::{LogEntry, Write};
 
-use super::{NodeModel, Verdict, matching::Matching, model::Model, require};
+use super::{NodeModel, Verdict, View, matching::Matching, model::Model, require};
 
 /// After a step: the node's idea of its log is what it has written, and of its disk not more than is there.
-pub(crate) fn agrees(at: usize, node: &NodeModel, core: &Core<Bytes>) -> Verdict {
+pub(crate) fn agrees(at: usize, node: &NodeModel, view: View<'_>) -> Verdict {
     const CHECK: &str = "a node knows its own log";
-    let (terms, model) = (core.terms(), &node.decided);
+    let (terms, model) = (view.terms, &node.decided);
     let empty = terms.start() == terms.end() && model.last().is_none();
     require!(
         empty || (terms.end(), terms.last()) == (model.end(), model.last()),
@@ -20,11 +19,11 @@ pub(crate) fn agrees(at: usize, node: &NodeModel, core: &Core<Bytes>) -> Verdict
         terms.last(),
         model.last()
     );
-    let (believed, durable) = (core.durable(), node.durable.end());
+    let (believed, durable) = (view.durable, node.durable_end());
     require!(
         empty || believed <= durable,
         CHECK,
-        "node {} believes that everything before {believed} is durable, and its disk ends at {durable}",
+        "node {} believes that everything before {believed} is durable, and its disk holds that up to {durable}",
         at + 1
     );
     Ok(())

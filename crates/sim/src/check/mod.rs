@@ -17,9 +17,10 @@ pub(crate) mod reads;
 
 use std::fmt;
 
-use tinyraftplus_core::{Identity, Role, Seq};
+use bytes::Bytes;
+use tinyraftplus_core::{Core, Event as RaftEvent, Identity, Role, Seq, Term, Terms};
 use tinyraftplus_log::{LogEntry, Write};
-use tinyraftplus_replica::{Apply, Message, Replica};
+use tinyraftplus_replica::{Apply, Event, Message};
 
 use self::{
     calls::Calls, committed::Committed, completeness::Completeness, election::Election,
@@ -60,6 +61,30 @@ macro_rules! require {
 }
 pub(crate) use require;
 
+/// What a node says of itself after a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) role: Role,
+    pub(crate) term: Term,
+    /// Everything before this is committed.
+    pub(crate) committed: Seq,
+    /// Everything before this is on its disk.
+    pub(crate) durable: Seq,
+    pub(crate) terms: &'a Terms,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn of(core: &'a Core<Bytes>) -> Self {
+        Self {
+            role: core.role(),
+            term: core.term(),
+            committed: core.committed(),
+            durable: core.durable(),
+            terms: core.terms(),
+        }
+    }
+}
+
 /// All checks of a run.
 #[derive(Debug)]
 pub(crate) struct Checks {
@@ -89,6 +114,22 @@ pub(crate) struct NodeModel {
     pub(crate) committed: Seq,
     /// Up to where its state machine has been given entries, since it started.
     pub(crate) applied: Seq,
+}
+
+impl NodeModel {
+    /// Up to where its disk holds what the node has decided: a suffix that is still being replaced is there too,
+    /// and does not count.
+    pub(crate) fn durable_end(&self) -> Seq {
+        let (durable, decided) = (&self.durable, &self.decided);
+        let mut end = durable.end().min(decided.end());
+        // Logs that agree on an entry agree on all before it.
+        while let Some(id) = end.before().and_then(|last| durable.entry(last))
+            && !decided.has(id)
+        {
+            end = id.seq;
+        }
+        end
+    }
 }
 
 impl Checks {
@@ -141,15 +182,15 @@ impl Checks {
     }
 
     /// A node has taken a step, and its writes were noted.
-    pub(crate) fn on_step(&mut self, at: usize, replica: &Replica) -> Verdict {
-        let core = replica.core();
+    pub(crate) fn on_step(&mut self, at: usize, view: View<'_>) -> Verdict {
         let node = self.nodes.get(at).expect("as many models as nodes");
-        durability::agrees(at, node, core)?;
-        if core.role() == Role::Leader {
-            self.election.on_leader(at, core.term())?;
-            self.completeness.on_leader(at, core, &self.committed)?;
+        durability::agrees(at, node, view)?;
+        let leads = view.role == Role::Leader;
+        if leads {
+            self.election.on_leader(at, view.term)?;
+            self.completeness.on_leader(at, view, &self.committed)?;
         }
-        let (before, end) = (node.committed, core.committed());
+        let (before, end) = (node.committed, view.committed);
         require!(
             end >= before,
             "committed never changes",
@@ -162,7 +203,7 @@ impl Checks {
                 let new = self.committed.on_committed(at, node, seq, &self.matching)?;
                 if let Some(entry) = new {
                     first_seen = Some(entry.id);
-                    self.completeness.on_committed(core.term(), seq);
+                    self.completeness.on_committed(view.term, seq);
                     durability::on_quorum(&self.nodes, self.quorum, self.inside, seq, entry.id)?;
                     self.calls.on_committed(seq, entry)?;
                 }
@@ -170,15 +211,32 @@ impl Checks {
             self.node(at).committed = end;
         }
         require!(
-            !self.inside
-                || core.role() != Role::Leader
-                || first_seen.is_none_or(|id| id.term == core.term()),
+            !self.inside || !leads || first_seen.is_none_or(|id| id.term == view.term),
             "a leader commits by an entry of its own term",
             "node {} commits up to {first_seen:?} in term {}",
             at + 1,
-            core.term()
+            view.term
         );
         Ok(())
+    }
+
+    /// A node reports this. All nodes are correct, so none may find that another is not.
+    pub(crate) fn on_events(&self, at: usize, events: &[Event]) -> Verdict {
+        let strange = events.iter().find_map(|event| match event {
+            Event::Malformed { from, what } | Event::Raft(RaftEvent::Malformed { from, what }) => {
+                Some(format!("node {} takes node {from} for broken: it {what}", at + 1))
+            }
+            Event::Changed { .. }
+            | Event::Committed { .. }
+            | Event::Applied { .. }
+            | Event::Raft(_)
+            | Event::LoadFailed { .. }
+            | _ => None,
+        });
+        match strange.filter(|_| self.inside) {
+            Some(what) => Err(Violation::new("no node seems broken", what)),
+            None => Ok(()),
+        }
     }
 
     /// A node has sent this.

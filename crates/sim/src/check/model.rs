@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, EntryId, HardState, Restored, Seq, Term};
+use tinyraftplus_core::{Configurations, EntryId, HardState, Restored, Seq, Term};
 use tinyraftplus_log::Write;
 
 use super::{Verdict, require};
@@ -13,7 +13,7 @@ pub(crate) struct Model {
     start: Seq,
     terms: Vec<Term>,
     pub(crate) hard_state: HardState,
-    pub(crate) configuration: Option<Arc<Configuration>>,
+    pub(crate) configuration: Option<Arc<Configurations>>,
 }
 
 const CHECK: &str = "a write follows its log";
@@ -80,7 +80,8 @@ impl Model {
             self.configuration = Some(Arc::clone(configuration));
         }
         if let Some(reset) = write.reset {
-            let first = write.configuration.as_ref().map(|configuration| configuration.first());
+            let first = write.configuration.as_ref();
+            let first = first.map(|all| all.newest().configuration.first());
             require!(
                 first == Some(reset.start) && self.terms.is_empty(),
                 CHECK,

@@ -48,11 +48,11 @@ impl Promises {
                 );
             }
             MessageBody::Accepted { matched, .. } => {
-                let end = node.durable.end();
+                let end = node.durable_end();
                 require!(
                     !inside || covers(hard_state, term, None) && matched <= end,
                     CHECK,
-                    "node {who} acknowledges everything before {matched} in term {term}; its disk ends at {end} and has {hard_state:?}"
+                    "node {who} acknowledges everything before {matched} in term {term}; its disk holds that up to {end} and has {hard_state:?}"
                 );
             }
             MessageBody::Append { .. } => {

@@ -46,14 +46,20 @@ impl Reads {
         self.known = self.known.max(last.after());
     }
 
-    /// A client got the results of its append, which begins at `first`.
-    pub(crate) fn on_results(&self, call: u64, first: Seq, results: &[Bytes]) -> Verdict {
+    /// A client got the results of its append, of so many entries, which begins at `first`.
+    pub(crate) fn on_results(
+        &self,
+        call: u64,
+        first: Seq,
+        count: usize,
+        results: &[Bytes],
+    ) -> Verdict {
         let place = usize::try_from(first.since(self.start)).unwrap_or(usize::MAX);
         let states = self.states.iter().skip(place);
-        let expected = states.take(results.len()).map(|state| state.count.to_le_bytes());
+        let expected = states.take(count).map(|state| state.count.to_le_bytes());
         let same = results.iter().map(|result| &result[..]).eq(expected.clone());
         require!(
-            same && !results.is_empty(),
+            same,
             "results are the state machine's",
             "call {call} got the results {results:?} instead of {:?}",
             expected.collect::<Vec<_>>()

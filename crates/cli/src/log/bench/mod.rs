@@ -74,6 +74,7 @@ const WORKLOADS: &[Workload] = &[
     limit("disk-over", "the disk: 1,000 KiB, overwritten", limits::Limit::Over),
     write("batch-recycled", "batches, compacted, space reused", OVER, writing::Load::BatchRecycled),
     read("open", "open a log of 1,000,000 x 100 B", 100, reading::Load::Open),
+    read("open-segments", "the same in 100 segments", 100, reading::Load::OpenSegments),
     read("iterate-100", "iterate, 100 B", 100, reading::Load::Iterate),
     read("iterate-1k", "iterate, 1 KiB", 1024, reading::Load::Iterate),
     read("iterate-encrypted", "iterate, 1 KiB, encrypted", 1024, reading::Load::Decrypt),
@@ -294,7 +295,7 @@ fn print(args: &Args, rows: &[Row]) {
         let (rate, [half, most]) = (row.rate(), row.micros);
         // An opening is not an entry.
         let bytes = match row.workload.kind {
-            Kind::Read(reading::Load::Open) => "-".to_owned(),
+            Kind::Read(reading::Load::Open | reading::Load::OpenSegments) => "-".to_owned(),
             Kind::Limit(_) | Kind::Write(_) | Kind::Read(_) => {
                 format!("{:.1}", rate * float(row.workload.payload) / f64::from(1 << 20))
             }

@@ -4,17 +4,20 @@ use super::{Meter, Sample, writing};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tinyraftplus_log::{FsLog, Log, LogError, LogExt, LogOptions};
+use tinyraftplus_log::{FsLog, Log, LogError, LogExt, LogOptions, MultiFsLog};
 
 /// How many entries there are to read, together about 100 MB or 256 MiB.
 const SMALL: u64 = 1_000_000;
 const LARGE: u64 = 256 << 10;
 const BATCH: u64 = 1000;
+/// A segment that takes ten batches of 100 B an entry: a hundred segments for all.
+const SEGMENT_BYTES: u64 = 1100 << 10;
 
 /// What is done with a log.
 #[derive(Clone, Copy)]
 pub(super) enum Load {
     Open,
+    OpenSegments,
     Iterate,
     Decrypt,
 }
@@ -36,21 +39,31 @@ impl Logs {
         payload: u64,
         time: Duration,
     ) -> Result<Sample, LogError> {
-        let decrypt = matches!(load, Load::Decrypt);
-        let name = format!("read-{payload}{}", if decrypt { "-encrypted" } else { "" });
-        let options = self.options(&name, payload, decrypt)?;
+        let (kind, options) = match load {
+            Load::Open | Load::Iterate => ("one", LogOptions::default()),
+            Load::OpenSegments => ("segments", segments()),
+            Load::Decrypt => ("encrypted", writing::encrypted()?),
+        };
+        let name = format!("{kind}-{payload}");
+        let options = self.make(load, &name, payload, options)?;
         match load {
-            Load::Open => self.open(&name, &options, time),
+            Load::Open | Load::OpenSegments => self.open(load, &name, &options, time),
             Load::Iterate | Load::Decrypt => self.iterate(&name, &options, time),
         }
     }
 
-    fn options(&mut self, name: &str, payload: u64, decrypt: bool) -> Result<LogOptions, LogError> {
+    /// Makes a log, unless it is there. Gives the options with which it is opened.
+    fn make(
+        &mut self,
+        load: Load,
+        name: &str,
+        payload: u64,
+        options: LogOptions,
+    ) -> Result<LogOptions, LogError> {
         if let Some(options) = self.made.get(name) {
             return Ok(options.clone());
         }
-        let options = if decrypt { writing::encrypted()? } else { LogOptions::default() };
-        let (mut log, _) = FsLog::open(&self.dir, name, options.clone())?;
+        let mut log = self.log(load, name, &options)?;
         let count = if payload < 1024 { SMALL } else { LARGE };
         let payload = crate::bench::payload(usize::try_from(payload).unwrap_or(usize::MAX));
         for _ in 0..count.div_ceil(BATCH) {
@@ -61,11 +74,26 @@ impl Logs {
         Ok(options)
     }
 
-    fn open(&self, name: &str, options: &LogOptions, time: Duration) -> Result<Sample, LogError> {
+    fn log(&self, load: Load, name: &str, options: &LogOptions) -> Result<Box<dyn Log>, LogError> {
+        Ok(match load {
+            Load::OpenSegments => Box::new(MultiFsLog::open(&self.dir, name, options.clone())?.0),
+            Load::Open | Load::Iterate | Load::Decrypt => {
+                Box::new(FsLog::open(&self.dir, name, options.clone())?.0)
+            }
+        })
+    }
+
+    fn open(
+        &self,
+        load: Load,
+        name: &str,
+        options: &LogOptions,
+        time: Duration,
+    ) -> Result<Sample, LogError> {
         let mut meter = Meter::new(time);
         while meter.goes_on() {
             let began = Instant::now();
-            let (mut log, _) = FsLog::open(&self.dir, name, options.clone())?;
+            let mut log = self.log(load, name, options)?;
             meter.add(began, 1);
             log.close()?;
         }
@@ -93,4 +121,12 @@ impl Logs {
         log.close()?;
         Ok(sample)
     }
+}
+
+fn segments() -> LogOptions {
+    let mut options = LogOptions::default();
+    options.segment_bytes_max = SEGMENT_BYTES;
+    options.group_bytes_max = SEGMENT_BYTES / 2;
+    options.batch_bytes_max = SEGMENT_BYTES / 4;
+    options
 }

@@ -1,15 +1,13 @@
-//! Histories known to be good or bad: the checks must tell them apart, or all their silence means nothing.
+//! What clients ask for and are told.
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, HardState, Identity, Message, MessageBody, Seq, Term, Time};
-use tinyraftplus_log::{EntryKind, LogEntry, Write};
+use tinyraftplus_core::{EntryId, Seq, Term, Time};
+use tinyraftplus_log::EntryKind;
 use tinyraftplus_replica::{Outcome, Refused, Unknown};
 
-use super::calls::{Asked, Calls, Life, payload};
-use super::matching::{Known, Matching};
-use super::model::Model;
-use super::promises::Promises;
-use super::{NodeModel, Verdict};
+use crate::check::Verdict;
+use crate::check::calls::{Asked, Calls, Life, payload};
+use crate::check::matching::Known;
 use crate::machine::Machine;
 
 const A: Life = Life { node: 0, number: 1 };
@@ -196,53 +194,87 @@ fn a_read_must_see_what_was_known_before_it_began_and_nothing_else() {
     late.ends(1, &unseen).breaks("reads are linearizable");
 }
 
-fn entry(term: u64, seq: u64, payload: &'static str) -> LogEntry {
-    let id = EntryId::new(Term::new(term), Seq::new(seq));
-    LogEntry { id, kind: EntryKind::Payload, ends_batch: true, payload: Bytes::from(payload) }
+/// An empty payload names no call, so only its place can tell that it is not the later one.
+#[test]
+fn what_begins_later_is_committed_later() {
+    let noop = |history: History| history.commits_this(EntryKind::Payload, Bytes::new(), true);
+    // The first of two places for empty payloads was there before the second call began.
+    let acknowledged = || {
+        let both = noop(noop(History::new().appends_nothing(A).appends_nothing(B)));
+        both.acknowledges(0, 1, 1).appends_nothing(B)
+    };
+    noop(acknowledged()).acknowledges(2, 2, 2).holds();
+    acknowledged().acknowledges(2, 0, 0).breaks("acknowledged is committed");
+    let entry = |call: u64, seq: u64| {
+        let id = EntryId::new(Term::new(1), Seq::new(seq));
+        (Seq::new(seq), Known::new(id, EntryKind::Payload, payload(call, 0, 20), true))
+    };
+    let later =
+        || History::new().appends(A, 1).commits(0, 0, true).acknowledges(0, 0, 0).appends(B, 1);
+    let commits = |calls: &mut Calls, (seq, known): (Seq, Known)| calls.on_committed(seq, &known);
+    later().then(|calls| commits(calls, entry(1, 1))).holds();
+    later().then(|calls| commits(calls, entry(1, 0))).breaks("later appends come later");
 }
 
 #[test]
-fn one_entry_has_one_content_and_one_predecessor() {
-    let (mut matching, mut first, second) =
-        (Matching::default(), Model::new(Seq::ZERO), Model::new(Seq::ZERO));
-    let write = |entries: Vec<LogEntry>| Write { append: entries, ..Write::default() };
-    let good = write(vec![entry(1, 0, "a"), entry(2, 1, "b")]);
-    assert_eq!(matching.on_write(0, &first, &good), Ok(()));
-    first.apply(0, &good).unwrap();
-    assert_eq!(matching.on_write(1, &second, &good), Ok(()));
-    let other_content = write(vec![entry(1, 0, "b")]);
-    assert!(matching.on_write(1, &second, &other_content).is_err());
-    let other_past = write(vec![entry(2, 0, "a"), entry(2, 1, "b")]);
-    assert!(matching.on_write(1, &second, &other_past).is_err());
-    assert!(first.apply(0, &write(vec![entry(2, 3, "gap")])).is_err());
-    assert!(first.apply(0, &write(vec![entry(1, 2, "older term")])).is_err());
+fn an_outcome_is_one_of_a_call_that_was_made_and_of_its_kind() {
+    let unknown = Outcome::Unknown(Unknown::Deadline);
+    let one = || History::new().appends(A, 1).reads(A).commits(0, 0, true);
+    one().ends(0, &unknown).sees(1, 1).holds();
+    one().ends(2, &unknown).breaks("outcomes are true");
+    one().sees(0, 1).breaks("outcomes are true");
+    one().acknowledges(1, 0, 0).breaks("outcomes are true");
+    // A read that was committed, though its payload says so.
+    History::new().reads(A).commits(0, 0, true).breaks("outcomes are true");
 }
 
 #[test]
-fn a_vote_is_given_once_a_term_and_not_before_it_is_durable() {
-    let (voter, one, two) = (Identity::new(1), Identity::new(2), Identity::new(3));
-    let vote = |to: Identity| Message {
-        from: voter,
-        to: Some(to),
-        term: Term::new(5),
-        body: MessageBody::VoteReply { granted: true },
+fn results_are_what_the_state_machine_said_of_just_these_entries() {
+    let two = || History::new().appends(A, 2).commits(0, 0, false).commits(0, 1, true);
+    let told = |results: Vec<u64>| {
+        let results = results.iter().map(|n| Bytes::copy_from_slice(&n.to_le_bytes())).collect();
+        Outcome::Committed { first: Seq::new(0), last: Seq::new(1), results }
     };
-    let mut node = NodeModel {
-        identity: voter,
-        decided: Model::new(Seq::ZERO),
-        durable: Model::new(Seq::ZERO),
-        lost: Vec::new(),
-        committed: Seq::ZERO,
-        applied: Seq::ZERO,
+    two().ends(0, &told(vec![1, 2])).holds();
+    for wrong in [vec![1, 3], vec![2, 1], vec![1], vec![]] {
+        two().ends(0, &told(wrong)).breaks("results are the state machine's");
+    }
+}
+
+/// A local read may be old, but it is still the state after some prefix.
+#[test]
+fn a_local_read_may_be_old_and_not_made_up() {
+    let known = || {
+        let mut history = History::new().appends(A, 1).commits(0, 0, true).acknowledges(0, 0, 0);
+        let local = Asked::Read { local: true };
+        history.calls.on_call(B, Time::from_nanos(1_000), local);
+        history
     };
-    let mut promises = Promises::default();
-    assert!(promises.on_sent(0, &node, Some(one), true, &vote(one)).is_err());
-    node.durable.hard_state = HardState { term: Term::new(5), vote: Some(one) };
-    assert_eq!(promises.on_sent(0, &node, Some(one), true, &vote(one)), Ok(()));
-    assert!(promises.on_sent(0, &node, Some(two), false, &vote(two)).is_err());
-    let back = Write {
-        hard_state: Some(HardState { term: Term::new(4), vote: None }),
-        ..Write::default()
+    known().sees(1, 0).holds();
+    let mut other = Machine::new(Seq::ZERO);
+    other.take(Seq::ZERO, b"something else");
+    let made_up = Outcome::Read { seq: Some(Seq::ZERO), result: other.read() };
+    known().ends(1, &made_up).breaks("reads are linearizable");
+    let nonsense = Outcome::Read { seq: None, result: Bytes::from_static(b"?") };
+    known().ends(1, &nonsense).breaks("reads are linearizable");
+    // What a local read saw binds nobody.
+    known().sees(1, 1).reads(A).sees(2, 1).holds();
+}
+
+#[test]
+fn at_the_end_every_call_has_ended_and_no_empty_payload_is_one_too_many() {
+    let empty = || {
+        let one = History::new().appends_nothing(A);
+        one.commits_this(EntryKind::Payload, Bytes::new(), true)
     };
-    assert!(node.durable.apply(0, &back).is_err());
+    let unknown = Outcome::Unknown(Unknown::Deadline);
+    empty().ends(0, &unknown).then(|calls| calls.at_end()).holds();
+    empty().then(|calls| calls.at_end()).breaks("every call ends");
+    let twice = empty().commits_this(EntryKind::Payload, Bytes::new(), true).ends(0, &unknown);
+    twice.then(|calls| calls.at_end()).breaks("an append commits once");
+    // One that was refused may not be one of them.
+    let two = || empty().appends_nothing(B).ends(0, &Outcome::Refused(Refused::Busy));
+    two().ends(1, &unknown).then(|calls| calls.at_end()).holds();
+    let refused = two().ends(1, &Outcome::Refused(Refused::Busy));
+    refused.then(|calls| calls.at_end()).breaks("an append commits once");
 }

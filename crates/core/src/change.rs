@@ -1,0 +1,427 @@
+//! Changing who belongs to the cluster (Raft section 6, thesis chapter 4).
+//!
+//! ```text
+//!   finding ----> learning ----> joint ----> there
+//!   who are       new voters     a quorum    a quorum of the new
+//!   the new?      catch up       of both     membership alone
+//! ```
+//!
+//! New voters receive before they vote: one that counts from the start, with an empty log, could hold up every
+//! commit. Where no set of voters changes, the joint step is left out. Whichever leader finds a committed joint
+//! configuration ends it; what comes before is over when the leader is.
+//!
+//! A member whose disk was lost asks who is there, under a new identity. Its name is then bound to the new log
+//! by the same joint step: in the old half its old log counts and can't speak, so a quorum without it has to
+//! agree. A voter that was absent when the cluster formed is bound the same way.
+
+use crate::core::Part;
+use crate::electorate::Electorate;
+use crate::ids::Peer;
+use crate::leader::{has_committed, progress_of};
+use crate::progress::Progress;
+use crate::{
+    ChangeMembers, Configuration, Core, Entry, EntryBody, EntryId, Event, Identity, Member,
+    Membership, MessageBody, NodeId, Placed, Plan, Refusal, Resolution, Seq, Ticket, Time,
+};
+use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
+use core::mem;
+
+/// What a leader knows of changes that are wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Changing {
+    wanted: Option<Wanted>,
+    /// Logs that asked under the name of a member whose log is another, or who has none yet.
+    newcomers: BTreeMap<NodeId, Identity>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    ticket: Ticket,
+    plan: Plan,
+    until: Time,
+    stage: Stage,
+    /// The logs of those that were not members when it was asked for.
+    found: BTreeMap<NodeId, Identity>,
+    ask_at: Time,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Waits until the new members have said who they are.
+    Finding,
+    /// Waits until the new voters have caught up.
+    Learning,
+    /// On the way through the log.
+    Entering,
+}
+
+impl Changing {
+    /// Whoever waits for the change, and whether something may have come of it already.
+    pub(crate) fn into_ticket(self) -> Option<(Ticket, bool)> {
+        self.wanted.map(|wanted| (wanted.ticket, wanted.stage != Stage::Finding))
+    }
+
+    pub(crate) fn wake_at(&self) -> Time {
+        self.wanted.as_ref().map_or(Time::NEVER, |wanted| match wanted.stage {
+            Stage::Finding | Stage::Learning => wanted.until,
+            Stage::Entering => Time::NEVER,
+        })
+    }
+}
+
+impl<P: AsRef<[u8]>> Core<P> {
+    pub(crate) fn change_members(&mut self, change: ChangeMembers) {
+        let ChangeMembers { ticket, base, plan, until } = change;
+        let at = self.active.as_ref().and_then(crate::electorate::Active::at);
+        let committed = self.committed;
+        let settled = at.is_none_or(|at| at < committed);
+        let joint = self.configuration().is_some_and(|c| c.old().is_some());
+        let refusal = match &self.part {
+            Part::Follower | Part::Candidate(_) => {
+                Some(Refusal::NotLeader { leader: self.leader() })
+            }
+            Part::Leader(_) if base != at => Some(Refusal::MembersChanged { at }),
+            Part::Leader(leader) if leader.changing.wanted.is_some() || joint || !settled => {
+                Some(Refusal::ChangeUnderWay)
+            }
+            Part::Leader(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.out.resolve.push((ticket, Resolution::Refused(refusal)));
+            return;
+        }
+        if let Part::Leader(leader) = &mut self.part {
+            let (stage, found, ask_at) = (Stage::Finding, BTreeMap::new(), self.now);
+            leader.changing.wanted = Some(Wanted { ticket, plan, until, stage, found, ask_at });
+        }
+    }
+
+    /// Somebody has said who it is.
+    pub(crate) fn introduced(&mut self, from: Peer, configuration: Option<&Placed>) {
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
+            return;
+        };
+        let known = active.configuration();
+        if let Some(wanted) = &mut leader.changing.wanted
+            && wanted.stage == Stage::Finding
+            && wanted.plan.members().iter().any(|member| member.id == from.id)
+        {
+            let foreign =
+                configuration.is_some_and(|it| it.configuration.cluster() != known.cluster());
+            if foreign {
+                return self.refuse_change(Refusal::ForeignCluster(from.id));
+            }
+            wanted.found.insert(from.id, from.identity);
+        }
+        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept.
+        let is_newcomer = known.member(from.id).is_some_and(|member| member.votes)
+            && known.name_of(from.identity).is_none();
+        if configuration.is_none() && is_newcomer {
+            leader.changing.newcomers.insert(from.id, from.identity);
+        }
+    }
+
+    /// Takes the next step of a change, once the one before is committed.
+    pub(crate) fn change_on(&mut self) {
+        let (committed, term) = (self.committed, self.hard_state.term);
+        self.expire_change();
+        let Some(active) = &self.active else {
+            return;
+        };
+        // Before a leader's own first commit, another configuration that it does not know of may be committed:
+        // two changes of one voter each would have quorums without a common member (Ongaro 2015).
+        if !has_committed(&self.terms, committed, term)
+            || active.at().is_some_and(|at| at >= committed)
+        {
+            return;
+        }
+        self.introduce();
+        let Some(active) = &self.active else {
+            return;
+        };
+        if active.configuration().old().is_some() {
+            let left = active.configuration().left();
+            self.append_configuration(left);
+            return;
+        }
+        self.bind_newcomers();
+        self.advance_wanted();
+    }
+
+    /// Ends a change whose time is up, however little has come of it. What is in the log already goes on.
+    fn expire_change(&mut self) {
+        let now = self.now;
+        let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
+            return;
+        };
+        let Some(wanted) = leader.changing.wanted.as_ref().filter(|it| it.until <= now) else {
+            return;
+        };
+        let known = active.configuration();
+        let settled = active.at().is_none_or(|at| at < self.committed);
+        match wanted.stage {
+            Stage::Finding => {
+                let mut ids = wanted.plan.members().iter().map(|member| member.id);
+                let missing =
+                    ids.find(|id| known.member(*id).is_none() && !wanted.found.contains_key(id));
+                self.refuse_change(missing.map_or(Refusal::Busy, Refusal::Unreachable));
+            }
+            Stage::Learning if !settled => self.end_change(Resolution::Unsettled),
+            // Once it is settled what was done, it can be undone.
+            Stage::Learning | Stage::Entering => {}
+        }
+    }
+
+    /// Takes back that new voters became learners, and says who was too slow.
+    fn give_up_on(&mut self, slow: NodeId) {
+        let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
+            return;
+        };
+        let Some(wanted) = &leader.changing.wanted else {
+            return;
+        };
+        let configuration = Arc::clone(active.configuration());
+        let stay = configuration.members().iter().copied();
+        let stay = stay.filter(|member| member.votes || !wanted.found.contains_key(&member.id));
+        let before = Membership::new(stay.collect(), configuration.now().rules().clone());
+        self.refuse_change(Refusal::TooSlow(slow));
+        if let Ok(before) = before
+            && before != *configuration.now()
+        {
+            self.append_configuration(configuration.towards(before));
+        }
+    }
+
+    /// Tells logs that were just added where they belong, once that can't be taken back. What gets lost they ask for.
+    fn introduce(&mut self) {
+        let known = self.active.as_ref().map(|active| active.all().newest().clone());
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let mut strangers = Vec::new();
+        for (&id, peer) in &mut leader.peers {
+            if !peer.heard && !mem::replace(&mut peer.is_introduced, true) {
+                strangers.push(Peer { id, identity: peer.identity });
+            }
+        }
+        for to in strangers {
+            let body = self.introducing(known.clone());
+            self.send(to, body);
+        }
+    }
+
+    fn advance_wanted(&mut self) {
+        let at = self.active.as_ref().and_then(crate::electorate::Active::at);
+        let Part::Leader(leader) = &self.part else {
+            return;
+        };
+        if at.is_some_and(|at| at >= self.committed) {
+            return;
+        }
+        match leader.changing.wanted.as_ref().map(|wanted| wanted.stage) {
+            Some(Stage::Finding) => self.find(),
+            Some(Stage::Learning) => self.wait_for_learners(),
+            Some(Stage::Entering) => self.end_change(Resolution::Changed { at }),
+            None => {}
+        }
+    }
+
+    /// Asks new members who they are; when all have answered, lets them receive.
+    fn find(&mut self) {
+        let (now, interval) = (self.now, self.options.heartbeat_interval);
+        let me = self.me();
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
+            return;
+        };
+        let Some(wanted) = &mut leader.changing.wanted else {
+            return;
+        };
+        let configuration = Arc::clone(active.configuration());
+        // A leader that was removed may be asked to come back, and need not ask itself.
+        let log_of = |id| {
+            let found = wanted.found.get(&id).copied();
+            configuration.identity_of(id).or(found).or_else(|| (id == me.id).then_some(me.identity))
+        };
+        let specs = wanted.plan.members().iter();
+        let missing: Vec<NodeId> =
+            specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
+        if !missing.is_empty() {
+            if now >= wanted.ask_at {
+                wanted.ask_at = now + interval;
+                for to in missing {
+                    let message = crate::Message {
+                        from: me.identity,
+                        to: None,
+                        term: self.hard_state.term,
+                        body: MessageBody::Ask,
+                    };
+                    self.out.send.push(crate::Transmit::Message { to, message });
+                }
+            }
+            return;
+        }
+        let target = match target(&wanted.plan, log_of) {
+            Ok(target) => target,
+            Err(error) => return self.refuse_change(Refusal::NoConfiguration(error)),
+        };
+        let strangers = target.members().iter().filter(|m| configuration.member(m.id).is_none());
+        let learners: Vec<Member> =
+            strangers.map(|&member| Member { votes: false, ..member }).collect();
+        wanted.stage = Stage::Learning;
+        if learners.is_empty() {
+            self.wait_for_learners();
+        } else {
+            let mut members = configuration.now().members().to_vec();
+            members.extend(learners);
+            match Membership::new(members, configuration.now().rules().clone()) {
+                Ok(with) => self.append_configuration(configuration.towards(with)),
+                Err(error) => self.refuse_change(Refusal::NoConfiguration(error)),
+            }
+        }
+    }
+
+    /// When the new voters have nearly all that is committed, begins to count them.
+    fn wait_for_learners(&mut self) {
+        let (now, committed, me) = (self.now, self.committed, self.me());
+        let (distance, patience) = (self.options.promote_distance, self.options.election_timeout);
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
+            return;
+        };
+        let Some(wanted) = &mut leader.changing.wanted else {
+            return;
+        };
+        let configuration = Arc::clone(active.configuration());
+        let target = match target(&wanted.plan, |id| configuration.identity_of(id)) {
+            Ok(target) => target,
+            Err(error) => return self.refuse_change(Refusal::NoConfiguration(error)),
+        };
+        let ready = |member: &Member| {
+            let near = |peer: &Progress| {
+                let lately = peer.contact.is_some_and(|at| now.since(at) <= patience);
+                peer.heard && lately && committed.since(peer.matched) <= distance
+            };
+            member.is(me.id, me.identity) || progress_of(&leader.peers, member).is_some_and(near)
+        };
+        let is_new = |member: &Member| {
+            configuration.now().member(member.id).is_none_or(|known| !known.votes)
+        };
+        // From here on nothing is decided without a quorum of the new membership: one that is not there now
+        // would lock the cluster out of its own log.
+        let next = configuration.towards(target.clone());
+        let decides = Electorate::new(&next.left(), &self.options.custom_rules)
+            .is_ok_and(|electorate| electorate.elects(ready) && electorate.may_commit(ready));
+        let mut missing = target.voters().filter(|member| !ready(member));
+        let slow = missing.find(|member| !decides || is_new(member)).map(|member| member.id);
+        match slow {
+            None if target == *configuration.now() => {
+                let at = active.at();
+                self.end_change(Resolution::Changed { at });
+            }
+            None => {
+                wanted.stage = Stage::Entering;
+                self.append_configuration(next);
+            }
+            Some(id) if now >= wanted.until => self.give_up_on(id),
+            Some(_) => {}
+        }
+    }
+
+    /// Binds the names of members to the logs that speak for them now, if no other change is under way.
+    fn bind_newcomers(&mut self) {
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
+            return;
+        };
+        let at = active.at();
+        let settled = at.is_none_or(|at| at < self.committed);
+        let is_begun =
+            leader.changing.wanted.as_ref().is_some_and(|wanted| wanted.stage != Stage::Finding);
+        if is_begun || leader.changing.newcomers.is_empty() || !settled {
+            return;
+        }
+        let newcomers = mem::take(&mut leader.changing.newcomers);
+        let configuration = Arc::clone(active.configuration());
+        let bound = configuration.members().iter().map(|member| {
+            let identity = newcomers.get(&member.id).copied().filter(|_| member.votes);
+            Member { identity: identity.or(member.identity), ..*member }
+        });
+        let rules = configuration.now().rules().clone();
+        if let Ok(next) = Membership::new(bound.collect(), rules)
+            && next != *configuration.now()
+        {
+            self.append_configuration(configuration.towards(next));
+        }
+    }
+
+    fn append_configuration(&mut self, configuration: Configuration) {
+        let seq = self.terms.end();
+        if seq == Seq::MAX {
+            return self.refuse_change(Refusal::LogFull);
+        }
+        let Some(active) = &self.active else {
+            return;
+        };
+        let configuration = Arc::new(configuration);
+        let placed = Placed { at: Some(seq), configuration: Arc::clone(&configuration) };
+        match active.with(placed, &self.options.custom_rules) {
+            Ok(next) => {
+                self.activate(next);
+                let id = EntryId { term: self.hard_state.term, seq };
+                let body = EntryBody::Configuration(configuration);
+                self.append_own(vec![Entry { id, ends_batch: true, body }]);
+                self.know_peers(false);
+            }
+            Err(crate::quorum::RuleError::UnknownRule { rule }) => {
+                self.out.events.push(Event::UnknownRule(rule));
+                self.refuse_change(Refusal::UnfitRules);
+            }
+            Err(_) => self.refuse_change(Refusal::UnfitRules),
+        }
+    }
+
+    fn refuse_change(&mut self, refusal: Refusal) {
+        self.end_change(Resolution::Refused(refusal));
+    }
+
+    fn end_change(&mut self, resolution: Resolution) {
+        if let Part::Leader(leader) = &mut self.part
+            && let Some(wanted) = leader.changing.wanted.take()
+        {
+            self.out.resolve.push((wanted.ticket, resolution));
+        }
+    }
+
+    /// Lets those go that are no members any more: peers once they know it, and this node once a quorum of
+    /// the others does (thesis section 4.2.2).
+    pub(crate) fn retire(&mut self) {
+        let patience = self.options.election_timeout.saturating_mul(2);
+        let (now, committed) = (self.now, self.committed);
+        let Some(active) = &self.active else {
+            return;
+        };
+        let at = active.at();
+        if let Part::Leader(leader) = &mut self.part {
+            leader.peers.retain(|_, peer| {
+                let knows = at.is_none_or(|at| peer.committed_told > at && peer.matched > at);
+                let overdue = |since| now.since(since) >= patience;
+                peer.leaving.is_none_or(|since| !knows && !overdue(since))
+            });
+            let settled = at.is_none_or(|at| at < committed);
+            if settled && active.configuration().old().is_none() && !self.votes() {
+                self.resign();
+            }
+        }
+    }
+}
+
+fn target(
+    plan: &Plan,
+    log_of: impl Fn(NodeId) -> Option<Identity>,
+) -> Result<Membership, crate::ConfigurationError> {
+    let member = |spec: &crate::MemberSpec| Member {
+        id: spec.id,
+        identity: log_of(spec.id),
+        group: spec.group,
+        votes: spec.votes,
+    };
+    Membership::new(plan.members().iter().map(member).collect(), plan.rules().clone())
+}
