@@ -397,7 +397,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             MessageBody::Accepted { matched, round, priority, promise } => {
                 if self.on_accepted(from, term, matched, round) {
                     self.told(from.id, priority);
-                    self.promised(from.id, round, promise);
+                    self.promised(from, round, promise);
                 }
             }
             MessageBody::Rejected { prev, hint, round } => {

@@ -151,11 +151,6 @@ impl<P: AsRef<[u8]>> Core<P> {
         true
     }
 
-    fn send_accepted(&mut self, to: Peer, matched: Seq, round: u64) {
-        let (priority, promise) = (self.told_priority(), self.promise());
-        self.send(to, MessageBody::Accepted { matched, round, priority, promise });
-    }
-
     /// The configurations after that trim and these entries, if they change them.
     fn configured_by(
         &self,
@@ -174,6 +169,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             }
         }
         Ok((active.all() != now.all()).then_some(active))
+    }
+
+    fn send_accepted(&mut self, to: Peer, matched: Seq, round: u64) {
+        let (priority, promise) = (self.told_priority(), self.promise());
+        self.send(to, MessageBody::Accepted { matched, round, priority, promise });
     }
 
     fn acknowledge_after(&mut self, next: Acknowledgement) {

@@ -15,8 +15,9 @@
 //!   the rest of its term: the message may arrive late.
 
 use crate::core::Part;
+use crate::ids::Peer;
 use crate::leader::progress_of;
-use crate::{Core, Member, NodeId, Options, Time};
+use crate::{Core, Member, Options, Time};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -102,14 +103,14 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// A peer has promised to vote for nobody for so long, when a message of that round came to it.
-    pub(crate) fn promised(&mut self, from: NodeId, round: u64, promise: Duration) {
+    pub(crate) fn promised(&mut self, from: Peer, round: u64, promise: Duration) {
         let (Part::Leader(leader), Some(lease)) = (&mut self.part, self.options.lease) else {
             return;
         };
         let promise = lease.shorten(promise.min(self.options.election_timeout));
-        if let (Some(peer), Some(sent)) =
-            (leader.peers.get_mut(&from), leader.tenure.sent_at(round))
-        {
+        let peer = leader.peers.get_mut(&from.id);
+        let peer = peer.filter(|peer| peer.identity == from.identity);
+        if let (Some(peer), Some(sent)) = (peer, leader.tenure.sent_at(round)) {
             peer.promised_until = peer.promised_until.max(sent + promise);
         }
     }
@@ -121,12 +122,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let (me, now) = (self.me(), self.now);
         let promised = |member: &Member| {
-            member.is(me.id, me.identity)
-                || progress_of(&leader.peers, member).is_some_and(|peer| peer.promised_until > now)
+            progress_of(&leader.peers, member).is_some_and(|peer| peer.promised_until > now)
         };
         self.options.lease.is_some()
             && !leader.tenure.is_over
-            && active.electorate().confirms(promised)
+            && active
+                .electorate()
+                .confirms(|member| member.is(me.id, me.identity) || promised(member))
     }
 
     /// Begins the next round, whose answers extend the lease.

@@ -14,6 +14,9 @@ pub struct Options {
     pub id: NodeId,
     /// All members' names, this node's among them, in any order. The smallest name forms the cluster; a node that is to be added
     /// to one finds it through the others.
+    ///
+    /// A node that lists only itself founds a cluster of one at once. When others have joined it, list them too: if its
+    /// disk is lost, it would else found another cluster under its old name.
     pub members: Vec<NodeId>,
     /// Which sets of voters elect a leader, and which commit an entry.
     pub rules: Rules,

@@ -1,5 +1,5 @@
 //! Clients that decide who leads, on any node. Each test says which protection, when removed, makes it fail.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -51,12 +51,17 @@ fn a_transfer_on_any_node() {
 fn repeated_questions_are_one_transfer() {
     let mut cluster = Cluster::new(3, |_| {});
     let (leader, target, third) = cast(&mut cluster);
-    cluster.filter = Box::new(move |_, to, message| match message {
-        Message::TransferAsk(_) => Fate::Twice,
-        Message::TransferReply(_) => Fate::Drop,
-        // The transfer takes a while.
-        message if word(message) && to == target => Fate::Hold,
-        _ => Fate::Deliver,
+    cluster.filter = Box::new(move |_, to, message| {
+        if matches!(message, Message::TransferAsk(_)) {
+            Fate::Twice
+        } else if matches!(message, Message::TransferReply(_)) {
+            Fate::Drop
+        } else if word(message) && to == target {
+            // The transfer takes a while.
+            Fate::Hold
+        } else {
+            Fate::Deliver
+        }
     });
     let term = cluster.term(leader);
     let call = cluster.call(third, Request::Transfer { to: target });
@@ -145,10 +150,14 @@ fn transfer_with_writes() {
 fn a_call_taken_in_before_a_transfer_is_kept() {
     let mut cluster = Cluster::new(3, |_| {});
     let (leader, target, third) = cast(&mut cluster);
-    cluster.filter = Box::new(|_, _, message| match message {
-        Message::Forward(_) | Message::TransferAsk(_) => Fate::Hold,
-        message if word(message) => Fate::Drop,
-        _ => Fate::Deliver,
+    cluster.filter = Box::new(|_, _, message| {
+        if matches!(message, Message::Forward(_) | Message::TransferAsk(_)) {
+            Fate::Hold
+        } else if word(message) {
+            Fate::Drop
+        } else {
+            Fate::Deliver
+        }
     });
     let call = cluster.append(third, "x");
     let transfer = cluster.call(third, Request::Transfer { to: target });

@@ -264,6 +264,10 @@ impl Run {
             return;
         }
         let node = self.any();
+        if self.cluster.node(node).options.members.len() == 1 {
+            // It would found a cluster of one again, as it was told.
+            return;
+        }
         let end = self.cluster.check.end();
         let others_do = configuration.halves().all(|half| {
             let others: Vec<_> = half.voters().filter(|member| member.id != node).collect();
