@@ -78,15 +78,9 @@ impl Bench {
     fn commit(&mut self) {
         let (term, end) = (self.core.term(), self.core.terms().end());
         self.write();
-        self.answer(
-            term,
-            &MessageBody::Accepted {
-                matched: end,
-                round: 0,
-                priority: 0,
-                promise: std::time::Duration::ZERO,
-            },
-        );
+        let promise = std::time::Duration::ZERO;
+        let accepted = MessageBody::Accepted { matched: end, round: 0, priority: 0, promise };
+        self.answer(term, &accepted);
         assert_eq!(self.core.committed(), end, "all have acknowledged it");
     }
 }

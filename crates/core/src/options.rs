@@ -40,7 +40,8 @@ pub struct Options {
     /// How long a follower waits for its leader before it campaigns, and how long a leader goes on without
     /// hearing from a quorum. At least two heartbeat intervals. Default 500 ms.
     pub election_timeout: Duration,
-    /// Up to this much is added to each wait, drawn at random. Default 500 ms.
+    /// Up to this much is added to each wait, drawn at random: zero only for a cluster of one, as others would all
+    /// campaign at the same moment. Default 500 ms.
     pub election_jitter: Duration,
     /// Who should lead: a leader hands over to a voter of a higher priority that has kept up with it for two
     /// election timeouts. After a transfer that failed it waits four election timeouts before the next, then eight,
@@ -110,6 +111,9 @@ impl Options {
                 election: self.election_timeout,
             });
         }
+        if self.members.len() > 1 && self.election_jitter.is_zero() {
+            return Err(OptionsError::NoJitter);
+        }
         if let Some(lease) = self.lease
             && lease.shorten(self.election_timeout) <= self.heartbeat_interval
         {
@@ -177,6 +181,8 @@ pub enum OptionsError {
         /// The election timeout.
         election: Duration,
     },
+    /// All nodes would campaign at the same moment, again and again.
+    NoJitter,
     /// A lease would end before the next heartbeat could renew it.
     LeaseTooShort {
         /// The heartbeat interval.
@@ -213,6 +219,9 @@ impl fmt::Display for OptionsError {
             Self::Timeouts { heartbeat, election } => write!(
                 f,
                 "an election timeout of {election:?} is too short for a heartbeat every {heartbeat:?}; it must be at least twice as long, and the heartbeat interval not zero"
+            ),
+            Self::NoJitter => f.write_str(
+                "with more than one node election_jitter must not be zero: they would all campaign at once, and nobody would win; about the election timeout is good",
             ),
             Self::LeaseTooShort { heartbeat, lease } => write!(
                 f,

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, Seq, Term, Time};
+use tinyraftplus_core::{EntryId, Input, Seq, Term, Time};
 
 use tinyraftplus_core::planted::{self, Bug};
 
@@ -65,6 +65,12 @@ pub(crate) enum Work {
     Querying {
         seen: Option<Seq>,
     },
+    /// Waits until another node leads.
+    Transfer {
+        number: u64,
+    },
+    /// Was told to the core.
+    Steer,
 }
 
 /// Where an append is.
@@ -98,14 +104,14 @@ impl Calls {
     pub(crate) fn payloads(&self, order: u64) -> Option<&Vec<Bytes>> {
         match &self.all.get(&order)?.work {
             Work::Append { payloads, .. } => Some(payloads),
-            Work::Read { .. } | Work::Querying { .. } => None,
+            Work::Read { .. } | Work::Querying { .. } | Work::Transfer { .. } | Work::Steer => None,
         }
     }
 
     pub(crate) fn place(&mut self, order: u64) -> Option<&mut Place> {
         match &mut self.all.get_mut(&order)?.work {
             Work::Append { place, .. } => Some(place),
-            Work::Read { .. } | Work::Querying { .. } => None,
+            Work::Read { .. } | Work::Querying { .. } | Work::Transfer { .. } | Work::Steer => None,
         }
     }
 
@@ -134,6 +140,10 @@ impl Replica {
                 let bytes = query.len() as u64;
                 (bytes, too_large("a query", bytes, self.options.entry_bytes_max))
             }
+            Request::Transfer { .. }
+            | Request::Campaign
+            | Request::StepDown
+            | Request::Pause(_) => (0, None),
         };
         let is_busy = self.calls.len() >= self.options.calls_max
             || self.calls.bytes.saturating_add(bytes) > self.options.calls_bytes_max;
@@ -145,6 +155,7 @@ impl Replica {
         let mut is_local = false;
         self.calls.next_order += 1;
         let order = self.calls.next_order;
+        let mut steered = None;
         let work = match request {
             Request::Append { payloads } => {
                 self.calls.queue.insert(order);
@@ -158,6 +169,19 @@ impl Replica {
                 is_local = true;
                 Work::Read { query, ready: None }
             }
+            Request::Transfer { to } => Work::Transfer { number: self.open_transfer(order, to) },
+            Request::Campaign => {
+                steered = Some(Input::Campaign);
+                Work::Steer
+            }
+            Request::StepDown => {
+                steered = Some(Input::StepDown);
+                Work::Steer
+            }
+            Request::Pause(is_paused) => {
+                steered = Some(Input::Pause(is_paused));
+                Work::Steer
+            }
         };
         self.calls.bytes += bytes;
         self.calls.by_id.insert(id, order);
@@ -165,6 +189,9 @@ impl Replica {
         self.calls.all.insert(order, Pending { id, deadline, bytes, work });
         if is_local {
             self.read_ready(order, Seq::ZERO);
+        }
+        if let Some(input) = steered {
+            self.steer(order, input);
         }
     }
 
@@ -201,8 +228,12 @@ impl Replica {
 
     /// Ends a call without an answer: refused if it is surely in nobody's log.
     fn give_up(&mut self, order: u64, refused: Refused, unknown: Unknown) {
-        let is_absent = self.calls.place(order).is_none_or(|place| *place == Place::Queued)
-            || planted::is(Bug::RefuseSent);
+        let is_absent = match self.calls.all.get(&order).map(|pending| &pending.work) {
+            Some(Work::Append { place, .. }) => *place == Place::Queued,
+            Some(Work::Transfer { .. }) => false,
+            Some(Work::Read { .. } | Work::Querying { .. } | Work::Steer) | None => true,
+        };
+        let is_absent = is_absent || planted::is(Bug::RefuseSent);
         let outcome = if is_absent { Outcome::Refused(refused) } else { Outcome::Unknown(unknown) };
         self.finish(order, outcome);
     }
@@ -276,7 +307,8 @@ impl Replica {
         match work {
             Work::Append { place, .. } => self.leave(order, place),
             Work::Read { ready, .. } => self.read_ended(order, ready),
-            Work::Querying { .. } => {}
+            Work::Transfer { number } => self.transfer_given_up(number),
+            Work::Querying { .. } | Work::Steer => {}
         }
         if self.calls.all.is_empty() {
             self.calls.sent = Sent::default();

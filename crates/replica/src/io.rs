@@ -42,6 +42,17 @@ pub enum Request {
         /// For the state machine.
         query: Bytes,
     },
+    /// That node leads, instead of whoever does now.
+    Transfer {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// This node campaigns now; see [`core::Input::Campaign`]. Done as soon as it was told.
+    Campaign,
+    /// This node does not lead; see [`core::Input::StepDown`]. Done when it is so.
+    StepDown,
+    /// This node sits still, or goes on; see [`core::Input::Pause`]. Done as soon as it was told.
+    Pause(bool),
 }
 
 /// Everything that can happen to a replica.
@@ -55,6 +66,13 @@ pub enum Happening {
         from: NodeId,
         /// The message.
         message: Message,
+    },
+    /// Something else that node `from` sent, as the leader of that term, has arrived: as good as a heartbeat.
+    Alive {
+        /// Who is alive.
+        from: NodeId,
+        /// The term that it leads.
+        term: Term,
     },
     /// Clients called, in this order.
     Calls(Vec<Call>),

@@ -32,11 +32,13 @@ mod routes;
 mod sending;
 mod serving;
 mod status;
+mod steering;
 
 pub use crate::io::{Actions, Applied, Apply, Call, CallId, Event, Happening, Query, Request};
 pub use crate::load::{LoadReply, LoadRequest, Want};
 pub use crate::message::{
     Answer, Answers, Forward, Inquire, Message, ROUTE_CALLS_MAX, ReadIndex, ReadIndexReply, Route,
+    TransferAsk, TransferReply,
 };
 pub use crate::options::{ReplicaOptions, StartError};
 pub use crate::outcome::{Effect, Outcome, Refused, Unknown};

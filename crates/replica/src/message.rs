@@ -6,7 +6,7 @@
 //! it accepted, and must not answer for the node it was.
 
 use bytes::Bytes;
-use tinyraftplus_core::{self as core, EntryId, Identity, Seq, Term};
+use tinyraftplus_core::{self as core, EntryId, Identity, NodeId, Seq, Term, TransferError};
 
 use crate::Refused;
 
@@ -28,6 +28,10 @@ pub enum Message {
     ReadIndex(ReadIndex),
     /// The answer to [`Message::ReadIndex`].
     ReadIndexReply(ReadIndexReply),
+    /// Hand your leadership over.
+    TransferAsk(TransferAsk),
+    /// The answer to [`Message::TransferAsk`].
+    TransferReply(TransferReply),
 }
 
 /// Names the way from an origin to the leader of a term.
@@ -130,12 +134,44 @@ pub struct ReadIndexReply {
     pub end: Seq,
 }
 
+/// A wish of one of the sender's clients: the leader of that term is to hand over to that node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransferAsk {
+    /// The identity of the asker's log.
+    pub from: Identity,
+    /// The number of its process start.
+    pub incarnation: u64,
+    /// Comes back with the answer. Sent again under the same number, it is the same wish.
+    pub number: u64,
+    /// The term that is to end. A leader of any other ignores it.
+    pub term: Term,
+    /// Who is to lead.
+    pub to: NodeId,
+}
+
+/// The answer to [`TransferAsk`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransferReply {
+    /// The identity of the asker's log.
+    pub to: Identity,
+    /// The number of its process start.
+    pub incarnation: u64,
+    /// The number of the wish.
+    pub number: u64,
+    /// Whether the node leads that was wanted, and if not, why.
+    pub result: Result<(), TransferError>,
+}
+
 impl Message {
     /// The gate for foreign data, besides that of the consensus: says what is wrong with a message that no
     /// correct peer sends.
     pub fn malformed(&self) -> Option<&'static str> {
         match self {
-            Self::Raft(_) | Self::ReadIndex(_) | Self::ReadIndexReply(_) => None,
+            Self::Raft(_)
+            | Self::ReadIndex(_)
+            | Self::ReadIndexReply(_)
+            | Self::TransferAsk(_)
+            | Self::TransferReply(_) => None,
             Self::Forward(forward) => {
                 let count = forward.calls.len() as u64;
                 malformed_numbers(forward.route, forward.awaiting, forward.first, count)

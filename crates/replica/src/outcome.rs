@@ -1,7 +1,7 @@
 //! How a call ends, and what a client may conclude from it.
 
 use bytes::Bytes;
-use tinyraftplus_core::Seq;
+use tinyraftplus_core::{Seq, TransferError};
 
 /// Whether a call changed anything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,9 +33,13 @@ pub enum Outcome {
         /// The state machine's answer; empty without one.
         result: Bytes,
     },
+    /// It was done: a transfer, a campaign, a step down, a pause.
+    Done,
+    /// The wanted node does not lead.
+    NotTransferred(TransferError),
     /// Nothing happened, and never will.
     Refused(Refused),
-    /// The entries may be committed or not, now or later.
+    /// The entries may be committed or not, now or later; the wanted node may lead or not.
     Unknown(Unknown),
 }
 
@@ -43,9 +47,10 @@ impl Outcome {
     /// Whether the call changed anything.
     pub const fn effect(&self) -> Effect {
         match self {
-            Self::Committed { .. } => Effect::Done,
-            Self::Read { .. } | Self::Refused(_) => Effect::None,
-            Self::Unknown(_) => Effect::Possible,
+            Self::Committed { .. } | Self::Done => Effect::Done,
+            // Its last message may still arrive.
+            Self::NotTransferred(TransferError::TimedOut) | Self::Unknown(_) => Effect::Possible,
+            Self::Read { .. } | Self::Refused(_) | Self::NotTransferred(_) => Effect::None,
         }
     }
 }

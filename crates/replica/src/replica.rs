@@ -19,6 +19,7 @@ use crate::calls::{Calls, sum};
 use crate::reads::{Asker, Reads};
 use crate::sending::Loads;
 use crate::serving::{Book, Outbox, translate};
+use crate::steering::Steering;
 use crate::{
     Actions, Event, Happening, Message, Outcome, ReplicaOptions, StartError, Status, convert,
 };
@@ -50,6 +51,7 @@ pub struct Replica {
     pub(crate) tracked: Tracked,
     pub(crate) calls: Calls,
     pub(crate) reads: Reads,
+    pub(crate) steering: Steering,
     /// What is to be proposed in this step, in order.
     pub(crate) proposals: Vec<(Owner, Vec<Bytes>)>,
     /// What this node knows of the terms it led.
@@ -122,6 +124,7 @@ impl Replica {
             tracked: Tracked::new(),
             calls: Calls::default(),
             reads: Reads::default(),
+            steering: Steering::default(),
             proposals: Vec::new(),
             books: BTreeMap::new(),
             outbox: Outbox::new(),
@@ -177,8 +180,13 @@ impl Replica {
         if self.is_stopped {
             return Time::NEVER;
         }
-        let mine =
-            [self.calls.next_deadline(), self.resend_at(), self.ask_at(), self.applying.wake_at()];
+        let mine = [
+            self.calls.next_deadline(),
+            self.resend_at(),
+            self.ask_at(),
+            self.steer_at(),
+            self.applying.wake_at(),
+        ];
         mine.into_iter().fold(self.core.wake_at(), Time::min)
     }
 
@@ -192,6 +200,8 @@ impl Replica {
             role: core.role(),
             term: core.term(),
             leader: core.leader(),
+            paused: core.is_paused(),
+            transferring: core.transferring(),
             configuration: core.configuration().cloned(),
             followers: self.followers(),
             peers: core.peers(),
@@ -231,6 +241,7 @@ impl Replica {
             Happening::Persisted { job } => self.drive(Input::Persisted { job }),
             Happening::PersistStalled { job } => self.drive(Input::PersistStalled { job }),
             Happening::PersistRefused { job } => self.persist_refused(job),
+            Happening::Alive { from, term } => self.drive(Input::Alive { from, term }),
             Happening::Loaded(reply) => self.loaded(reply),
             Happening::Applied { results } => self.applied(results),
             Happening::Answered { call, result } => self.answered(call, result),
@@ -262,7 +273,9 @@ impl Replica {
             | Message::Inquire(_)
             | Message::Answers(_)
             | Message::ReadIndex(_)
-            | Message::ReadIndexReply(_)) => message,
+            | Message::ReadIndexReply(_)
+            | Message::TransferAsk(_)
+            | Message::TransferReply(_)) => message,
         };
         // Whoever has the key may pass calls on: a member that this node's log does not name yet, one whose disk
         // was lost, one that was removed.
@@ -275,6 +288,8 @@ impl Replica {
             Message::Answers(answers) => self.on_answers(from, answers),
             Message::ReadIndex(index) => self.on_read_index(from, index),
             Message::ReadIndexReply(reply) => self.on_read_index_reply(reply),
+            Message::TransferAsk(ask) => self.on_transfer_ask(from, ask),
+            Message::TransferReply(reply) => self.on_transfer_reply(reply),
             Message::Raft(_) => {}
         }
     }
@@ -287,6 +302,7 @@ impl Replica {
             self.pump_queue();
             self.propose();
             self.pump_reads();
+            self.pump_steering();
             self.pump_apply();
             self.settle();
             self.serve_reads();
@@ -351,6 +367,9 @@ impl Replica {
     fn resolved(&mut self, ticket: Ticket, resolution: Resolution) {
         if let Some(asker) = self.read_tickets.remove(&ticket) {
             return self.read_resolved(asker, resolution);
+        }
+        if let Resolution::Transfer(result) = resolution {
+            return self.transfer_resolved(ticket, result);
         }
         // What becomes of an accepted batch shows in the log itself: `settle` looks.
         let Some(owner) = self.proposal_tickets.remove(&ticket) else {

@@ -18,6 +18,10 @@ pub struct Status {
     pub term: Term,
     /// Who leads, as far as it knows.
     pub leader: Option<NodeId>,
+    /// Whether it was told to sit still.
+    pub paused: bool,
+    /// If it leads: whom it is handing its leadership to.
+    pub transferring: Option<NodeId>,
     /// The configuration, once the cluster has formed.
     pub configuration: Option<Arc<Configuration>>,
     /// If it leads: the peers that it has heard from within an election timeout.

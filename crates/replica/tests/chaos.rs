@@ -84,10 +84,19 @@ impl Run {
         let by = (node, self.starts.get(&node).copied().unwrap_or(0));
         let time = Duration::from_millis(50 + self.rng.below(3000));
         let number = self.made.len();
-        let (request, payloads, committed) = if self.rng.below(4) == 0 {
+        let steers = self.rng.below(40);
+        let (request, payloads, committed) = if steers == 0 {
+            (Request::Transfer { to: self.node() }, Vec::new(), None)
+        } else if steers == 1 {
+            (Request::StepDown, Vec::new(), None)
+        } else if self.rng.below(4) == 0 {
             let ends = self.cluster.outcomes.values().filter_map(|outcome| match outcome {
                 Outcome::Committed { last, .. } => Some(*last),
-                Outcome::Read { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => None,
+                Outcome::Read { .. }
+                | Outcome::Done
+                | Outcome::NotTransferred(_)
+                | Outcome::Refused(_)
+                | Outcome::Unknown(_) => None,
             });
             (Request::Read { query: bytes("") }, Vec::new(), ends.max())
         } else {
@@ -215,6 +224,7 @@ impl Run {
                 Some(Outcome::Read { seq, .. }) => {
                     assert!(*seq >= made.committed, "seed {seed}: call {call} read an old state");
                 }
+                Some(Outcome::Done | Outcome::NotTransferred(_)) => {}
                 Some(Outcome::Unknown(_)) => unknown += 1,
                 None => assert!(self.lost.contains(call), "seed {seed}: call {call} never ended"),
             }

@@ -53,7 +53,9 @@ impl World {
                 | Message::Inquire(_)
                 | Message::Answers(_)
                 | Message::ReadIndex(_)
-                | Message::ReadIndexReply(_) => self.observe_call(&mut seen, message),
+                | Message::ReadIndexReply(_)
+                | Message::TransferAsk(_)
+                | Message::TransferReply(_) => self.observe_call(&mut seen, message),
             }
         }
         if actions.send.iter().any(|(_, message)| is_pre_vote(message)) {
@@ -194,7 +196,10 @@ impl World {
                 counts.reads_repeated += u64::from(index.number <= seen.asked);
                 seen.asked = index.number.max(seen.asked);
             }
-            Message::Raft(_) | Message::ReadIndexReply(_) => {}
+            Message::Raft(_)
+            | Message::ReadIndexReply(_)
+            | Message::TransferAsk(_)
+            | Message::TransferReply(_) => {}
         }
     }
 
@@ -214,7 +219,10 @@ impl World {
             Outcome::Refused(Refused::Busy) => counts.busy += 1,
             Outcome::Refused(Refused::NoLeader) => counts.leaderless += 1,
             Outcome::Refused(Refused::Deadline) => counts.late += 1,
-            Outcome::Refused(_) | Outcome::Unknown(_) => {}
+            Outcome::Refused(_)
+            | Outcome::Unknown(_)
+            | Outcome::Done
+            | Outcome::NotTransferred(_) => {}
         }
     }
 }

@@ -38,6 +38,10 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
         }
         Message::ReadIndex(index) => digest(&[5, index.number]),
         Message::ReadIndexReply(reply) => digest(&[6, reply.number, reply.end.get()]),
+        Message::TransferAsk(ask) => digest(&[7, ask.term.get(), ask.number]),
+        Message::TransferReply(reply) => {
+            digest(&[8, reply.number, u64::from(reply.result.is_ok())])
+        }
     }
 }
 
@@ -88,6 +92,8 @@ pub(crate) fn outcome_digest(outcome: &Outcome) -> u64 {
         Outcome::Read { seq, .. } => digest(&[2, seq.map_or(u64::MAX, Seq::get)]),
         Outcome::Refused(_) => 3,
         Outcome::Unknown(_) => 4,
+        Outcome::Done => 5,
+        Outcome::NotTransferred(_) => 6,
     }
 }
 
@@ -126,6 +132,10 @@ pub(crate) fn message(message: &Message) -> String {
         }
         Message::ReadIndex(index) => format!("read index {}?", index.number),
         Message::ReadIndexReply(reply) => format!("read index {} is {}", reply.number, reply.end),
+        Message::TransferAsk(ask) => {
+            format!("transfer {} of term {} to {}?", ask.number, ask.term, ask.to)
+        }
+        Message::TransferReply(reply) => format!("transfer {}: {:?}", reply.number, reply.result),
     }
 }
 
@@ -170,6 +180,8 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         Outcome::Read { seq: None, .. } => "answered, nothing is there".to_owned(),
         Outcome::Refused(why) => format!("refused: {why}"),
         Outcome::Unknown(why) => format!("unknown: {why}"),
+        Outcome::Done => "done".to_owned(),
+        Outcome::NotTransferred(why) => format!("not transferred: {why}"),
     }
 }
 

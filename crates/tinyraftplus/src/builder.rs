@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tinyraftplus_core::quorum::{CustomRules, Group};
-use tinyraftplus_core::{NodeId, NodeIdError, Options, QuorumRule, Rules, Seq};
+use tinyraftplus_core::{Lease, NodeId, NodeIdError, Options, QuorumRule, Rules, Seq};
 use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead};
 use tinyraftplus_net::{Inbox, Transport};
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
@@ -67,7 +67,9 @@ printed_names!(u8, u16, u32, u64, usize, i32, i64, String, &str);
 /// | `heartbeat_interval` | 100 ms |
 /// | `election_timeout` | 500 ms, and up to `election_jitter` more |
 /// | `election_jitter` | 500 ms |
-/// | `append_timeout`, `read_timeout` | 10 s, for the whole call |
+/// | `priority` | 0; among nodes that have caught up, the highest leads |
+/// | `lease_reads` | off: a leader asks its followers before it answers a read |
+/// | `append_timeout`, `read_timeout`, `transfer_timeout` | 10 s, for the whole call |
 /// | `close_timeout` | 5 s, for a disk that hangs |
 /// | `stall_timeout` | 2 s, then a leader whose disk hangs gives up its role |
 /// | `fail_fast` | off: without a leader calls wait for one |
@@ -80,6 +82,7 @@ pub struct NodeBuilder {
     machine: Option<MakeMachine>,
     append_timeout: Duration,
     read_timeout: Duration,
+    transfer_timeout: Duration,
     close_timeout: Duration,
     stall_timeout: Duration,
 }
@@ -111,6 +114,7 @@ impl NodeBuilder {
             machine: None,
             append_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
+            transfer_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(2),
         }
@@ -241,6 +245,33 @@ impl NodeBuilder {
         self
     }
 
+    /// How long [`RaftNode::transfer_leadership`] and the like may take, from the call to its answer.
+    #[must_use]
+    pub const fn transfer_timeout(mut self, timeout: Duration) -> Self {
+        self.transfer_timeout = timeout;
+        self
+    }
+
+    /// Who should lead. A leader hands over to a voter of a higher priority that has kept up with it for two election
+    /// timeouts: so with all nodes up and caught up, the highest leads within three. No entry is at stake, and equal
+    /// ones never take turns. A transfer that fails is tried again after four election timeouts, then eight, up to 128.
+    #[must_use]
+    #[doc(alias = "leaderPriority")]
+    pub const fn priority(mut self, priority: u32) -> Self {
+        self.options.raft.priority = priority;
+        self
+    }
+
+    /// Lets a leader answer reads without asking its followers, while they have promised to elect nobody else. That
+    /// saves a round trip for each read, and **makes clocks decide whether reads are right**: those of two members
+    /// may differ in speed by at most so many millionths (1000 is generous for ordinary machines). See [`Lease`] for
+    /// what else must hold. All members must be given the same.
+    #[must_use]
+    pub const fn lease_reads(mut self, clock_error_ppm: u32) -> Self {
+        self.options.raft.lease = Some(Lease { clock_error_ppm });
+        self
+    }
+
     /// How long closing waits for a disk that hangs.
     #[must_use]
     pub const fn close_timeout(mut self, timeout: Duration) -> Self {
@@ -277,6 +308,7 @@ impl NodeBuilder {
         let times = [
             ("append_timeout", self.append_timeout),
             ("read_timeout", self.read_timeout),
+            ("transfer_timeout", self.transfer_timeout),
             ("close_timeout", self.close_timeout),
             ("stall_timeout", self.stall_timeout),
         ];
@@ -343,6 +375,7 @@ impl NodeBuilder {
             clock,
             append_timeout: self.append_timeout,
             read_timeout: self.read_timeout,
+            transfer_timeout: self.transfer_timeout,
         };
         let driver = Driver {
             replica,
@@ -420,6 +453,8 @@ fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
         stopped: None,
         role: now.role,
         leader: None,
+        paused: false,
+        transferring: None,
         term: now.term,
         members: options.raft.members.clone(),
         followers: Vec::new(),

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tinyraftplus_core::{self as core, NodeId, Time};
+use tinyraftplus_core::{self as core, Time};
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
-    self as replica, Actions, Call, CallId, Happening, LoadRequest, Message, Outcome, Replica,
+    self as replica, Actions, Call, CallId, Happening, LoadRequest, Outcome, Replica,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::node::Arrived;
 use crate::queue::{Asked, Calls};
 use crate::threads::{Report, Running, Work};
 use crate::writer::ToWriter;
@@ -79,7 +80,7 @@ fn stopped(status: &mut Status, reason: StopReason) {
 pub(crate) struct Incoming {
     /// Closed when the last handle is dropped.
     pub(crate) calls: Calls,
-    pub(crate) messages: mpsc::Receiver<(NodeId, Message)>,
+    pub(crate) messages: mpsc::Receiver<Arrived>,
     pub(crate) reports: mpsc::Receiver<Report>,
     /// Why the node is to stop.
     pub(crate) stop: mpsc::Receiver<StopReason>,
@@ -168,7 +169,10 @@ impl Driver {
         for report in reported {
             happenings.extend(self.reported(report)?);
         }
-        let receive = |(from, message)| Happening::Receive { from, message };
+        let receive = |arrived| match arrived {
+            Arrived::Message(from, message) => Happening::Receive { from, message },
+            Arrived::Alive(from, term) => Happening::Alive { from, term },
+        };
         happenings.extend(received.into_iter().map(receive));
         if !asked.is_empty() {
             happenings.push(Happening::Calls(asked));
@@ -278,6 +282,12 @@ impl Driver {
                     self.tell(Event::Apply { seq });
                 }
             }
+            replica::Event::Raft(core::Event::Transferring { to }) => {
+                self.tell(Event::Transferring { to });
+            }
+            replica::Event::Raft(core::Event::Transferred { to, result }) => {
+                self.tell(Event::Transferred { to, result });
+            }
             replica::Event::Raft(event) => self.tell(Event::Warn(Warning::Raft(event))),
             replica::Event::Malformed { from, what } => {
                 self.tell(Event::Warn(Warning::Malformed { from, what }));
@@ -319,6 +329,8 @@ impl Driver {
             }
             status.role = now.role;
             status.leader = now.leader;
+            status.paused = now.paused;
+            status.transferring = now.transferring;
             status.term = now.term;
             status.followers = now.followers;
             status.durable = now.durable;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use tinyraftplus_core::{NodeIdError, Seq};
+use tinyraftplus_core::{NodeIdError, Seq, TransferError};
 use tinyraftplus_log::LogError;
 use tinyraftplus_replica::{Effect, Refused, StartError, Unknown};
 
@@ -141,6 +141,52 @@ impl ReadError {
     /// Whether anything happened: never.
     pub const fn effect(&self) -> Effect {
         Effect::None
+    }
+}
+
+/// Why somebody does not lead who was to, or leads who was not.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeadershipError {
+    /// The leader could not hand over.
+    #[error("leadership was not transferred: {0}")]
+    NotTransferred(#[source] TransferError),
+    /// It was not tried.
+    #[error("not tried: {0}")]
+    Refused(#[source] Refused),
+    /// The deadline passed. It may still happen.
+    #[error(
+        "the deadline passed before it was known whether leadership was transferred; look at who leads"
+    )]
+    Deadline,
+    /// A node's name.
+    #[error("{name:?} can't name a node")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: NodeIdError,
+    },
+    /// The node no longer runs.
+    #[error("{reason}")]
+    Stopped {
+        /// Whether anything happened.
+        effect: Effect,
+        /// Why it no longer runs.
+        #[source]
+        reason: StopReason,
+    },
+}
+
+impl LeadershipError {
+    /// Whether anything happened.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            // The last word to the other node may still arrive.
+            Self::NotTransferred(TransferError::TimedOut) | Self::Deadline => Effect::Possible,
+            Self::NotTransferred(_) | Self::Refused(_) | Self::Name { .. } => Effect::None,
+            Self::Stopped { effect, .. } => *effect,
+        }
     }
 }
 

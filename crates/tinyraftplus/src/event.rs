@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term};
+use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, TransferError};
 use tokio::sync::broadcast;
 
 use crate::StopReason;
@@ -38,6 +38,18 @@ pub enum Event {
     Apply {
         /// The newest of them.
         seq: Seq,
+    },
+    /// This node leads, and hands its leadership over. Appends wait meanwhile.
+    Transferring {
+        /// Whom to.
+        to: NodeId,
+    },
+    /// That has ended.
+    Transferred {
+        /// Whom it was to.
+        to: NodeId,
+        /// Whether that node leads now, and if not, why.
+        result: Result<(), TransferError>,
     },
     /// Something that the cluster avoids or recovers from by itself.
     Warn(Warning),

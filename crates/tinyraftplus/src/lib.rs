@@ -25,6 +25,7 @@ mod builder;
 mod driver;
 mod error;
 mod event;
+mod leadership;
 mod node;
 mod queue;
 mod state_machine;
@@ -34,14 +35,17 @@ mod writer;
 mod writes;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};
-pub use crate::error::{AppendError, EntriesError, OpenError, ReadError, StopReason};
+pub use crate::error::{
+    AppendError, EntriesError, LeadershipError, OpenError, ReadError, StopReason,
+};
 pub use crate::event::{Event, Events, Next, Warning};
 pub use crate::node::{Appended, AppendedBatch, Entry, LocalRead, RaftNode, Read};
 pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
 pub use crate::status::{Head, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
-    EntryId, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Rules, Seq, Term,
+    EntryId, Lease, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Rules, Seq, Term,
+    TransferError,
     quorum::{CustomRule, CustomRules, Group, Present},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};

@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) append_timeout: Duration,
     pub(crate) read_timeout: Duration,
+    pub(crate) transfer_timeout: Duration,
 }
 
 /// With the last handle the node goes.
@@ -151,7 +152,9 @@ impl RaftNode {
             Ok(Outcome::Refused(why)) => Err(AppendError::Refused(why)),
             Ok(Outcome::Unknown(Unknown::Stopped)) => Err(stopped(Effect::Possible)),
             Ok(Outcome::Unknown(why)) => Err(AppendError::Unknown(why)),
-            Ok(Outcome::Read { .. }) => Err(AppendError::Unknown(Unknown::Forgotten)),
+            Ok(Outcome::Read { .. } | Outcome::Done | Outcome::NotTransferred(_)) => {
+                Err(AppendError::Unknown(Unknown::Forgotten))
+            }
             Err(effect) => Err(stopped(effect)),
         }
     }
@@ -185,15 +188,18 @@ impl RaftNode {
                 Err(ReadError::Stopped(self.stop_reason()))
             }
             Ok(Outcome::Refused(why)) => Err(ReadError::Refused(why)),
-            Ok(Outcome::Committed { .. } | Outcome::Unknown(_)) => {
-                Err(ReadError::Refused(Refused::Deadline))
-            }
+            Ok(
+                Outcome::Committed { .. }
+                | Outcome::Unknown(_)
+                | Outcome::Done
+                | Outcome::NotTransferred(_),
+            ) => Err(ReadError::Refused(Refused::Deadline)),
         }
     }
 
     /// Hands a call to the driver and waits for its outcome. `Err` if the driver is gone: whether anything
     /// may have happened.
-    async fn ask(&self, request: Request, timeout: Duration) -> Result<Outcome, Effect> {
+    pub(crate) async fn ask(&self, request: Request, timeout: Duration) -> Result<Outcome, Effect> {
         let deadline = self.shared.clock.now() + timeout;
         let (reply, outcome) = oneshot::channel();
         let asked = Asked { request, deadline, reply };
@@ -205,7 +211,7 @@ impl RaftNode {
         outcome.await.map_err(|_| Effect::Possible)
     }
 
-    fn stop_reason(&self) -> StopReason {
+    pub(crate) fn stop_reason(&self) -> StopReason {
         self.shared.status.borrow().stopped.clone().unwrap_or(StopReason::Died("task"))
     }
 
@@ -388,15 +394,30 @@ impl std::fmt::Debug for RaftNode {
     }
 }
 
+/// What comes from other nodes.
+#[derive(Debug)]
+pub(crate) enum Arrived {
+    Message(NodeId, Message),
+    /// Something of the program's own, from the leader of that term.
+    Alive(NodeId, Term),
+}
+
 /// Where messages for the node arrive. It does not keep the node alive.
 pub(crate) struct NodeInbox {
-    pub(crate) messages: mpsc::Sender<(NodeId, Message)>,
+    pub(crate) messages: mpsc::Sender<Arrived>,
     pub(crate) dropped: AtomicU64,
 }
 
 impl Inbox for NodeInbox {
     fn deliver(&self, from: NodeId, message: Message) -> bool {
-        let is_taken = self.messages.try_send((from, message)).is_ok();
+        self.put(Arrived::Message(from, message))
+    }
+}
+
+impl NodeInbox {
+    /// False if there was no room for it.
+    pub(crate) fn put(&self, arrived: Arrived) -> bool {
+        let is_taken = self.messages.try_send(arrived).is_ok();
         if !is_taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -22,6 +22,10 @@ pub struct Status {
     pub role: Role,
     /// Who leads, as far as it knows.
     pub leader: Option<NodeId>,
+    /// Whether it was paused.
+    pub paused: bool,
+    /// If it leads: whom it is handing its leadership to.
+    pub transferring: Option<NodeId>,
     /// Its term.
     pub term: Term,
     /// All members, itself among them.

@@ -28,8 +28,11 @@ async fn another_first_seq_before_forming() {
     for (node, seq) in nodes.iter().zip(1001..) {
         assert_eq!(node.append("x").await.unwrap().seq, Seq::new(seq));
     }
+    // All of them, before the first is closed: two could not tell the third any more what is committed.
     for node in &nodes {
         node.wait(|status| status.applied >= Seq::new(1004)).await.unwrap();
+    }
+    for node in &nodes {
         node.close().await.unwrap();
     }
 }

@@ -190,7 +190,7 @@ fn same_seed_timeouts() {
 }
 
 /// Timeouts that would never elect a leader, or never let one stay, are refused, and absurd ones don't
-/// overflow. Fails if `Options::check` compares without the factor of two.
+/// overflow. Fails if `Options::check` compares without the factor of two, or does not look at the jitter.
 #[test]
 fn timeouts_inconsistent() {
     let options = |heartbeat: Duration, election: Duration| {
@@ -205,6 +205,13 @@ fn timeouts_inconsistent() {
     assert!(refused(options(Duration::MAX, millis(500))));
     assert_eq!(options(millis(100), millis(200)), Ok(()));
     assert_eq!(options(millis(1), Duration::MAX), Ok(()));
+    let without_jitter = |members: Vec<_>| {
+        let mut options = Options::new(id(1), members, 0);
+        options.election_jitter = Duration::ZERO;
+        options.check()
+    };
+    assert_eq!(without_jitter(vec![id(1)]), Ok(()));
+    assert_eq!(without_jitter(vec![id(1), id(2)]), Err(OptionsError::NoJitter));
 }
 
 /// A vote for the log that this node had before comes late, to the log that has its place now. It is not for this one.

@@ -1,9 +1,9 @@
 //! Changing who belongs to the cluster (Raft section 6, thesis chapter 4).
 
-use crate::harness::{Cluster, id, identity};
+use crate::harness::{Cluster, accepted, id, identity};
 use tinyraftplus_core::{
-    Configuration, EntryBody, Event, Input, MemberSpec, MessageBody, NodeId, Options, QuorumRule,
-    Refusal, Resolution, Role, Rules, Seq, quorum::CustomRule,
+    Configuration, EntryBody, Event, Input, MemberSpec, NodeId, Options, QuorumRule, Refusal,
+    Resolution, Role, Rules, Seq, quorum::CustomRule,
 };
 
 fn configuration(cluster: &Cluster, node: u64) -> &Configuration {
@@ -551,12 +551,7 @@ fn another_log_under_the_same_name() {
     cluster.propose(id(1), &["x"]);
     while cluster.persist(id(1)) {}
     let end = cluster.core(id(1)).terms().end();
-    let body = MessageBody::Accepted {
-        matched: end,
-        round: 0,
-        priority: 0,
-        promise: std::time::Duration::ZERO,
-    };
+    let body = accepted(end, 0);
     let leader = cluster.node(id(1)).disk.identity;
     for from in [2, 3] {
         let message = tinyraftplus_core::Message {

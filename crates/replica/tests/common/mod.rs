@@ -223,11 +223,15 @@ impl Cluster {
     }
 
     pub fn step(&mut self, node: NodeId, happening: Happening) {
+        self.step_all(node, vec![happening]);
+    }
+
+    pub fn step_all(&mut self, node: NodeId, happenings: Vec<Happening>) {
         let now = self.now;
         let Some(replica) = self.nodes.get_mut(&node).and_then(|n| n.replica.as_mut()) else {
             return;
         };
-        let actions = replica.step(now, happening);
+        let actions = replica.step_all(now, happenings);
         self.act(node, actions);
     }
 
@@ -354,9 +358,11 @@ impl Cluster {
     pub fn committed(&mut self, call: CallId) -> Seq {
         match self.outcome(call) {
             Outcome::Committed { first, .. } => first,
-            other @ (Outcome::Read { .. } | Outcome::Refused(_) | Outcome::Unknown(_)) => {
-                panic!("call {call} ended as {other:?}")
-            }
+            other @ (Outcome::Read { .. }
+            | Outcome::Done
+            | Outcome::NotTransferred(_)
+            | Outcome::Refused(_)
+            | Outcome::Unknown(_)) => panic!("call {call} ended as {other:?}"),
         }
     }
 

@@ -255,7 +255,8 @@ impl Calls {
                 Ended::Unknown
             }
             (Outcome::Committed { .. } | Outcome::Unknown(_), None)
-            | (Outcome::Read { .. }, Some(_)) => {
+            | (Outcome::Read { .. }, Some(_))
+            | (Outcome::Done | Outcome::NotTransferred(_), _) => {
                 let what = format!("call {call} ended as what it never was: {outcome:?}");
                 return Err(Violation::new(OUTCOME, what));
             }

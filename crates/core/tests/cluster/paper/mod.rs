@@ -42,12 +42,7 @@ fn heartbeat(prev: Option<EntryId>, committed: u64) -> MessageBody<String> {
 }
 
 const fn accepted(matched: u64) -> MessageBody<String> {
-    MessageBody::Accepted {
-        matched: Seq::new(matched),
-        round: 0,
-        priority: 0,
-        promise: Duration::ZERO,
-    }
+    crate::harness::accepted(Seq::new(matched), 0)
 }
 
 /// The log of a node, durable or not.
