@@ -159,7 +159,9 @@ impl Progress {
     /// that a later answer has made void.
     pub(crate) fn rejection_counts(&self, end: Seq) -> bool {
         match self.state {
-            State::Probe { meet, sent } => sent && end == meet,
+            // Who refuses what follows an entry that it has acknowledged has lost it, and won't find it again however
+            // often it is asked: that has the time of what gets no answer.
+            State::Probe { meet, sent } => sent && end == meet && end > self.matched,
             State::Stream => end > self.matched,
         }
     }
