@@ -78,7 +78,15 @@ impl Bench {
     fn commit(&mut self) {
         let (term, end) = (self.core.term(), self.core.terms().end());
         self.write();
-        self.answer(term, &MessageBody::Accepted { matched: end, round: 0, priority: 0 });
+        self.answer(
+            term,
+            &MessageBody::Accepted {
+                matched: end,
+                round: 0,
+                priority: 0,
+                promise: std::time::Duration::ZERO,
+            },
+        );
         assert_eq!(self.core.committed(), end, "all have acknowledged it");
     }
 }

@@ -10,6 +10,7 @@ use crate::forming::Forming;
 use crate::ids::Peer;
 use crate::jobs::Jobs;
 use crate::leader::Leader;
+use crate::lease;
 use crate::planted::{self, Bug};
 use crate::priority::Preference;
 use crate::rng::Rng;
@@ -110,6 +111,8 @@ pub struct Core<P> {
     pub(crate) leader: Option<Peer>,
     /// When the leader of this term last spoke.
     pub(crate) leader_contact: Option<Time>,
+    /// It votes for nobody until then, except on the leader's own wish.
+    pub(crate) promised_until: Time,
     pub(crate) election_at: Time,
     /// The job that the disk is stuck on.
     pub(crate) stalled: Option<u64>,
@@ -174,6 +177,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             part: Part::Follower,
             leader: None,
             leader_contact: None,
+            promised_until: now + lease::quiet_after_start(&options, active.is_some()),
             election_at: now,
             stalled: None,
             forming: Forming::new(&options, now),
@@ -325,7 +329,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         } else if matches!(self.part, Part::Leader(_)) {
             self.check_quorum();
         } else if self.may_lead() && self.now >= self.election_at {
-            self.pre_campaign();
+            if self.now < self.promised_until {
+                self.election_at = self.promised_until;
+            } else {
+                self.pre_campaign();
+            }
         }
     }
 
@@ -371,6 +379,10 @@ impl<P: AsRef<[u8]>> Core<P> {
             MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true }
         ) || planted::is(Bug::DeafPreVote)
             && matches!(body, MessageBody::PreVoteReply { .. });
+        if matches!(body, MessageBody::Vote { transfer: false, .. }) && self.has_promised() {
+            // Not even its term counts: this leader may be answering reads on the strength of the promise.
+            return;
+        }
         if term > self.hard_state.term && !speaks_of_future {
             self.adopt_term(term);
         }
@@ -382,8 +394,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             MessageBody::Append { prev, entries, committed, round } => {
                 self.on_append(from, term, prev, entries, committed, round);
             }
-            MessageBody::Accepted { matched, round, priority } => {
-                self.on_accepted(from, term, matched, round, priority);
+            MessageBody::Accepted { matched, round, priority, promise } => {
+                if self.on_accepted(from, term, matched, round) {
+                    self.told(from.id, priority);
+                    self.promised(from, round, promise);
+                }
             }
             MessageBody::Rejected { prev, hint, round } => {
                 self.on_rejected(from, term, prev, hint, round);

@@ -91,6 +91,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub(crate) fn on_pre_vote(&mut self, from: Peer, term: Term, last: Option<EntryId>) {
         // A node that hears from its leader helps nobody to depose it.
         let has_leader = matches!(self.part, Part::Leader(_))
+            || self.has_promised()
             || self
                 .leader_contact
                 .is_some_and(|contact| self.now.since(contact) < self.options.election_timeout);

@@ -84,8 +84,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             (self.jobs.job_for(verified).max(self.gate), verified)
         };
         if self.jobs.is_done(job) || planted::is(Bug::AckBeforeSync) {
-            let priority = self.told_priority();
-            self.send(from, MessageBody::Accepted { matched, round, priority });
+            self.send_accepted(from, matched, round);
         } else {
             self.acknowledge_after(Acknowledgement { job, to: from, matched, round });
         }
@@ -101,6 +100,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.events.push(Event::Changed);
         }
         self.leader_contact = Some(self.now);
+        self.renew_promise();
         self.reset_election_timer();
     }
 
@@ -171,6 +171,11 @@ impl<P: AsRef<[u8]>> Core<P> {
         Ok((active.all() != now.all()).then_some(active))
     }
 
+    fn send_accepted(&mut self, to: Peer, matched: Seq, round: u64) {
+        let (priority, promise) = (self.told_priority(), self.promise());
+        self.send(to, MessageBody::Accepted { matched, round, priority, promise });
+    }
+
     fn acknowledge_after(&mut self, next: Acknowledgement) {
         self.acknowledgements.push_back(next);
         while self.acknowledgements.len() > ACKNOWLEDGEMENTS_MAX {
@@ -194,8 +199,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             });
         }
         if let Some(Acknowledgement { to, matched, round, .. }) = newest {
-            let priority = self.told_priority();
-            self.send(to, MessageBody::Accepted { matched, round, priority });
+            self.send_accepted(to, matched, round);
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::change::Changing;
 use crate::core::Part;
 use crate::ids::Peer;
+use crate::lease::Tenure;
 use crate::marks::Marks;
 use crate::planted::{self, Bug};
 use crate::progress::{PeerStatus, Progress, Question, State};
@@ -22,6 +23,7 @@ pub(crate) struct Leader {
     pub(crate) changing: Changing,
     /// Counts requests for confirmation.
     pub(crate) round: u64,
+    pub(crate) tenure: Tenure,
     marks: Marks,
     heartbeat_at: Time,
     quorum_at: Time,
@@ -65,6 +67,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             reads: Reads::default(),
             changing: Changing::default(),
             round: 0,
+            tenure: Tenure::default(),
             marks: Marks::new(start),
             heartbeat_at: now + self.options.heartbeat_interval,
             quorum_at: now + self.options.election_timeout,
@@ -171,28 +174,22 @@ impl<P: AsRef<[u8]>> Core<P> {
         Resolution::Accepted { first, last }
     }
 
-    pub(crate) fn on_accepted(
-        &mut self,
-        from: Peer,
-        term: Term,
-        matched: Seq,
-        round: u64,
-        priority: u32,
-    ) {
+    /// Whether it was worth anything.
+    pub(crate) fn on_accepted(&mut self, from: Peer, term: Term, matched: Seq, round: u64) -> bool {
         let (now, end) = (self.now, self.terms.end());
         let Some((peer, newest)) = self.peer(from, term) else {
-            return;
+            return false;
         };
         if matched > end || round > newest {
             self.out
                 .events
                 .push(Event::Malformed { from: from.id, what: "acknowledges what was never sent" });
-            return;
+            return false;
         }
         (peer.contact, peer.heard) = (Some(now), true);
-        peer.priority = priority;
         peer.round = peer.round.max(round);
         peer.accepted(matched, now);
+        true
     }
 
     pub(crate) fn on_rejected(
@@ -419,6 +416,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             .filter(|(_, peer)| due(peer))
             .map(|(&id, peer)| (id, peer.matched))
             .collect();
+        if beat && self.options.lease.is_some() {
+            self.next_round();
+        }
         for (to, matched) in to {
             self.send_heartbeat(to, matched);
         }

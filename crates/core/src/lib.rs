@@ -42,6 +42,7 @@ mod ids;
 mod io;
 mod jobs;
 mod leader;
+mod lease;
 mod marks;
 mod message;
 mod options;
@@ -66,6 +67,7 @@ pub use crate::io::{
     Entry, EntryBody, Event, Input, Load, Loaded, Output, Persist, Proposal, Refusal, Resolution,
     Span, Transmit,
 };
+pub use crate::lease::Lease;
 pub use crate::message::{Message, MessageBody};
 pub use crate::options::{Options, OptionsError};
 pub use crate::plan::{ChangeMembers, MemberSpec, Plan, PlanError};

@@ -3,6 +3,7 @@
 use crate::quorum::Group;
 use crate::{Entry, EntryId, Identity, Placed, Seq, Term};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// A message between two nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,6 +74,9 @@ pub enum MessageBody<P> {
         round: u64,
         /// How much the sender should be preferred as a leader; 0 while it can't lead.
         priority: u32,
+        /// For how long after the newest message of this leader came to it the sender votes for nobody. Zero unless it
+        /// uses leases.
+        promise: Duration,
     },
     /// The answer to [`MessageBody::Append`] when `prev` is not in the log, or when its term is over.
     Rejected {

@@ -1,7 +1,7 @@
 //! What a node is told when it starts.
 
 use crate::quorum::{CustomRules, Group, Quorums, RuleError, Rules, Voter};
-use crate::{EntryId, NodeId, Seq, Term};
+use crate::{EntryId, Lease, NodeId, Seq, Term};
 use alloc::vec::Vec;
 use core::{fmt, time::Duration};
 
@@ -14,6 +14,9 @@ pub struct Options {
     pub id: NodeId,
     /// All members' names, this node's among them, in any order. The smallest name forms the cluster; a node that is to be added
     /// to one finds it through the others.
+    ///
+    /// A node that lists only itself founds a cluster of one at once. When others have joined it, list them too: if its
+    /// disk is lost, it would else found another cluster under its old name.
     pub members: Vec<NodeId>,
     /// Which sets of voters elect a leader, and which commit an entry.
     pub rules: Rules,
@@ -43,6 +46,9 @@ pub struct Options {
     /// election timeouts. After a transfer that failed it waits four election timeouts before the next, then eight,
     /// up to 128. Equal ones never take turns, and elections do not look at it. Default 0.
     pub priority: u32,
+    /// Whether a leader answers reads by its lease, without asking its followers each time, and what that counts on.
+    /// Default: no.
+    pub lease: Option<Lease>,
     /// About how many bytes of payload go into one message. A batch that is larger goes alone. Default 1 MiB.
     pub append_bytes_max: u64,
     /// How many bytes may be on their way to one peer. Default 8 MiB.
@@ -68,6 +74,7 @@ impl Options {
             election_timeout: Duration::from_millis(500),
             election_jitter: Duration::from_millis(500),
             priority: 0,
+            lease: None,
             append_bytes_max: 1 << 20,
             window_bytes: 8 << 20,
             uncommitted_bytes_max: 64 << 20,
@@ -101,6 +108,14 @@ impl Options {
             return Err(OptionsError::Timeouts {
                 heartbeat: self.heartbeat_interval,
                 election: self.election_timeout,
+            });
+        }
+        if let Some(lease) = self.lease
+            && lease.shorten(self.election_timeout) <= self.heartbeat_interval
+        {
+            return Err(OptionsError::LeaseTooShort {
+                heartbeat: self.heartbeat_interval,
+                lease: lease.shorten(self.election_timeout),
             });
         }
         if self.append_bytes_max == 0 || self.window_bytes == 0 || self.uncommitted_bytes_max == 0 {
@@ -162,6 +177,13 @@ pub enum OptionsError {
         /// The election timeout.
         election: Duration,
     },
+    /// A lease would end before the next heartbeat could renew it.
+    LeaseTooShort {
+        /// The heartbeat interval.
+        heartbeat: Duration,
+        /// How long a lease lasts: the election timeout less what the clocks may differ.
+        lease: Duration,
+    },
     /// A limit in bytes is zero.
     ZeroLimit,
     /// The log would begin where it ends.
@@ -191,6 +213,10 @@ impl fmt::Display for OptionsError {
             Self::Timeouts { heartbeat, election } => write!(
                 f,
                 "an election timeout of {election:?} is too short for a heartbeat every {heartbeat:?}; it must be at least twice as long, and the heartbeat interval not zero"
+            ),
+            Self::LeaseTooShort { heartbeat, lease } => write!(
+                f,
+                "a lease of {lease:?} is over before the heartbeat of every {heartbeat:?} renews it; use a longer election timeout, or a smaller clock error"
             ),
             Self::ZeroLimit => f.write_str(
                 "append_bytes_max, window_bytes and uncommitted_bytes_max must not be zero",

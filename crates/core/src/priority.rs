@@ -49,6 +49,15 @@ impl<P: AsRef<[u8]>> Core<P> {
         if is_of_no_use { 0 } else { self.options.priority }
     }
 
+    /// A peer has told its priority.
+    pub(crate) fn told(&mut self, from: NodeId, priority: u32) {
+        if let Part::Leader(leader) = &mut self.part
+            && let Some(peer) = leader.peers.get_mut(&from)
+        {
+            peer.priority = priority;
+        }
+    }
+
     /// Hands over to a better one, if there is one. As often as a leader speaks.
     pub(crate) fn prefer(&mut self) {
         let (now, end, timeout) = (self.now, self.terms.end(), self.options.election_timeout);

@@ -43,6 +43,8 @@ pub(crate) struct Progress {
     pub(crate) state: State,
     pub(crate) contact: Option<Time>,
     pub(crate) priority: u32,
+    /// Until when, by this node's clock, it votes for nobody.
+    pub(crate) promised_until: Time,
     /// The newest round it has answered.
     pub(crate) round: u64,
     /// How far it has been told that entries are committed.
@@ -91,6 +93,7 @@ impl Progress {
             state: State::Probe { meet: next, sent: false },
             contact: None,
             priority: 0,
+            promised_until: Time::ZERO,
             round: 0,
             committed_told: first,
             question: Question::None,

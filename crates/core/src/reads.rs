@@ -80,18 +80,35 @@ impl<P: AsRef<[u8]>> Core<P> {
             // Before its own first commit a leader does not know what its predecessors committed.
             let committed_own = has_committed(&self.terms, self.committed, self.hard_state.term)
                 || planted::is(Bug::ReadBeforeOwnCommit);
-            if leader.reads.under_way.is_some() || leader.reads.waiting.is_empty() || !committed_own
-            {
+            if leader.reads.waiting.is_empty() || !committed_own {
                 return;
             }
-            leader.round += 1;
+            if self.holds_lease() {
+                return self.answer_reads();
+            }
+            let Part::Leader(leader) = &mut self.part else {
+                return;
+            };
+            if leader.reads.under_way.is_some() {
+                return;
+            }
             let tickets = mem::take(&mut leader.reads.waiting);
             leader.reads.under_way =
-                Some(Round { number: leader.round, end: self.committed, tickets });
+                Some(Round { number: leader.round + 1, end: self.committed, tickets });
             let peers: Vec<_> = leader.peers.iter().map(|(&id, peer)| (id, peer.matched)).collect();
+            self.next_round();
             for (to, matched) in peers {
                 self.send_heartbeat(to, matched);
             }
+        }
+    }
+
+    /// Answers the reads that wait from what is committed now.
+    fn answer_reads(&mut self) {
+        if let Part::Leader(leader) = &mut self.part {
+            let read_at = Resolution::ReadAt { end: self.committed };
+            let tickets = leader.reads.waiting.drain(..);
+            self.out.resolve.extend(tickets.map(|ticket| (ticket, read_at)));
         }
     }
 }

@@ -169,7 +169,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// told again with every heartbeat; whoever campaigns already has left the term that it speaks of.
     pub(crate) fn hand_over(&mut self) {
         let end = self.terms.end();
-        let (Part::Leader(leader), Some(transfer)) = (&self.part, &mut self.transfer) else {
+        let (Part::Leader(leader), Some(transfer)) = (&mut self.part, &mut self.transfer) else {
             return;
         };
         let to = transfer.to;
@@ -180,6 +180,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         if self.now >= transfer.tell_at {
             transfer.tell_at = self.now + self.options.heartbeat_interval;
+            leader.tenure.end();
             self.send(Peer { id: to, identity }, MessageBody::TimeoutNow);
         }
     }

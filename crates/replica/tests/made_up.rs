@@ -98,7 +98,12 @@ impl Rng {
                 let (prev, committed) = (self.some_entry(), seq(self.number()));
                 MessageBody::Append { prev, entries: self.entries(), committed, round }
             }
-            7 => MessageBody::Accepted { matched: seq(self.number()), round, priority: 0 },
+            7 => MessageBody::Accepted {
+                matched: seq(self.number()),
+                round,
+                priority: 0,
+                promise: std::time::Duration::ZERO,
+            },
             _ => MessageBody::Rejected { prev: self.some_entry(), hint: self.some_entry(), round },
         }
     }

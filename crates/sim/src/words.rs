@@ -51,8 +51,9 @@ fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
             let range = digest(&[id_number(*prev), id_number(last), entries.len() as u64]);
             (7, range, committed.get(), *round)
         }
-        MessageBody::Accepted { matched, round, priority } => {
-            (8, matched.get(), *round, u64::from(*priority))
+        MessageBody::Accepted { matched, round, priority, promise } => {
+            let rest = digest(&[u64::from(*priority), crate::rng::nanos(*promise)]);
+            (8, matched.get(), *round, rest)
         }
         MessageBody::Rejected { prev, hint, round } => {
             (9, id_number(*prev), id_number(*hint), *round)
@@ -144,8 +145,10 @@ fn body(body: &MessageBody<Bytes>) -> String {
             };
             format!("append prev={}{range} committed={committed} round={round}", id(prev))
         }
-        MessageBody::Accepted { matched, round, priority } => {
-            format!("accepted matched={matched} round={round} priority={priority}")
+        MessageBody::Accepted { matched, round, priority, promise } => {
+            format!(
+                "accepted matched={matched} round={round} priority={priority} promise={promise:?}"
+            )
         }
         MessageBody::Rejected { prev, hint, round } => {
             format!("rejected prev={} hint={} round={round}", id(prev), id(hint))

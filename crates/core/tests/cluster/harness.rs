@@ -203,6 +203,8 @@ pub(crate) struct Cluster {
     pub(crate) transcript: Option<Vec<String>>,
     /// Letters from the one to the other are lost.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// By how many millionths a node's clock is faster than the cluster's time.
+    pub(crate) skew: BTreeMap<NodeId, i64>,
     /// Disks that finish nothing.
     pub(crate) stuck: BTreeSet<NodeId>,
     next_ticket: u64,
@@ -223,7 +225,7 @@ pub(crate) fn identity(node: NodeId, wiped: u128) -> Identity {
 
 /// Word that everything before `matched` is durable.
 pub(crate) const fn accepted(matched: Seq, round: u64) -> MessageBody<String> {
-    MessageBody::Accepted { matched, round, priority: 0 }
+    MessageBody::Accepted { matched, round, priority: 0, promise: Duration::ZERO }
 }
 
 /// An entry that is a batch of its own.
@@ -253,6 +255,7 @@ impl Cluster {
             check: Checker::default(),
             transcript: None,
             cut: BTreeSet::new(),
+            skew: BTreeMap::new(),
             stuck: BTreeSet::new(),
             next_ticket: 1,
             patience: Duration::from_mins(1),
@@ -384,7 +387,7 @@ impl Cluster {
 
     /// Starts a node that is down, from its disk.
     pub(crate) fn start(&mut self, id: NodeId) {
-        let now = self.now;
+        let now = self.shows(id);
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.core.is_none(), "node {id} is up already");
         let restored = Restored {
@@ -454,9 +457,30 @@ impl Cluster {
         self.cut.clear();
     }
 
+    /// What a node's clock shows.
+    fn shows(&self, id: NodeId) -> Time {
+        let elapsed = u128::from(self.now.as_nanos()) * self.speed(id) / 1_000_000;
+        Time::from_nanos(u64::try_from(elapsed).unwrap())
+    }
+
+    /// When a node wants to be woken, if it is up.
+    pub(crate) fn wakes_at(&self, id: NodeId) -> Option<Time> {
+        let at = self.nodes[&id].core.as_ref()?.wake_at();
+        if at == Time::NEVER {
+            return Some(at);
+        }
+        let when = (u128::from(at.as_nanos()) * 1_000_000).div_ceil(self.speed(id));
+        Some(Time::from_nanos(u64::try_from(when).unwrap()))
+    }
+
+    fn speed(&self, id: NodeId) -> u128 {
+        let skew = self.skew.get(&id).copied().unwrap_or(0);
+        u128::try_from(1_000_000 + skew).unwrap()
+    }
+
     /// Something happens to a node. Nothing does while it is down.
     pub(crate) fn step(&mut self, id: NodeId, input: Input<String>) {
-        let now = self.now;
+        let now = self.shows(id);
         let Some(core) = self.nodes.get_mut(&id).and_then(|node| node.core.as_mut()) else {
             return;
         };
@@ -610,7 +634,7 @@ impl Cluster {
 
     /// Time passes until a node wants to be woken, and it is.
     pub(crate) fn wake(&mut self, id: NodeId) {
-        let at = self.core(id).wake_at();
+        let at = self.wakes_at(id).unwrap();
         assert!(at < Time::NEVER, "node {id} never wakes");
         self.now = self.now.max(at);
         self.step(id, Input::Wake);
@@ -669,9 +693,8 @@ impl Cluster {
 
     /// The next deadline, and nothing that follows from it. False if nobody waits for anything.
     pub(crate) fn advance_a_bit(&mut self) -> bool {
-        let deadlines = self.nodes.iter();
-        let next =
-            deadlines.filter_map(|(&id, node)| Some((node.core.as_ref()?.wake_at(), id))).min();
+        let deadlines = self.nodes.keys();
+        let next = deadlines.filter_map(|&id| Some((self.wakes_at(id)?, id))).min();
         let Some((at, id)) = next.filter(|(at, _)| *at < Time::NEVER) else {
             return false;
         };

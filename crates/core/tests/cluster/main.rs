@@ -17,6 +17,8 @@ mod flow;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod membership;
 #[cfg(test)]
 mod paper;

@@ -500,7 +500,12 @@ fn another_log_under_the_same_name() {
     cluster.propose(id(1), &["x"]);
     while cluster.persist(id(1)) {}
     let end = cluster.core(id(1)).terms().end();
-    let body = MessageBody::Accepted { matched: end, round: 0, priority: 0 };
+    let body = MessageBody::Accepted {
+        matched: end,
+        round: 0,
+        priority: 0,
+        promise: std::time::Duration::ZERO,
+    };
     let leader = cluster.node(id(1)).disk.identity;
     for from in [2, 3] {
         let message = tinyraftplus_core::Message {

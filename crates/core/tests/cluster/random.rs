@@ -5,7 +5,8 @@ use crate::show;
 use std::sync::Arc;
 use std::time::Duration;
 use tinyraftplus_core::{
-    EntryBody, Event, Input, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules, Ticket, Time,
+    EntryBody, Event, Input, Lease, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules,
+    Ticket, Time,
 };
 
 /// `SplitMix64`.
@@ -59,8 +60,10 @@ impl Run {
         let count = 1 + random.below(5);
         let tight = random.once_in(2);
         let ranked = random.once_in(2);
-        let cluster = Cluster::with_options(count, |options| {
+        let leases = random.once_in(2).then_some(Lease { clock_error_ppm: 200_000 });
+        let mut cluster = Cluster::with_options(count, |options| {
             options.seed ^= seed << 8;
+            options.lease = leases;
             if ranked {
                 options.priority = options.id.as_str().parse::<u32>().unwrap() % 3;
             }
@@ -71,6 +74,12 @@ impl Run {
                 options.uncommitted_bytes_max = 2000;
             }
         });
+        // Not more than the leases allow for; other clocks are worse.
+        let worst = if leases.is_some() { 95_000 } else { 400_000 };
+        for node in 1..=count {
+            let skew = i64::try_from(random.below(2 * worst)).unwrap();
+            cluster.skew.insert(id(node), skew - i64::try_from(worst).unwrap());
+        }
         let loss = 3 + random.below(50);
         let deaths = 10 + random.below(300);
         let cuts = 10 + random.below(300);
@@ -150,9 +159,8 @@ impl Run {
     }
 
     fn time(&mut self) {
-        let wakes = self.cluster.nodes.iter();
-        let awake = wakes.filter(|(id, _)| self.asleep != Some(**id));
-        let next = awake.filter_map(|(&id, n)| Some((n.core.as_ref()?.wake_at(), id))).min();
+        let awake = self.cluster.nodes.keys().filter(|id| self.asleep != Some(**id));
+        let next = awake.filter_map(|&id| Some((self.cluster.wakes_at(id)?, id))).min();
         let Some((at, node)) = next.filter(|(at, _)| *at < Time::NEVER) else {
             return;
         };
@@ -256,6 +264,10 @@ impl Run {
             return;
         }
         let node = self.any();
+        if self.cluster.node(node).options.members.len() == 1 {
+            // It would found a cluster of one again, as it was told.
+            return;
+        }
         let end = self.cluster.check.end();
         let others_do = configuration.halves().all(|half| {
             let others: Vec<_> = half.voters().filter(|member| member.id != node).collect();

@@ -247,7 +247,12 @@ fn ack_after_reversion() {
     cluster.partition(&[&[1, 4, 5]]);
     cluster.elect(id(1));
     assert_eq!(log(&cluster, 1), [at(1, 0), at(1, 1), at(1, 2), at(3, 3)]);
-    let old = MessageBody::Accepted { matched: Seq::new(3), round: 0, priority: 0 };
+    let old = MessageBody::Accepted {
+        matched: Seq::new(3),
+        round: 0,
+        priority: 0,
+        promise: Duration::ZERO,
+    };
     cluster.inject(id(2), id(1), 1, old);
     assert_eq!(cluster.core(id(1)).peers()[0].1.matched, Seq::ZERO);
     cluster.heal();
@@ -343,7 +348,12 @@ fn acknowledgement_of_what_was_never_sent() {
         id(2),
         id(1),
         1,
-        MessageBody::Accepted { matched: Seq::new(3), round: 0, priority: 0 },
+        MessageBody::Accepted {
+            matched: Seq::new(3),
+            round: 0,
+            priority: 0,
+            promise: Duration::ZERO,
+        },
     );
     assert!(matches!(cluster.events.last(), Some((_, Event::Malformed { .. }))));
     cluster.flying.clear();

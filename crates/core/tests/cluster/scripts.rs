@@ -5,7 +5,7 @@
 //!
 //! | command | what happens |
 //! | --- | --- |
-//! | `cluster N [formed] [at-least=Q] [first=S]` | nodes 1 to N, on empty disks, or already formed |
+//! | `cluster N [formed] [at-least=Q] [first=S] [lease=PPM]` | nodes 1 to N, on empty disks, or already formed |
 //! | `disk N TERM.. [term=T] [vote=M]` | node N restarts on a log of such terms |
 //! | `members N M..` | node N restarts with these in its options |
 //! | `wake N`, `pass MS` | time passes until node N wants it, or that long |
@@ -29,7 +29,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
-use tinyraftplus_core::{Input, NodeId, Options, QuorumRule, Rules, Seq, Term};
+use tinyraftplus_core::{Input, Lease, NodeId, Options, QuorumRule, Rules, Seq, Term};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -144,7 +144,10 @@ impl Stage {
             None => QuorumRule::Majority,
         };
         let first = Seq::new(args.take_key("first").unwrap_or("0").parse()?);
+        let lease = args.take_key("lease").map(str::parse).transpose()?;
+        let lease = lease.map(|clock_error_ppm| Lease { clock_error_ppm });
         let adjust = |options: &mut Options| {
+            options.lease = lease;
             options.rules = Rules::same(rule.clone());
             options.first_seq = first;
         };

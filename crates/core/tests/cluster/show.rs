@@ -79,10 +79,12 @@ pub(crate) fn message(message: &Message<String>) -> String {
             entry_id(*prev),
             entries(list)
         ),
-        MessageBody::Accepted { matched, round, priority } => {
+        MessageBody::Accepted { matched, round, priority, promise } => {
             let priority =
                 if *priority > 0 { format!(" priority={priority}") } else { String::new() };
-            format!("accepted term={term} matched={matched} round={round}{priority}")
+            let promise =
+                if promise.is_zero() { String::new() } else { format!(" promise={promise:?}") };
+            format!("accepted term={term} matched={matched} round={round}{priority}{promise}")
         }
         MessageBody::Rejected { prev, hint, round } => format!(
             "rejected term={term} prev={} hint={} round={round}",

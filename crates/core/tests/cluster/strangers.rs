@@ -3,6 +3,7 @@
 use crate::harness::{Cluster, id};
 use crate::random::Random;
 use std::sync::Arc;
+use std::time::Duration;
 use tinyraftplus_core::{
     Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Membership, Message,
     MessageBody, NodeId, Placed, QuorumRule, Role, Seq, Term, Terms, Ticket, Time,
@@ -126,6 +127,7 @@ fn message(
             matched: seq(random),
             round: number(random),
             priority: u32::from(granted),
+            promise: Duration::from_nanos(number(random)),
         },
         _ => MessageBody::Rejected {
             prev: maybe_id(random),

@@ -45,7 +45,12 @@ fn heartbeat(prev: Option<EntryId>, committed: u64) -> MessageBody<String> {
 }
 
 const fn accepted(matched: u64) -> MessageBody<String> {
-    MessageBody::Accepted { matched: Seq::new(matched), round: 0, priority: 0 }
+    MessageBody::Accepted {
+        matched: Seq::new(matched),
+        round: 0,
+        priority: 0,
+        promise: Duration::ZERO,
+    }
 }
 
 /// The log of a node, durable or not.

@@ -14,7 +14,12 @@ fn answer(cluster: &Cluster, read: Ticket) -> Option<u64> {
 }
 
 const fn answered(round: u64) -> MessageBody<String> {
-    MessageBody::Accepted { matched: Seq::ZERO, round, priority: 0 }
+    MessageBody::Accepted {
+        matched: Seq::ZERO,
+        round,
+        priority: 0,
+        promise: std::time::Duration::ZERO,
+    }
 }
 
 /// Rounds in what the leader has sent, which is thrown away.

@@ -358,8 +358,12 @@ fn a_vote_is_given_once_a_term_and_not_before_it_is_durable() {
 
 #[test]
 fn what_is_acknowledged_is_on_the_disk_and_its_term_too() {
-    let accepted =
-        |matched| MessageBody::Accepted { matched: Seq::new(matched), round: 0, priority: 0 };
+    let accepted = |matched| MessageBody::Accepted {
+        matched: Seq::new(matched),
+        round: 0,
+        priority: 0,
+        promise: std::time::Duration::ZERO,
+    };
     let (log, term) = (append(&[(5, 0, "a")]), vote(5, 0));
     let stored = || Cluster::new().stores(0, &term).stores(0, &log);
     stored().sends(0, 1, 5, accepted(1)).holds();
