@@ -365,10 +365,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         match active.with(placed, &self.options.custom_rules) {
             Ok(next) => {
                 self.activate(next);
+                // Before the entry is there, so that it is what new peers are sent first: an idle leader would have
+                // nothing to say to them, and never learn that they lack everything.
+                self.know_peers(false);
                 let id = EntryId { term: self.hard_state.term, seq };
                 let body = EntryBody::Configuration(configuration);
                 self.append_own(vec![Entry { id, ends_batch: true, body }]);
-                self.know_peers(false);
             }
             Err(crate::quorum::RuleError::UnknownRule { rule }) => {
                 self.out.events.push(Event::UnknownRule(rule));

@@ -367,7 +367,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             let Some(peer) = leader.peers.get_mut(&to) else {
                 return;
             };
-            if peer.next >= end || !peer.may_send(self.options.window_bytes) {
+            // Who was not told yet that it belongs here drops all but that.
+            let listens = peer.heard || peer.is_introduced;
+            if peer.next >= end || !listens || !peer.may_send(self.options.window_bytes) {
                 return;
             }
             let bytes_max = self.options.append_bytes_max;

@@ -1,7 +1,9 @@
 //! Named scenarios: flow control. Each says which protection, when removed, makes it fail.
 
 use crate::harness::{Cluster, Letter, id};
-use tinyraftplus_core::{Input, Load, MessageBody, Proposal, Refusal, Resolution, Seq, Ticket};
+use tinyraftplus_core::{
+    Input, Load, MemberSpec, MessageBody, Proposal, Refusal, Resolution, Seq, Ticket,
+};
 
 /// What one of these entries costs where bytes are counted.
 const COST: u64 = Load::ENTRY_COST + 1;
@@ -201,4 +203,22 @@ fn a_log_that_went_back_is_not_asked_at_full_speed() {
     let sent = lines.iter().filter(full).count();
     assert!(sent < 20, "{sent} appends in ten seconds to a node that refuses them all");
     assert_eq!(cluster.core(id(1)).committed(), cluster.core(id(1)).terms().end());
+}
+
+/// A learner joins a cluster that nobody writes to. It gets what is there, and does not wait for the next write. Fails if
+/// `append_configuration` learns of new peers only when the entry that adds them counts as sent (`know_peers` after
+/// `append_own`): heartbeats follow what a peer is known to hold, so they never show that it lacks something.
+#[test]
+fn a_learner_of_an_idle_cluster_catches_up() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    for _ in 0..10 {
+        cluster.propose(id(1), &["x"]);
+    }
+    cluster.settle();
+    cluster.join(4);
+    let mut members = [1, 2, 3].map(|voter| MemberSpec::voter(id(voter))).to_vec();
+    members.push(MemberSpec::learner(id(4)));
+    cluster.set_members(id(1), members, None);
+    assert!(cluster.until(100, |cluster| cluster.node(id(4)).applied == Seq::new(12)));
 }
