@@ -402,11 +402,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let at = active.at();
         if let Part::Leader(leader) = &mut self.part {
-            leader.peers.retain(|_, peer| {
-                let knows = at.is_none_or(|at| peer.committed_told > at && peer.matched > at);
-                let overdue = |since| now.since(since) >= patience;
-                peer.leaving.is_none_or(|since| !knows && !overdue(since))
-            });
+            if leader.peers.values().any(|peer| peer.leaving.is_some()) {
+                leader.peers.retain(|_, peer| {
+                    let knows = at.is_none_or(|at| peer.committed_told > at && peer.matched > at);
+                    let overdue = |since| now.since(since) >= patience;
+                    peer.leaving.is_none_or(|since| !knows && !overdue(since))
+                });
+            }
             let settled = at.is_none_or(|at| at < committed);
             if settled && active.configuration().old().is_none() && !self.votes() {
                 self.resign();

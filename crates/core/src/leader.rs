@@ -13,7 +13,6 @@ use crate::{
     Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
-use core::ops::Bound;
 
 /// What a leader remembers for the length of its term.
 #[derive(Debug)]
@@ -311,6 +310,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
+        // Most answers come when all that they vouch for is committed.
+        let is_news = durable > self.committed
+            || leader.peers.values().any(|peer| peer.matched > self.committed);
+        if !is_news {
+            return;
+        }
         let agreed = active.electorate().agreed(|member| {
             if member.is(me.id, me.identity) {
                 durable
@@ -333,8 +338,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         for peer in leader.peers.values_mut() {
             // To a peer that is silent altogether nothing is repeated but heartbeats.
-            let speaks = peer.contact.is_some_and(|contact| now.since(contact) < patience);
-            if speaks && peer.overdue(now, patience) {
+            let speaks = |contact| now.since(contact) < patience;
+            if peer.overdue(now, patience) && peer.contact.is_some_and(speaks) {
                 peer.retry(now);
             }
         }
@@ -342,18 +347,15 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Sends all peers what they lack.
     fn fill_all(&mut self) {
-        let mut next = None;
-        loop {
-            let Part::Leader(leader) = &self.part else {
-                return;
-            };
-            let from = next.map_or(Bound::Unbounded, Bound::Excluded);
-            let peer = leader.peers.range((from, Bound::Unbounded)).next();
-            let Some((&to, _)) = peer else {
-                return;
-            };
+        let (end, limit) = (self.terms.end(), self.options.window_bytes);
+        let Part::Leader(leader) = &self.part else {
+            return;
+        };
+        // Few lack anything in most steps, so this looks at each but searches only for those.
+        let lacking = leader.peers.iter().filter(|(_, peer)| peer.wants(end, limit));
+        let lacking: Vec<NodeId> = lacking.map(|(&id, _)| id).collect();
+        for to in lacking {
             self.fill(to);
-            next = Some(to);
         }
     }
 
@@ -367,9 +369,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             let Some(peer) = leader.peers.get_mut(&to) else {
                 return;
             };
-            // Who was not told yet that it belongs here drops all but that.
-            let listens = peer.heard || peer.is_introduced;
-            if peer.next >= end || !listens || !peer.may_send(self.options.window_bytes) {
+            if !peer.wants(end, self.options.window_bytes) {
                 return;
             }
             let bytes_max = self.options.append_bytes_max;

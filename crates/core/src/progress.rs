@@ -105,8 +105,15 @@ impl Progress {
         }
     }
 
+    /// Whether an append is to be sent of a log that ends at `end`, with at most `limit` bytes under way.
+    pub(crate) fn wants(&self, end: Seq, limit: u64) -> bool {
+        // Who was not told yet that it belongs here drops all but that.
+        let listens = self.heard || self.is_introduced;
+        self.next < end && listens && self.may_send(limit)
+    }
+
     /// Whether another append may leave, with at most `limit` bytes under way.
-    pub(crate) fn may_send(&self, limit: u64) -> bool {
+    fn may_send(&self, limit: u64) -> bool {
         let open = match self.state {
             State::Probe { sent, .. } => !sent,
             State::Stream => {
@@ -182,8 +189,7 @@ impl Progress {
     /// Whether no answer came for that long, or for up to 16 times that when it was sent again before.
     pub(crate) fn overdue(&self, now: Time, patience: Duration) -> bool {
         let awaited = !self.in_flight.is_empty() || self.question == Question::Unreadable;
-        let patience = patience.saturating_mul(1 << self.retries.min(4));
-        awaited && now.since(self.awaited_since) > patience
+        awaited && now.since(self.awaited_since) > patience.saturating_mul(1 << self.retries.min(4))
     }
 
     /// Sends again what got no answer: from where the logs are known to meet, or the same probe.

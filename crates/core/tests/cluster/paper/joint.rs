@@ -97,7 +97,8 @@ fn is_elected(cluster: &mut Cluster, node: u64, among: &[u64]) -> bool {
     false
 }
 
-/// Thesis 4.3: entries go to all servers of both configurations. Fails if `others` leaves out a half.
+/// Thesis 4.3: entries go to all servers of both configurations. Fails if `know_peers` takes away those that leave and
+/// `everyone` leaves them out: either alone is enough to send to them.
 #[test]
 fn entries_go_to_both_configurations() {
     let (mut cluster, _) = between();
