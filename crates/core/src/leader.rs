@@ -310,19 +310,22 @@ impl<P: AsRef<[u8]>> Core<P> {
         let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
-        // Most answers come when all that they vouch for is committed.
-        let is_news = durable > self.committed
-            || leader.peers.values().any(|peer| peer.matched > self.committed);
-        if !is_news {
+        let committed = self.committed;
+        // Most answers vouch for nothing new, or are too few yet: to find that out is less than to sort them.
+        if durable <= committed && leader.peers.values().all(|peer| peer.matched <= committed) {
             return;
         }
-        let agreed = active.electorate().agreed(|member| {
+        let end = |member: &Member| {
             if member.is(me.id, me.identity) {
                 durable
             } else {
                 progress_of(&leader.peers, member).map_or(Seq::ZERO, |peer| peer.matched)
             }
-        });
+        };
+        if !active.electorate().may_commit(|member| end(member) > committed) {
+            return;
+        }
+        let agreed = active.electorate().agreed(end);
         let of_this_term =
             self.terms.entry_before(agreed).is_some_and(|id| id.term == self.hard_state.term);
         if agreed > self.committed && (of_this_term || planted::is(Bug::CommitOldTerm)) {
