@@ -1,6 +1,6 @@
 //! Changing who belongs to the cluster (Raft section 6, thesis chapter 4).
 
-use crate::harness::{Cluster, id, identity};
+use crate::harness::{Cluster, accepted, id, identity};
 use tinyraftplus_core::{
     Configuration, EntryBody, Event, Input, MemberSpec, MessageBody, NodeId, Options, QuorumRule,
     Refusal, Resolution, Role, Rules, Seq, quorum::CustomRule,
@@ -226,6 +226,10 @@ fn reconfig_before_own_commit() {
     let ticket = cluster.set_voters(id(1), &[1, 2]);
     cluster.partition(&[&[1]]);
     while cluster.persist(id(1)) {}
+    for node in [2, 3] {
+        // It is heard, but not obeyed yet.
+        cluster.inject(id(node), id(1), 2, accepted(Seq::new(1), 0));
+    }
     assert_eq!(count(&cluster, 1), (0, 0), "no change before the own commit");
     cluster.heal();
     assert!(cluster.until(100, |cluster| cluster.answer(ticket).is_some()));

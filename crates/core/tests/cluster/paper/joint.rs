@@ -264,6 +264,7 @@ fn a_leader_that_is_removed_leads_until_it_is_committed() {
     acknowledged_by(&mut cluster, &[2]);
     assert_eq!(cluster.answer(ticket), None, "one of two, and himself, who is none of them");
     assert_eq!(cluster.core(id(1)).role(), Role::Leader);
+    assert_eq!(cluster.core(id(1)).transferring(), None, "not before that is sure");
     acknowledged_by(&mut cluster, &[3]);
     assert!(cluster.answer(ticket).is_some());
     let left = |cluster: &Cluster| cluster.core(id(1)).role() == Role::Learner;
@@ -313,7 +314,10 @@ fn a_leader_changes_nothing_before_his_first_commit() {
     let mut cluster = Cluster::formed(3);
     win(&mut cluster, 1);
     cluster.set_voters(id(1), &[1, 2]);
-    assert_eq!(configurations(&cluster, 1), []);
+    for node in [2, 3] {
+        cluster.inject(id(node), id(1), 1, accepted(0));
+    }
+    assert_eq!(configurations(&cluster, 1), [], "they hear him, and have nothing of his");
     acknowledged_by(&mut cluster, &[2]);
     assert_eq!(configurations(&cluster, 1), [Seq::new(1)]);
 }
