@@ -1,11 +1,13 @@
 //! What one committed entry costs a leader: its core alone, with followers that answer at once.
 //!
-//! `step_cost VOTERS BATCH ENTRIES` appends that many entries, BATCH calls a step, and prints how many it has
-//! committed. `step_cost.sh` beside it counts the instructions of [`measured`] and prints a table.
+//! `step_cost VOTERS BATCH ENTRIES [custom]` appends that many entries, BATCH calls a step, and prints how many it has
+//! committed, by majority or by a custom rule that looks at each name. `step_cost.sh` beside it counts the
+//! instructions of [`measured`] and prints a table.
 #![expect(clippy::print_stdout, reason = "a program to run by hand")]
 
 use std::hint::black_box;
 use std::sync::Arc;
+use tinyraftplus_core::quorum::{CustomRule, Present};
 use tinyraftplus_core::{
     Configurations, Core, Identity, Input, Member, Message, MessageBody, NodeId, Options, Output,
     Proposal, QuorumRule, Restored, Role, Seq, Term, Ticket, Time,
@@ -32,15 +34,23 @@ struct Bench {
 
 impl Bench {
     /// The leader of a cluster of that many voters, which has committed the first entry of its term.
-    fn new(voters: u64) -> Self {
+    fn new(voters: u64, is_custom: bool) -> Self {
         let ids: Vec<NodeId> = (1..=voters).map(NodeId::from).collect();
+        let mut options = Options::new(NodeId::from(1), ids.clone(), 1);
+        let mut rule = QuorumRule::Majority;
+        if is_custom {
+            let most = move |present: &Present<'_>| {
+                ids.iter().filter(|&&id| present.contains(id)).count() > ids.len() / 2
+            };
+            options.custom_rules.add("most", 1, most).expect("a good name");
+            rule = QuorumRule::Custom(CustomRule::new("most", 1).expect("a good name"));
+        }
         let identity = |number: u64| Identity::new(u128::from(number));
         let member = |number| Member::voter(NodeId::from(number), identity(number));
         let members = (1..=voters).map(member).collect();
-        let configurations = Configurations::found(members, QuorumRule::Majority, Seq::ZERO);
+        let configurations = Configurations::found(members, rule, Seq::ZERO);
         let mut restored = Restored::empty(identity(1));
         restored.configuration = configurations.ok().map(Arc::new);
-        let options = Options::new(NodeId::from(1), ids, 1);
         let core = Core::new(options, restored, Time::ZERO).expect("the options fit each other");
         let peers = (2..=voters).map(|n| (NodeId::from(n), identity(n))).collect();
         let mut bench = Self { core, peers, identity: identity(1), now: Time::ZERO, job: 0 };
@@ -86,14 +96,15 @@ impl Bench {
 }
 
 fn main() {
+    let is_custom = std::env::args().any(|argument| argument == "custom");
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let (Some(voters), Some(batch), Some(entries)) =
         (arguments.next(), arguments.next(), arguments.next())
     else {
-        println!("usage: step_cost VOTERS BATCH ENTRIES");
+        println!("usage: step_cost VOTERS BATCH ENTRIES [custom]");
         return;
     };
-    let mut bench = Bench::new(voters);
+    let mut bench = Bench::new(voters, is_custom);
     let first = bench.core.committed();
     while bench.core.committed().since(first) < entries {
         let start = bench.core.committed().get();

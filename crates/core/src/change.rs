@@ -364,10 +364,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         match active.with(placed, &self.options.custom_rules) {
             Ok(next) => {
                 self.activate(next);
+                // Before the entry is there, so that it is what new peers are sent first: an idle leader would have
+                // nothing to say to them, and never learn that they lack everything.
+                self.know_peers(false);
                 let id = EntryId { term: self.hard_state.term, seq };
                 let body = EntryBody::Configuration(configuration);
                 self.append_own(vec![Entry { id, ends_batch: true, body }]);
-                self.know_peers(false);
             }
             Err(crate::quorum::RuleError::UnknownRule { rule }) => {
                 self.out.events.push(Event::UnknownRule(rule));
@@ -399,11 +401,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let at = active.at();
         if let Part::Leader(leader) = &mut self.part {
-            leader.peers.retain(|_, peer| {
-                let knows = at.is_none_or(|at| peer.committed_told > at && peer.matched > at);
-                let overdue = |since| now.since(since) >= patience;
-                peer.leaving.is_none_or(|since| !knows && !overdue(since))
-            });
+            if leader.peers.values().any(|peer| peer.leaving.is_some()) {
+                leader.peers.retain(|_, peer| {
+                    let knows = at.is_none_or(|at| peer.committed_told > at && peer.matched > at);
+                    let overdue = |since| now.since(since) >= patience;
+                    peer.leaving.is_none_or(|since| !knows && !overdue(since))
+                });
+            }
             let settled = at.is_none_or(|at| at < committed);
             if settled && active.configuration().old().is_none() && !self.votes() {
                 self.resign();

@@ -13,7 +13,6 @@ use crate::{
     Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
-use core::ops::Bound;
 
 /// What a leader remembers for the length of its term.
 #[derive(Debug)]
@@ -311,13 +310,22 @@ impl<P: AsRef<[u8]>> Core<P> {
         let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
-        let agreed = active.electorate().agreed(|member| {
+        let committed = self.committed;
+        // Most answers vouch for nothing new, or are too few yet: to find that out is less than to sort them.
+        if durable <= committed && leader.peers.values().all(|peer| peer.matched <= committed) {
+            return;
+        }
+        let end = |member: &Member| {
             if member.is(me.id, me.identity) {
                 durable
             } else {
                 progress_of(&leader.peers, member).map_or(Seq::ZERO, |peer| peer.matched)
             }
-        });
+        };
+        if !active.electorate().may_commit(|member| end(member) > committed) {
+            return;
+        }
+        let agreed = active.electorate().agreed(end);
         let of_this_term =
             self.terms.entry_before(agreed).is_some_and(|id| id.term == self.hard_state.term);
         if agreed > self.committed && (of_this_term || planted::is(Bug::CommitOldTerm)) {
@@ -333,8 +341,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         for peer in leader.peers.values_mut() {
             // To a peer that is silent altogether nothing is repeated but heartbeats.
-            let speaks = peer.contact.is_some_and(|contact| now.since(contact) < patience);
-            if speaks && peer.overdue(now, patience) {
+            let speaks = |contact| now.since(contact) < patience;
+            if peer.overdue(now, patience) && peer.contact.is_some_and(speaks) {
                 peer.retry(now);
             }
         }
@@ -342,18 +350,15 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Sends all peers what they lack.
     fn fill_all(&mut self) {
-        let mut next = None;
-        loop {
-            let Part::Leader(leader) = &self.part else {
-                return;
-            };
-            let from = next.map_or(Bound::Unbounded, Bound::Excluded);
-            let peer = leader.peers.range((from, Bound::Unbounded)).next();
-            let Some((&to, _)) = peer else {
-                return;
-            };
+        let (end, limit) = (self.terms.end(), self.options.window_bytes);
+        let Part::Leader(leader) = &self.part else {
+            return;
+        };
+        // Few lack anything in most steps, so this looks at each but searches only for those.
+        let lacking = leader.peers.iter().filter(|(_, peer)| peer.wants(end, limit));
+        let lacking: Vec<NodeId> = lacking.map(|(&id, _)| id).collect();
+        for to in lacking {
             self.fill(to);
-            next = Some(to);
         }
     }
 
@@ -367,8 +372,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             let Some(peer) = leader.peers.get_mut(&to) else {
                 return;
             };
-            peer.begin(end);
-            if peer.next >= end || !peer.may_send(self.options.window_bytes) {
+            if !peer.wants(end, self.options.window_bytes) {
                 return;
             }
             let bytes_max = self.options.append_bytes_max;

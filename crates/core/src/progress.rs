@@ -105,8 +105,15 @@ impl Progress {
         }
     }
 
+    /// Whether an append is to be sent of a log that ends at `end`, with at most `limit` bytes under way.
+    pub(crate) fn wants(&self, end: Seq, limit: u64) -> bool {
+        // Who was not told yet that it belongs here drops all but that.
+        let listens = self.heard || self.is_introduced;
+        self.next < end && listens && self.may_send(limit)
+    }
+
     /// Whether another append may leave, with at most `limit` bytes under way.
-    pub(crate) fn may_send(&self, limit: u64) -> bool {
+    fn may_send(&self, limit: u64) -> bool {
         let open = match self.state {
             State::Probe { sent, .. } => !sent,
             State::Stream => {
@@ -115,19 +122,6 @@ impl Progress {
             }
         };
         open && self.question == Question::None
-    }
-
-    /// Begins with the newest entry if nothing was sent yet to a peer that has answered: it was added by that entry or
-    /// before, and would else receive nothing until the next append.
-    pub(crate) fn begin(&mut self, end: Seq) {
-        let is_new = matches!(self.state, State::Probe { sent: false, .. }) && self.heard;
-        if is_new
-            && self.next >= end
-            && self.matched < end
-            && let Some(newest) = end.before()
-        {
-            self.probe(newest);
-        }
     }
 
     /// Notes an append of `start..end`.
@@ -175,7 +169,9 @@ impl Progress {
     /// that a later answer has made void.
     pub(crate) fn rejection_counts(&self, end: Seq) -> bool {
         match self.state {
-            State::Probe { meet, sent } => sent && end == meet,
+            // Who refuses what follows an entry that it has acknowledged has lost it, and won't find it again however
+            // often it is asked: that has the time of what gets no answer.
+            State::Probe { meet, sent } => sent && end == meet && end > self.matched,
             State::Stream => end > self.matched,
         }
     }
@@ -193,8 +189,7 @@ impl Progress {
     /// Whether no answer came for that long, or for up to 16 times that when it was sent again before.
     pub(crate) fn overdue(&self, now: Time, patience: Duration) -> bool {
         let awaited = !self.in_flight.is_empty() || self.question == Question::Unreadable;
-        let patience = patience.saturating_mul(1 << self.retries.min(4));
-        awaited && now.since(self.awaited_since) > patience
+        awaited && now.since(self.awaited_since) > patience.saturating_mul(1 << self.retries.min(4))
     }
 
     /// Sends again what got no answer: from where the logs are known to meet, or the same probe.

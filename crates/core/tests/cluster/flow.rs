@@ -1,7 +1,9 @@
 //! Named scenarios: flow control. Each says which protection, when removed, makes it fail.
 
 use crate::harness::{Cluster, Letter, id};
-use tinyraftplus_core::{Input, Load, MessageBody, Proposal, Refusal, Resolution, Seq, Ticket};
+use tinyraftplus_core::{
+    Input, Load, MemberSpec, MessageBody, Proposal, Refusal, Resolution, Seq, Ticket,
+};
 
 /// What one of these entries costs where bytes are counted.
 const COST: u64 = Load::ENTRY_COST + 1;
@@ -175,4 +177,48 @@ fn repeated_refusals_are_no_news() {
     cluster.propose(id(1), &["a"]);
     cluster.propose(id(1), &["b"]);
     assert_eq!(under_way(&cluster, 2), (2, 2), "it streams as before");
+}
+
+/// A follower has lost entries that it had acknowledged: somebody has put back an old copy of its disk. Nothing can
+/// bring them back; but the leader must not say the same thing to it again as fast as it refuses. Fails if
+/// `rejection_counts` takes the refusal of what is known to be there for news (`settle` never returns then).
+#[test]
+fn a_log_that_went_back_is_not_asked_at_full_speed() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    for payload in ["a", "b", "c"] {
+        cluster.propose(id(1), &[payload]);
+    }
+    cluster.settle();
+    cluster.preset(id(2), |disk| disk.entries.truncate(1));
+    cluster.transcript = Some(Vec::new());
+    for _ in 0..100 {
+        cluster.propose(id(1), &["x"]);
+        cluster.now = cluster.now + cluster.node(id(1)).options.heartbeat_interval;
+        cluster.step(id(1), Input::Wake);
+        cluster.settle();
+    }
+    let lines = cluster.transcript.take().unwrap();
+    let full = |line: &&String| line.starts_with("1 -> 2 append") && line.contains('[');
+    let sent = lines.iter().filter(full).count();
+    assert!(sent < 20, "{sent} appends in ten seconds to a node that refuses them all");
+    assert_eq!(cluster.core(id(1)).committed(), cluster.core(id(1)).terms().end());
+}
+
+/// A learner joins a cluster that nobody writes to. It gets what is there, and does not wait for the next write. Fails if
+/// `append_configuration` learns of new peers only when the entry that adds them counts as sent (`know_peers` after
+/// `append_own`): heartbeats follow what a peer is known to hold, so they never show that it lacks something.
+#[test]
+fn a_learner_of_an_idle_cluster_catches_up() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    for _ in 0..10 {
+        cluster.propose(id(1), &["x"]);
+    }
+    cluster.settle();
+    cluster.join(4);
+    let mut members = [1, 2, 3].map(|voter| MemberSpec::voter(id(voter))).to_vec();
+    members.push(MemberSpec::learner(id(4)));
+    cluster.set_members(id(1), members, None);
+    assert!(cluster.until(100, |cluster| cluster.node(id(4)).applied == Seq::new(12)));
 }

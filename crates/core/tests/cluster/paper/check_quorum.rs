@@ -71,7 +71,7 @@ fn clients_of_a_leader_that_steps_down_are_told() {
 /// Thesis 4.2.3: who hears from a leader gives no vote, and takes no newer term from who asks. A departure: that is
 /// said to the pre-vote, which everybody asks first; a true request follows only the yes of a majority, of which
 /// none has heard from a leader lately, and is obeyed. So a server that was removed, or cut off, deposes nobody, as
-/// the thesis wants; it never gets to ask. Fails if `on_pre_vote` does not look whether there is a leader.
+/// the thesis wants; it never gets to ask. Where reads go by leases, the request is refused as well (`leases`). Fails if `on_pre_vote` does not look whether there is a leader.
 #[test]
 fn who_hears_from_a_leader_is_not_won_over() {
     let mut cluster = Cluster::formed(3);

@@ -5,17 +5,20 @@
 //! instead, and says why the paper's rule follows from it.
 //!
 //! Figure 2: `state`, `append_entries`, `request_vote`, `servers` (rules for all, followers and candidates) and
-//! `leaders`. Thesis: `pre_vote` (9.6), `check_quorum` (6.2, 4.2.3), `read_index` (6.4; paper, section 8).
+//! `leaders`. Thesis: `pre_vote` (9.6), `check_quorum` (6.2, 4.2.3), `read_index` (6.4; paper, section 8),
+//! `joint` (4; paper, section 6), `transfer` (3.10).
 //! What needs a state machine is in `crates/replica/tests/paper.rs`.
 
 mod append_entries;
 mod check_quorum;
+mod joint;
 mod leaders;
 mod pre_vote;
 mod read_index;
 mod request_vote;
 mod servers;
 mod state;
+mod transfer;
 
 use crate::harness::{Cluster, Letter, id};
 use std::time::Duration;
