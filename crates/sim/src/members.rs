@@ -84,10 +84,6 @@ impl MembersProfile {
         let founders: BTreeSet<usize> = (0..self.founders).chain([at]).collect();
         founders.into_iter().map(node_id).collect()
     }
-
-    pub(crate) const fn has_lease(&self) -> bool {
-        self.lease.is_some()
-    }
 }
 
 /// A lease that allows for clocks that run so much fast or slow.
