@@ -101,7 +101,13 @@ impl Promises {
     }
 
     /// A log votes for another in that term.
-    pub(crate) fn vote(&mut self, who: usize, voter: Identity, term: Term, candidate: Identity) -> Verdict {
+    pub(crate) fn vote(
+        &mut self,
+        who: usize,
+        voter: Identity,
+        term: Term,
+        candidate: Identity,
+    ) -> Verdict {
         let first = *self.votes.entry((voter, term)).or_insert(candidate);
         require!(
             first == candidate,
