@@ -66,7 +66,7 @@ impl Promises {
                 );
             }
             MessageBody::VoteReply { granted: false }
-            | MessageBody::Ask
+            | MessageBody::Ask { .. }
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
