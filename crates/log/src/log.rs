@@ -108,6 +108,12 @@ pub trait Log: Send + 'static {
     /// The newest entry, or the one before the start if its term is known.
     fn last(&self) -> Option<EntryId>;
 
+    /// Whether calls only change memory: then they may be made where nothing may block. Such a log never says
+    /// [`LogError::NoSpace`].
+    fn is_instant(&self) -> bool {
+        false
+    }
+
     /// How many bytes one group may take: its payloads and configurations, up to 32 bytes more for each entry,
     /// and 1 KiB more for each write. A larger group is refused; split it between writes.
     fn group_bytes_max(&self) -> u64 {

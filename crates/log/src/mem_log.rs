@@ -156,6 +156,10 @@ impl Log for MemLog {
         self.state.terms.last()
     }
 
+    fn is_instant(&self) -> bool {
+        true
+    }
+
     fn batch_bytes_max(&self) -> u64 {
         self.limits.batch_bytes
     }

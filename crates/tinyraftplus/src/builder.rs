@@ -17,7 +17,8 @@ use crate::driver::{Clock, Driver, Incoming, Outgoing, Published};
 use crate::node::{NodeInbox, Shared};
 use crate::queue::{CallQueue, Calls};
 use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
-use crate::writer::{self, ToWriter};
+use crate::writer;
+use crate::writing::Writing;
 use crate::writes::Writes;
 use crate::{OpenError, RaftNode, StateMachine, Status};
 
@@ -392,6 +393,7 @@ impl NodeBuilder {
             },
             waiting: BTreeMap::new(),
             next_call: 0,
+            told: 0,
             writes: Writes::new(self.stall_timeout),
             was_refused: false,
             syncs: 0,
@@ -414,10 +416,14 @@ impl NodeBuilder {
         let open_with = self.log.take().ok_or(OpenError::NoLog)?;
         let open: OpenLog = Box::new(move || open_with(log_options));
         let (opened_sender, opened) = oneshot::channel();
-        let writer = writer::start(&name, open, opened_sender, reports.clone(), killed)
+        let writer = writer::start(&name, open, opened_sender, reports.clone(), Arc::clone(&killed))
             .map_err(OpenError::Thread)?;
         let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
-        let Opened { restored, reader: log } = opened;
+        let Opened { restored, reader: log, instant } = opened;
+        let writer = match instant {
+            Some(log) => Writing::instant(log, killed),
+            None => Writing::Thread(writer),
+        };
         let reader = threads::start_reader(&name, Arc::clone(&log), reports.clone())
             .map_err(OpenError::Thread)?;
         let (mut machine, mut applied) = (None, Seq::ZERO);
@@ -439,7 +445,7 @@ impl NodeBuilder {
 struct Parts {
     log: Arc<dyn LogRead>,
     reader: Running<LoadRequest>,
-    writer: Running<ToWriter>,
+    writer: Writing,
     machine: Option<Running<Work>>,
     clock: Clock,
     replica: Replica,

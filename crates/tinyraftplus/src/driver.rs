@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::node::Arrived;
 use crate::queue::{Asked, Calls};
 use crate::threads::{Report, Running, Work};
-use crate::writer::ToWriter;
+use crate::writing::Writing;
 use crate::writes::Writes;
 use crate::{Event, Head, Status, StopReason, Warning};
 
@@ -89,7 +89,7 @@ pub(crate) struct Incoming {
 /// Where the driver hands things to.
 pub(crate) struct Outgoing {
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) writer: Running<ToWriter>,
+    pub(crate) writer: Writing,
     pub(crate) reader: Running<LoadRequest>,
     pub(crate) machine: Option<Running<Work>>,
     pub(crate) status: Published,
@@ -106,6 +106,8 @@ pub(crate) struct Driver {
     /// Who waits for which call.
     pub(crate) waiting: BTreeMap<CallId, oneshot::Sender<Outcome>>,
     pub(crate) next_call: u64,
+    /// How many were answered and may ask again at once.
+    pub(crate) told: usize,
     pub(crate) writes: Writes,
     /// The writer has refused a write, and waits for word that the replica knows.
     pub(crate) was_refused: bool,
@@ -123,7 +125,7 @@ impl Driver {
         let reason = loop {
             match self.happenings().await {
                 Ok(happenings) => {
-                    if let Err(reason) = self.step(happenings) {
+                    if let Err(reason) = self.steps(happenings) {
                         break reason;
                     }
                 }
@@ -131,6 +133,16 @@ impl Driver {
             }
         };
         self.end(reason).await;
+    }
+
+    /// A step, and one more for each write whose end is known at once.
+    fn steps(&mut self, happenings: Vec<Happening>) -> Result<(), StopReason> {
+        self.step(happenings)?;
+        while let Some(report) = self.outgoing.writer.settle() {
+            let happenings = self.reported(report)?.into_iter().collect();
+            self.step(happenings)?;
+        }
+        Ok(())
     }
 
     /// One step of the replica. A defect in there ends this node, and no call is left without an answer.
@@ -161,9 +173,21 @@ impl Driver {
             }
             () = tokio::time::sleep_until(wake_at) => {}
         }
+        // The first of those that were just answered have asked again, and the runtime runs what they wake at once:
+        // the others come first, as long as they come, so that all of them are one step.
+        let mut here = calls.len();
+        while here > 0 && here < self.told {
+            tokio::task::yield_now().await;
+            let now = calls.len();
+            if now == here {
+                self.told = here;
+            }
+            here = now;
+        }
         drain(reports, &mut reported);
         drain(messages, &mut received);
         let asked = calls.take(STEP_MAX);
+        self.told = self.told.saturating_sub(asked.len());
         let asked: Vec<Call> = asked.into_iter().map(|asked| self.asked(asked)).collect();
         let mut happenings = Vec::with_capacity(reported.len() + received.len() + 2);
         for report in reported {
@@ -232,11 +256,11 @@ impl Driver {
         let now = self.clock.now();
         if std::mem::take(&mut self.was_refused) {
             // What was handed out before is void, and what this step says is not.
-            drop(self.outgoing.writer.jobs.send(ToWriter::GoOn));
+            self.outgoing.writer.go_on();
         }
         for (job, write) in writes {
             self.writes.begun(job, now);
-            drop(self.outgoing.writer.jobs.send(ToWriter::Write(job, write)));
+            self.outgoing.writer.write(job, write);
         }
         // Before messages and answers leave, so that whoever has one finds the state it speaks of.
         self.publish();
@@ -255,6 +279,7 @@ impl Driver {
                 drop(machine.jobs.send(work));
             }
         }
+        self.told += reply.len();
         for (call, outcome) in reply {
             if let Some(reply) = self.waiting.remove(&call) {
                 // A client that waits no longer is no concern.
@@ -371,9 +396,10 @@ impl Driver {
         drop(transport);
         drop(messages);
         drop(stop);
-        let mut threads = vec![end_thread(writer), end_thread(reader)];
+        let (writer, mut late) = writer.end();
+        let mut threads = vec![end_thread(reader)];
+        threads.extend(writer);
         threads.extend(machine.map(end_thread));
-        let mut late = None;
         // Each thread has a sender, and drops it as the last thing it does.
         let ended = async {
             while let Some(report) = reports.recv().await {

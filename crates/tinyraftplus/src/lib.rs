@@ -32,6 +32,7 @@ mod state_machine;
 mod status;
 mod threads;
 mod writer;
+mod writing;
 mod writes;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};

@@ -94,6 +94,11 @@ impl Calls {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.state().calls.len()
+    }
+
     /// The oldest ones, at most that many.
     pub(crate) fn take(&self, count: usize) -> Vec<Asked> {
         let mut state = self.0.state();

@@ -62,6 +62,8 @@ pub(crate) struct Running<T> {
 pub(crate) struct Opened {
     pub(crate) restored: Restored,
     pub(crate) reader: Arc<dyn LogRead>,
+    /// The log itself if it needs no thread.
+    pub(crate) instant: Option<Box<dyn Log>>,
 }
 
 pub(crate) type OpenLog = Box<dyn FnOnce() -> Result<Box<dyn Log>, LogError> + Send>;

@@ -30,7 +30,8 @@ pub(crate) enum ToWriter {
     GoOn,
 }
 
-/// Starts the thread that opens and owns the log. After `killed` it neither writes nor closes it.
+/// Starts the thread that opens and owns the log. After `killed` it neither writes nor closes it. A log that is
+/// instant it gives away, and ends.
 pub(crate) fn start(
     name: &str,
     open: OpenLog,
@@ -50,8 +51,12 @@ pub(crate) fn start(
                     return;
                 }
             };
-            let known = Opened { restored: log.restored(), reader: log.reader() };
-            if opened.send(Ok(known)).is_err() {
+            let (restored, reader) = (log.restored(), log.reader());
+            if log.is_instant() {
+                drop(opened.send(Ok(Opened { restored, reader, instant: Some(log) })));
+                return;
+            }
+            if opened.send(Ok(Opened { restored, reader, instant: None })).is_err() {
                 return;
             }
             let mut writer = Writer {
