@@ -1,5 +1,7 @@
 //! The words: sequence numbers, terms, node names, identities, instants.
 
+use core::cmp::Ordering;
+use core::hash::{Hash, Hasher};
 use core::{fmt, ops, str, time::Duration};
 
 /// Position of an entry in the log, counted from 0.
@@ -111,13 +113,13 @@ impl EntryId {
 
 /// Orders logs by their newest entry: the later term wins, then the longer log (Raft section 5.4.1).
 impl Ord for EntryId {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         (self.term, self.seq).cmp(&(other.term, other.seq))
     }
 }
 
 impl PartialOrd for EntryId {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
@@ -186,7 +188,7 @@ pub struct HardState {
 /// The name of a node: 1 to 63 bytes of text without spaces or control characters.
 ///
 /// A number names the same node as its decimal digits: `NodeId::from(1)` is `NodeId::new("1")`.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Eq)]
 pub struct NodeId {
     // Zeros after the name, so that comparing the array compares the names.
     bytes: [u8; Self::BYTES_MAX],
@@ -219,6 +221,53 @@ impl NodeId {
     pub fn as_str(&self) -> &str {
         let name = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         str::from_utf8(name).expect("made from a str in `new` and never changed")
+    }
+
+    /// The first bytes as a number that is ordered as they are. Nearly always enough to tell names apart, and a
+    /// leader compares names all the time.
+    const fn front(&self) -> u64 {
+        match self.bytes.first_chunk() {
+            Some(front) => u64::from_le_bytes(*front).swap_bytes(),
+            None => 0,
+        }
+    }
+
+    /// Whether [`NodeId::front`] is all of it.
+    const fn is_short(&self) -> bool {
+        self.len <= 8
+    }
+}
+
+impl PartialEq for NodeId {
+    fn eq(&self, other: &Self) -> bool {
+        self.front() == other.front()
+            && self.len == other.len
+            && (self.is_short() || self.bytes == other.bytes)
+    }
+}
+
+impl Ord for NodeId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rest = || {
+            if self.is_short() && other.is_short() {
+                Ordering::Equal
+            } else {
+                self.bytes.cmp(&other.bytes)
+            }
+        };
+        self.front().cmp(&other.front()).then_with(rest)
+    }
+}
+
+impl PartialOrd for NodeId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for NodeId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -347,6 +396,20 @@ mod tests {
         assert_eq!(NodeId::new(&"x".repeat(64)), Err(NodeIdError::TooLong));
         assert_eq!(NodeId::new(&"x".repeat(300)), Err(NodeIdError::TooLong));
         assert_eq!(NodeId::new(&"x".repeat(63)).unwrap().as_str().len(), 63);
+    }
+
+    /// Fails if more than the front of a name is left out, or names of which one begins with the other are equal.
+    #[test]
+    fn names_are_ordered_as_text_is() {
+        let names =
+            ["1", "10", "2", "abcdefgh", "abcdefgh1", "abcdefgh2", "abcdefghi", "b", "\u{ff}"];
+        for (at, a) in names.iter().enumerate() {
+            for (other, b) in names.iter().enumerate() {
+                let (x, y) = (NodeId::new(a).unwrap(), NodeId::new(b).unwrap());
+                assert_eq!(x.cmp(&y), at.cmp(&other), "{a} {b}");
+                assert_eq!(x == y, at == other, "{a} {b}");
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::change::Changing;
 use crate::core::Part;
+use crate::electorate::Active;
 use crate::ids::Peer;
 use crate::lease::Tenure;
 use crate::marks::Marks;
@@ -25,12 +26,14 @@ pub(crate) struct Leader {
     pub(crate) tenure: Tenure,
     marks: Marks,
     heartbeat_at: Time,
+    /// When followers are told what is committed, if they don't hear it before.
+    notice_at: Time,
     quorum_at: Time,
 }
 
 impl Leader {
     pub(crate) fn wake_at(&self) -> Time {
-        self.heartbeat_at.min(self.quorum_at).min(self.changing.wake_at())
+        self.heartbeat_at.min(self.notice_at).min(self.quorum_at).min(self.changing.wake_at())
     }
 
     pub(crate) fn status(&self) -> Vec<(NodeId, PeerStatus)> {
@@ -69,6 +72,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             tenure: Tenure::default(),
             marks: Marks::new(start),
             heartbeat_at: now + self.options.heartbeat_interval,
+            notice_at: Time::NEVER,
             quorum_at: now + self.options.election_timeout,
         }));
         self.out.events.push(Event::Changed);
@@ -403,6 +407,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     fn speak(&mut self) {
         let (now, interval, committed) =
             (self.now, self.options.heartbeat_interval, self.committed);
+        let changed = self.active.as_ref().and_then(Active::at);
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
@@ -410,10 +415,19 @@ impl<P: AsRef<[u8]>> Core<P> {
         if beat {
             leader.heartbeat_at = now + interval;
         }
+        let lacks_news = |peer: &Progress| {
+            peer.committed_told < committed.min(peer.matched) && peer.state == State::Stream
+        };
+        if !leader.peers.values().any(lacks_news) {
+            leader.notice_at = Time::NEVER;
+        } else if leader.notice_at == Time::NEVER {
+            leader.notice_at = now + self.options.commit_notice_delay;
+        }
+        let is_time = now >= leader.notice_at;
         let due = |peer: &Progress| {
-            let news =
-                peer.committed_told < committed.min(peer.matched) && peer.state == State::Stream;
-            beat || news
+            // That members have changed is told at once: whoever is removed by that waits for it to go.
+            let urgent = changed.is_some_and(|at| peer.committed_told <= at && at < committed);
+            beat || lacks_news(peer) && (is_time || urgent)
         };
         let to: Vec<(NodeId, Seq)> = leader
             .peers
@@ -421,6 +435,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             .filter(|(_, peer)| due(peer))
             .map(|(&id, peer)| (id, peer.matched))
             .collect();
+        if is_time {
+            leader.notice_at = Time::NEVER;
+        }
         if beat && self.options.lease.is_some() {
             self.next_round();
         }

@@ -54,6 +54,9 @@ pub struct Options {
     pub append_bytes_max: u64,
     /// How many bytes may be on their way to one peer. Default 8 MiB.
     pub window_bytes: u64,
+    /// How long a leader that has nothing else to send waits before it tells its followers what is committed. Under
+    /// load they hear it with the next entries, which saves half of all messages. Default 0.
+    pub commit_notice_delay: Duration,
     /// How many bytes may wait to be committed before proposals are refused as busy. Default 64 MiB.
     pub uncommitted_bytes_max: u64,
 }
@@ -78,6 +81,7 @@ impl Options {
             lease: None,
             append_bytes_max: 1 << 20,
             window_bytes: 8 << 20,
+            commit_notice_delay: Duration::ZERO,
             uncommitted_bytes_max: 64 << 20,
         }
     }

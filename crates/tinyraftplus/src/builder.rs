@@ -18,8 +18,8 @@ use crate::node::{NodeInbox, Shared};
 use crate::queue::{CallQueue, Calls};
 use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
 use crate::writer;
-use crate::writing::Writing;
 use crate::writes::Writes;
+use crate::writing::Writing;
 use crate::{OpenError, RaftNode, StateMachine, Status};
 
 /// How many messages may wait for the driver; more are dropped.
@@ -416,8 +416,9 @@ impl NodeBuilder {
         let open_with = self.log.take().ok_or(OpenError::NoLog)?;
         let open: OpenLog = Box::new(move || open_with(log_options));
         let (opened_sender, opened) = oneshot::channel();
-        let writer = writer::start(&name, open, opened_sender, reports.clone(), Arc::clone(&killed))
-            .map_err(OpenError::Thread)?;
+        let writer =
+            writer::start(&name, open, opened_sender, reports.clone(), Arc::clone(&killed))
+                .map_err(OpenError::Thread)?;
         let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
         let Opened { restored, reader: log, instant } = opened;
         let writer = match instant {

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use crate::node::Arrived;
 use crate::queue::{Asked, Calls};
 use crate::threads::{Report, Running, Work};
-use crate::writing::Writing;
 use crate::writes::Writes;
+use crate::writing::Writing;
 use crate::{Event, Head, Status, StopReason, Warning};
 
 /// How many messages, calls and reports one step takes.

@@ -32,8 +32,8 @@ mod state_machine;
 mod status;
 mod threads;
 mod writer;
-mod writing;
 mod writes;
+mod writing;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};
 pub use crate::error::{

@@ -1,6 +1,7 @@
 //! Named scenarios: flow control. Each says which protection, when removed, makes it fail.
 
 use crate::harness::{Cluster, Letter, id};
+use std::time::Duration;
 use tinyraftplus_core::{
     Input, Load, MemberSpec, MessageBody, Proposal, Refusal, Resolution, Seq, Ticket,
 };
@@ -221,4 +222,57 @@ fn a_learner_of_an_idle_cluster_catches_up() {
     members.push(MemberSpec::learner(id(4)));
     cluster.set_members(id(1), members, None);
     assert!(cluster.until(100, |cluster| cluster.node(id(4)).applied == Seq::new(12)));
+}
+
+/// A leader with a notice delay: how far each follower knows the log to be committed.
+fn told(cluster: &Cluster) -> [u64; 2] {
+    [2, 3].map(|node| cluster.core(id(node)).committed().get())
+}
+
+/// Word of what is committed travels with the next entries, and by itself only when a while has passed without any.
+/// Fails if `speak` does not wait, or if `wake_at` forgets what waits.
+#[test]
+fn commits_are_told_with_the_next_entries() {
+    let delay = Duration::from_millis(5);
+    let mut cluster = Cluster::formed_with(3, |options| options.commit_notice_delay = delay);
+    cluster.elect(id(1));
+    cluster.settle();
+    cluster.now = cluster.now + delay;
+    cluster.step(id(1), Input::Wake);
+    cluster.settle();
+    let begun = cluster.core(id(1)).committed().get();
+    assert_eq!(told(&cluster), [begun; 2]);
+
+    cluster.propose(id(1), &["a"]);
+    cluster.settle();
+    assert_eq!(cluster.core(id(1)).committed().get(), begun + 1);
+    assert_eq!(told(&cluster), [begun; 2], "nothing was sent for it");
+    cluster.propose(id(1), &["b"]);
+    cluster.settle();
+    assert_eq!(cluster.core(id(1)).committed().get(), begun + 2);
+    assert_eq!(told(&cluster), [begun + 1; 2], "it came with the next entry");
+    assert!(cluster.core(id(1)).wake_at() <= cluster.now + delay);
+    cluster.now = cluster.core(id(1)).wake_at();
+    cluster.step(id(1), Input::Wake);
+    cluster.settle();
+    assert_eq!(told(&cluster), [begun + 2; 2], "its time was up");
+    assert!(cluster.core(id(1)).wake_at() > cluster.now + delay, "and it rests again");
+}
+
+/// A member that is removed hears at once that it is: whoever removed it waits for that to switch it off. Fails if
+/// `speak` waits with configurations, too.
+#[test]
+fn changed_members_are_told_at_once() {
+    let mut cluster = Cluster::formed_with(3, |options| {
+        options.commit_notice_delay = Duration::from_millis(50);
+    });
+    cluster.elect(id(1));
+    cluster.settle();
+    let now = cluster.now;
+    let ticket = cluster.set_voters(id(1), &[1, 2]);
+    cluster.settle();
+    let answer = cluster.answer(ticket);
+    let Some(Resolution::Changed { at: Some(at) }) = answer else { panic!("{answer:?}") };
+    assert_eq!(cluster.now, now);
+    assert!(told(&cluster).iter().all(|&end| end > at.get()), "{:?} {at}", told(&cluster));
 }

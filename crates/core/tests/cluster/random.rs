@@ -61,8 +61,10 @@ impl Run {
         let tight = random.once_in(2);
         let ranked = random.once_in(2);
         let leases = random.once_in(2).then_some(Lease { clock_error_ppm: 200_000 });
+        let notice = [0, 0, 3, 80].map(Duration::from_millis)[usize::try_from(seed % 4).unwrap()];
         let mut cluster = Cluster::with_options(count, |options| {
             options.seed ^= seed << 8;
+            options.commit_notice_delay = notice;
             options.lease = leases;
             if ranked {
                 options.priority = options.id.as_str().parse::<u32>().unwrap() % 3;
