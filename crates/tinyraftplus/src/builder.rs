@@ -106,9 +106,11 @@ impl NodeBuilder {
         };
         let id = name(id.into_node_id());
         let members = members.into_iter().map(|member| name(member.into_node_id())).collect();
+        let mut options = ReplicaOptions::new(Options::new(id, members, 0));
+        options.raft.commit_notice_delay = Duration::from_millis(1);
         Self {
             id,
-            options: ReplicaOptions::new(Options::new(id, members, 0)),
+            options,
             problem,
             log: None,
             transport: None,
