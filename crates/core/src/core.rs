@@ -311,11 +311,12 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// What a leader knows of its peers, by name; empty for others.
-    pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
-        match &self.part {
-            Part::Leader(leader) => leader.status(),
-            Part::Follower | Part::Candidate(_) => Vec::new(),
-        }
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, PeerStatus)> {
+        let leader = match &self.part {
+            Part::Leader(leader) => Some(leader),
+            Part::Follower | Part::Candidate(_) => None,
+        };
+        leader.into_iter().flat_map(|leader| leader.status())
     }
 
     /// The term that was durable when this process started: what it did in terms up to it, it has forgotten.

@@ -36,13 +36,13 @@ impl Leader {
         self.heartbeat_at.min(self.notice_at).min(self.quorum_at).min(self.changing.wake_at())
     }
 
-    pub(crate) fn status(&self) -> Vec<(NodeId, PeerStatus)> {
+    pub(crate) fn status(&self) -> impl Iterator<Item = (NodeId, PeerStatus)> {
         let status = |peer: &Progress| PeerStatus {
             matched: peer.matched,
             last_contact: peer.contact,
             priority: peer.priority,
         };
-        self.peers.iter().map(|(&id, peer)| (id, status(peer))).collect()
+        self.peers.iter().map(move |(&id, peer)| (id, status(peer)))
     }
 
     /// Whoever waits for an answer, and whether something may have happened already.

@@ -203,8 +203,8 @@ impl Replica {
             paused: core.is_paused(),
             transferring: core.transferring(),
             configuration: core.configuration().cloned(),
-            followers: self.followers(),
-            peers: core.peers(),
+            followers: self.followers().collect(),
+            peers: core.peers().collect(),
             start: core.terms().start(),
             end: core.terms().end(),
             durable: core.durable(),
@@ -405,37 +405,33 @@ impl Replica {
     }
 
     /// If it leads: the peers that it has heard from within an election timeout.
-    fn followers(&self) -> Vec<NodeId> {
-        let timeout = self.options.raft.election_timeout;
-        let lately = |at: Time| self.now.since(at) <= timeout;
-        let peers = self.core.peers().into_iter();
-        peers.filter(|(_, peer)| peer.last_contact.is_some_and(lately)).map(|(id, _)| id).collect()
+    fn followers(&self) -> impl Iterator<Item = NodeId> {
+        let (now, timeout) = (self.now, self.options.raft.election_timeout);
+        let lately = move |at: Time| now.since(at) <= timeout;
+        let peers = self.core.peers();
+        peers.filter(move |(_, peer)| peer.last_contact.is_some_and(lately)).map(|(id, _)| id)
     }
 
     fn report(&mut self) {
         let core = &self.core;
+        let (role, term, leader) = (core.role(), core.term(), core.leader());
         let applied = self.applying.applied;
-        let now = Told {
-            role: core.role(),
-            term: core.term(),
-            leader: core.leader(),
-            followers: self.followers(),
-            // What was taken back for lack of space is as committed as before.
-            committed: core.committed().max(applied).max(self.told.committed),
-            applied,
-        };
-        let before = mem::replace(&mut self.told, now.clone());
-        let Told { role, term, leader, followers, committed, applied } = now;
-        if (role, term, leader) != (before.role, before.term, before.leader)
-            || followers != before.followers
-        {
+        // What was taken back for lack of space is as committed as before.
+        let committed = core.committed().max(applied).max(self.told.committed);
+        let stays = self.followers().eq(self.told.followers.iter().copied());
+        if !stays || (role, term, leader) != (self.told.role, self.told.term, self.told.leader) {
+            let followers: Vec<NodeId> = self.followers().collect();
+            self.told.followers.clone_from(&followers);
             self.out.events.push(Event::Changed { role, term, leader, followers });
         }
-        if committed > before.committed {
+        let before = mem::replace(&mut self.told.committed, committed);
+        if committed > before {
             self.out.events.push(Event::Committed { end: committed });
         }
-        if applied > before.applied {
+        let before = mem::replace(&mut self.told.applied, applied);
+        if applied > before {
             self.out.events.push(Event::Applied { end: applied });
         }
+        (self.told.role, self.told.term, self.told.leader) = (role, term, leader);
     }
 }

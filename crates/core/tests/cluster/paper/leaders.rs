@@ -105,7 +105,7 @@ fn leaders_3_learn_from_a_success() {
     cluster.inject(id(2), id(1), 2, rejected);
     assert_eq!(cluster.node(id(1)).loads.len(), 1, "it looks for older entries to send");
     cluster.inject(id(2), id(1), 2, accepted(3));
-    let (_, peer) = cluster.core(id(1)).peers()[0];
+    let (_, peer) = cluster.core(id(1)).peers().next().unwrap();
     assert_eq!(peer.matched, Seq::new(3));
     cluster.load(id(1), true);
     cluster.flying.clear();

@@ -192,7 +192,7 @@ fn next_index_begins_after_the_leaders_log() {
 fn match_index_is_nothing_at_first_and_only_rises() {
     let matched = |cluster: &Cluster| {
         let peers = cluster.core(id(1)).peers();
-        peers.iter().map(|(_, peer)| peer.matched.get()).collect::<Vec<_>>()
+        peers.map(|(_, peer)| peer.matched.get()).collect::<Vec<_>>()
     };
     let mut cluster = Cluster::formed(3);
     cluster.elect(id(1));
