@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tinyraftplus_core::{Identity, Input, NodeId, Ticket, Time, TransferError};
 
 use crate::calls::Way;
-use crate::{Message, Outcome, Refused, Replica, TransferAsk, TransferReply};
+use crate::{Message, Outcome, Refused, Replica, TransferAsk, TransferReply, Unknown};
 
 /// How many transfers of other nodes a leader remembers.
 const ASKED_MAX: usize = 256;
@@ -82,6 +82,8 @@ impl Replica {
             };
             if leader == Some(to) {
                 self.finish(order, Outcome::Done);
+            } else if way == Way::None && self.is_removed() {
+                self.finish(order, Outcome::Unknown(Unknown::NotAMember));
             } else if way == Way::None && self.options.fail_fast {
                 self.finish(order, Outcome::Refused(Refused::NoLeader));
             } else if ticket.is_none() && ask_at <= self.now {

@@ -32,8 +32,8 @@ const VOTES: u8 = 1;
 const HAS_IDENTITY: u8 = 2;
 const HAS_GROUP: u8 = 4;
 
-/// More members than any cluster has; a count is never believed beyond it.
-const MEMBERS_MAX: u64 = 1000;
+/// A count is never believed beyond it.
+const MEMBERS_MAX: u64 = Membership::MEMBERS_MAX as u64;
 
 /// Adds what a log remembers of configurations to `out`.
 pub(super) fn put(out: &mut Vec<u8>, configurations: &Configurations) -> Result<(), LogError> {

@@ -256,7 +256,13 @@ impl Calls {
             }
             (Outcome::Committed { .. } | Outcome::Unknown(_), None)
             | (Outcome::Read { .. }, Some(_))
-            | (Outcome::Done | Outcome::NotTransferred(_), _) => {
+            | (
+                Outcome::Done
+                | Outcome::NotTransferred(_)
+                | Outcome::Changed { .. }
+                | Outcome::NotChanged(_),
+                _,
+            ) => {
                 let what = format!("call {call} ended as what it never was: {outcome:?}");
                 return Err(Violation::new(OUTCOME, what));
             }
