@@ -152,6 +152,21 @@ pub struct Actions {
 }
 
 impl Actions {
+    /// What this step says, and then what the next one says.
+    pub fn join(&mut self, next: Self) {
+        if self.is_empty() {
+            *self = next;
+            return;
+        }
+        self.writes.extend(next.writes);
+        self.send.extend(next.send);
+        self.load.extend(next.load);
+        self.apply = self.apply.take().or(next.apply);
+        self.query.extend(next.query);
+        self.reply.extend(next.reply);
+        self.events.extend(next.events);
+    }
+
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
         self.writes.is_empty()

@@ -1,9 +1,10 @@
 //! Describing and opening a node.
 
 use std::collections::BTreeMap;
+use std::future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tinyraftplus_core::quorum::{CustomRules, Group};
@@ -11,12 +12,13 @@ use tinyraftplus_core::{Lease, NodeId, NodeIdError, Options, QuorumRule, Rules, 
 use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead};
 use tinyraftplus_net::{Inbox, Transport};
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::driver::{Clock, Driver, Incoming, Outgoing, Published};
-use crate::node::{NodeInbox, Shared};
-use crate::queue::{CallQueue, Calls};
-use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
+use crate::clock::{Alarm, Clock};
+use crate::driver::{Driver, Outgoing, Published};
+use crate::mailbox::{Mail, Mailbox};
+use crate::node::Shared;
+use crate::threads::{self, MakeMachine, OpenLog, Opened, Running, Work};
 use crate::writer;
 use crate::writes::Writes;
 use crate::writing::Writing;
@@ -24,8 +26,6 @@ use crate::{Event, Events, Member, OpenError, RaftNode, StateMachine, Status};
 
 /// How many messages may wait for the driver; more are dropped.
 const MESSAGES_MAX: usize = 4096;
-/// How many reports of threads may wait for the driver; then the threads wait.
-const REPORTS_MAX: usize = 1024;
 /// How many events a listener may be behind before it misses some.
 const EVENTS_MAX: usize = 1024;
 
@@ -393,33 +393,29 @@ impl NodeBuilder {
         self.options.state_machine = self.machine.is_some();
 
         let killed = Arc::new(AtomicBool::new(false));
-        let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
-        let weak_reports = reports.downgrade();
-        let opened = self.open_parts(incarnation, reports, Arc::clone(&killed)).await;
+        let mailbox = Mailbox::new(self.options.calls_max, MESSAGES_MAX);
+        let mail = Mail(Arc::clone(&mailbox));
+        let opened = self.open_parts(incarnation, &mailbox, Arc::clone(&killed)).await;
         let Parts { log, reader, writer, machine, clock, replica } = match opened {
             Ok(parts) => parts,
             Err(error) => {
-                // The threads end by themselves, and each drops its sender when it has: the log is free then.
-                let ended = async { while reported.recv().await.is_some() {} };
+                // The threads end by themselves: then the log is free.
+                let ended = future::poll_fn(|context| mail.poll_threads(context));
                 drop(tokio::time::timeout(self.close_timeout, ended).await);
                 return Err(error);
             }
         };
-        let calls = CallQueue::new(self.options.calls_max);
-        let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
-        let (stop_sender, stop) = mpsc::channel(1);
         let events = self.events;
         let (status, status_seen) = watch::channel(first_status(&self.options, &replica));
         let (done, done_seen) = watch::channel(false);
-        let inbox = Arc::new(NodeInbox { messages: messages_sender, dropped: AtomicU64::new(0) });
+        let watchers = Arc::new(AtomicUsize::new(0));
         let transport = self.transport.unwrap_or_else(|| Arc::new(|_: NodeId, _: Message| {}));
-        transport.attach(Arc::clone(&inbox) as Arc<dyn Inbox>);
+        transport.attach(Arc::clone(&mailbox) as Arc<dyn Inbox>);
         let shared = Shared {
-            calls: Arc::clone(&calls),
-            inbox,
-            stop: stop_sender,
+            mailbox,
             killed,
             status: status_seen,
+            watchers: Arc::clone(&watchers),
             events: events.downgrade(),
             done: done_seen,
             reader: log,
@@ -433,13 +429,15 @@ impl NodeBuilder {
         let driver = Driver {
             replica,
             clock,
-            incoming: Incoming { calls: Calls(calls), messages, reports: reported, stop },
+            mail,
+            alarm: Alarm::new(clock),
             outgoing: Outgoing {
                 transport,
                 writer,
                 reader,
                 machine,
                 status: Published(status),
+                watchers,
                 events,
                 done,
             },
@@ -453,7 +451,6 @@ impl NodeBuilder {
             close_timeout: self.close_timeout,
             configuration: None,
             custom_rules: self.options.raft.custom_rules,
-            reports: weak_reports,
             announced: None,
         };
         tokio::spawn(driver.run());
@@ -464,7 +461,7 @@ impl NodeBuilder {
     async fn open_parts(
         &mut self,
         incarnation: u64,
-        reports: Reports,
+        mailbox: &Arc<Mailbox>,
         killed: Arc<AtomicBool>,
     ) -> Result<Parts, OpenError> {
         let name = format!("raft-{}", self.id);
@@ -473,7 +470,7 @@ impl NodeBuilder {
         let open: OpenLog = Box::new(move || open_with(log_options));
         let (opened_sender, opened) = oneshot::channel();
         let writer =
-            writer::start(&name, open, opened_sender, reports.clone(), Arc::clone(&killed))
+            writer::start(&name, open, opened_sender, mailbox.reporter(), Arc::clone(&killed))
                 .map_err(OpenError::Thread)?;
         let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
         let Opened { restored, reader: log, instant } = opened;
@@ -481,12 +478,12 @@ impl NodeBuilder {
             Some(log) => Writing::instant(log, killed),
             None => Writing::Thread(writer),
         };
-        let reader = threads::start_reader(&name, Arc::clone(&log), reports.clone())
+        let reader = threads::start_reader(&name, Arc::clone(&log), mailbox.reporter())
             .map_err(OpenError::Thread)?;
         let (mut machine, mut applied) = (None, Seq::ZERO);
         if let Some(make) = self.machine.take() {
             let (made_sender, made) = oneshot::channel();
-            let running = threads::start_machine(&name, make, made_sender, reports)
+            let running = threads::start_machine(&name, make, made_sender, mailbox.reporter())
                 .map_err(OpenError::Thread)?;
             applied = made.await.map_err(|_| OpenError::Panicked("the state machine"))?;
             machine = Some(running);

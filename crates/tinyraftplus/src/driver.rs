@@ -4,50 +4,33 @@
 //! the step says: so what arrived during one write of the log is the next write. It decides nothing itself.
 
 use std::collections::BTreeMap;
+use std::future;
 use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tinyraftplus_core::quorum::CustomRules;
 use tinyraftplus_core::{self as core, NodeId, Placed, Role, Term, Time};
+use tinyraftplus_log::Write;
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
     self as replica, Actions, Call, CallId, Happening, LoadRequest, Outcome, Replica,
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::node::Arrived;
-use crate::queue::{Asked, Calls};
+use crate::clock::{Alarm, Clock};
+use crate::mailbox::{Arrived, Asked, Mail, Taken};
 use crate::threads::{self, Report, Running, Work};
 use crate::writes::Writes;
 use crate::writing::Writing;
 use crate::{Event, Head, Member, Status, StopReason, Warning};
 
-/// How many messages, calls and reports one step takes.
+/// How many calls one step takes.
 const STEP_MAX: usize = 4096;
-
-/// Turns the clock into the replica's time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Instant);
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(crate) fn now(self) -> Time {
-        Time::ZERO + self.0.elapsed()
-    }
-
-    fn instant(self, time: Time) -> Instant {
-        // Past the end of the clock is as good as never; a day is often enough to look.
-        let after = time.since(Time::ZERO).min(self.0.elapsed() + Duration::from_hours(24));
-        self.0 + after
-    }
-}
 
 /// What [`RaftNode::status`](crate::RaftNode::status) shows. However the driver ends, it shows that it has.
 pub(crate) struct Published(pub(crate) watch::Sender<Status>);
@@ -77,16 +60,6 @@ fn stopped(status: &mut Status, reason: StopReason) {
     status.stopped = Some(reason);
 }
 
-/// What comes to the driver.
-pub(crate) struct Incoming {
-    /// Closed when the last handle is dropped.
-    pub(crate) calls: Calls,
-    pub(crate) messages: mpsc::Receiver<Arrived>,
-    pub(crate) reports: mpsc::Receiver<Report>,
-    /// Why the node is to stop.
-    pub(crate) stop: mpsc::Receiver<StopReason>,
-}
-
 /// Where the driver hands things to.
 pub(crate) struct Outgoing {
     pub(crate) transport: Arc<dyn Transport>,
@@ -94,6 +67,8 @@ pub(crate) struct Outgoing {
     pub(crate) reader: Running<LoadRequest>,
     pub(crate) machine: Option<Running<Work>>,
     pub(crate) status: Published,
+    /// How many wait for a change of the status.
+    pub(crate) watchers: Arc<AtomicUsize>,
     pub(crate) events: broadcast::Sender<Event>,
     /// True once no task and no thread is left.
     pub(crate) done: watch::Sender<bool>,
@@ -102,7 +77,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct Driver {
     pub(crate) replica: Replica,
     pub(crate) clock: Clock,
-    pub(crate) incoming: Incoming,
+    pub(crate) mail: Mail,
+    pub(crate) alarm: Alarm,
     pub(crate) outgoing: Outgoing,
     /// Who waits for which call.
     pub(crate) waiting: BTreeMap<CallId, oneshot::Sender<Outcome>>,
@@ -120,8 +96,6 @@ pub(crate) struct Driver {
     /// The configuration that was published last.
     pub(crate) configuration: Option<Placed>,
     pub(crate) custom_rules: CustomRules,
-    /// To be reported to, as long as a thread of the node is there.
-    pub(crate) reports: mpsc::WeakSender<Report>,
     /// What was announced last.
     pub(crate) announced: Option<Announced>,
 }
@@ -153,75 +127,80 @@ impl Driver {
         self.end(reason).await;
     }
 
-    /// A step, and one more for each write whose end is known at once.
-    fn steps(&mut self, happenings: Vec<Happening>) -> Result<(), StopReason> {
-        self.step(happenings)?;
-        while let Some(report) = self.outgoing.writer.settle() {
-            let happenings = self.reported(report)?.into_iter().collect();
-            self.step(happenings)?;
-        }
-        Ok(())
+    /// A step, and one more for each write whose end is known at once; then does what they say.
+    fn steps(&mut self, mut happenings: Vec<Happening>) -> Result<(), StopReason> {
+        let mut all = Actions::default();
+        let reason = loop {
+            let mut actions = match self.step(happenings) {
+                Ok(actions) => actions,
+                Err(reason) => break Some(reason),
+            };
+            self.write(std::mem::take(&mut actions.writes));
+            all.join(actions);
+            let Some(report) = self.outgoing.writer.settle() else { break None };
+            happenings = match self.reported(report) {
+                Ok(happening) => happening.into_iter().collect(),
+                Err(reason) => break Some(reason),
+            };
+        };
+        let done = self.act(all);
+        reason.map_or(done, Err)
     }
 
     /// One step of the replica. A defect in there ends this node, and no call is left without an answer.
-    fn step(&mut self, happenings: Vec<Happening>) -> Result<(), StopReason> {
+    fn step(&mut self, happenings: Vec<Happening>) -> Result<Actions, StopReason> {
         let (replica, now) = (&mut self.replica, self.clock.now());
         let step = AssertUnwindSafe(|| replica.step_all(now, happenings));
-        let Ok(actions) = panic::catch_unwind(step) else {
+        panic::catch_unwind(step).map_err(|_| {
             self.is_sound = false;
-            return Err(StopReason::Died("replica"));
-        };
-        self.act(actions)
+            StopReason::Died("replica")
+        })
     }
 
     /// Waits until something happens, and takes what happened.
     async fn happenings(&mut self) -> Result<Vec<Happening>, StopReason> {
-        let wake_at = self.clock.instant(self.wake_at());
-        let Incoming { calls, messages, reports, stop } = &mut self.incoming;
-        let (mut received, mut reported) = (Vec::new(), Vec::new());
-        tokio::select! {
-            biased;
-            reason = stop.recv() => return Err(reason.unwrap_or(StopReason::Closed)),
-            _ = reports.recv_many(&mut reported, STEP_MAX) => {}
-            _ = messages.recv_many(&mut received, STEP_MAX) => {}
-            is_open = calls.wait() => {
-                if !is_open {
-                    return Err(StopReason::Closed);
-                }
-            }
-            () = tokio::time::sleep_until(wake_at) => {}
-        }
-        // The first of those that were just answered have asked again, and the runtime runs what they wake at once:
-        // the others come first, as long as they come, so that all of them are one step.
-        let mut here = calls.len();
-        while here > 0 && here < self.told {
-            tokio::task::yield_now().await;
-            let now = calls.len();
-            if now == here {
-                self.told = here;
-            }
-            here = now;
-        }
-        drain(reports, &mut reported);
-        drain(messages, &mut received);
-        let asked = calls.take(STEP_MAX);
-        self.told = self.told.saturating_sub(asked.len());
-        let asked: Vec<Call> = asked.into_iter().map(|asked| self.asked(asked)).collect();
-        let mut happenings = Vec::with_capacity(reported.len() + received.len() + 2);
-        for report in reported {
+        // There may be mail for ever, and others have to run, too.
+        tokio::task::coop::consume_budget().await;
+        let wake_at = self.wake_at();
+        let (mail, alarm) = (&self.mail, &mut self.alarm);
+        future::poll_fn(|context| match mail.poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => alarm.poll(context, wake_at).map(Ok),
+        })
+        .await?;
+        self.await_callers().await;
+        let Taken { calls, messages, reports } = self.mail.take(STEP_MAX);
+        self.told = self.told.saturating_sub(calls.len());
+        let mut happenings = Vec::with_capacity(reports.len() + messages.len() + 3);
+        for report in reports {
             happenings.extend(self.reported(report)?);
         }
         let receive = |arrived| match arrived {
             Arrived::Message(from, message) => Happening::Receive { from, message },
             Arrived::Alive(from, term) => Happening::Alive { from, term },
         };
-        happenings.extend(received.into_iter().map(receive));
-        if !asked.is_empty() {
-            happenings.push(Happening::Calls(asked));
+        happenings.extend(messages.into_iter().map(receive));
+        if !calls.is_empty() {
+            let calls = calls.into_iter().map(|asked| self.asked(asked)).collect();
+            happenings.push(Happening::Calls(calls));
         }
         happenings.extend(self.stalled_write());
         happenings.push(Happening::Wake);
         Ok(happenings)
+    }
+
+    /// The first of those that were just answered have asked again, and the runtime runs what they wake at once: the
+    /// others come first, as long as they come, so that all of them are one step.
+    async fn await_callers(&mut self) {
+        let mut here = self.mail.calls();
+        while here > 0 && here < self.told {
+            tokio::task::yield_now().await;
+            let now = self.mail.calls();
+            if now == here {
+                self.told = here;
+            }
+            here = now;
+        }
     }
 
     fn wake_at(&self) -> Time {
@@ -276,18 +255,25 @@ impl Driver {
         Some(Happening::PersistStalled { job })
     }
 
-    /// Does what a step says. What a thread that has ended does not take is lost; its end is reported.
-    fn act(&mut self, actions: Actions) -> Result<(), StopReason> {
-        let Actions { writes, send, load, apply, query, reply, events } = actions;
-        let now = self.clock.now();
+    /// Hands writes to whoever writes them.
+    fn write(&mut self, writes: Vec<(u64, Write)>) {
         if std::mem::take(&mut self.was_refused) {
             // What was handed out before is void, and what this step says is not.
             self.outgoing.writer.go_on();
         }
+        if writes.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
         for (job, write) in writes {
             self.writes.begun(job, now);
             self.outgoing.writer.write(job, write);
         }
+    }
+
+    /// Does what steps say. What a thread that has ended does not take is lost; its end is reported.
+    fn act(&mut self, actions: Actions) -> Result<(), StopReason> {
+        let Actions { writes: _, send, load, apply, query, reply, events } = actions;
         // Before messages and answers leave, so that whoever has one finds the state it speaks of.
         self.publish();
         let transport = &self.outgoing.transport;
@@ -394,11 +380,9 @@ impl Driver {
             return None;
         }
         let newest = newest.clone();
-        if newest.configuration.old().is_none()
-            && let Some(reports) = self.reports.upgrade()
-        {
+        if newest.configuration.old().is_none() {
             let (of, customs) = (Arc::clone(&newest.configuration), self.custom_rules.clone());
-            threads::work_out_tolerance(of, customs, reports);
+            threads::work_out_tolerance(of, customs, self.mail.0.reporter());
         }
         self.configuration = Some(newest.clone());
         Some(newest)
@@ -408,7 +392,8 @@ impl Driver {
         let now = self.replica.status();
         let configuration = self.reconfigured();
         let terms = self.replica.core().terms();
-        self.outgoing.status.send_modify(|status| {
+        let watchers = &self.outgoing.watchers;
+        self.outgoing.status.send_if_modified(|status| {
             if let Some(placed) = configuration {
                 status.configure(&placed);
             }
@@ -427,14 +412,16 @@ impl Driver {
             status.peers = now.peers;
             status.calls = now.calls;
             status.syncs = self.syncs;
+            // To wake nobody takes longer than all the rest of it.
+            watchers.load(Ordering::Relaxed) > 0
         });
     }
 
     /// Ends every call, then every thread.
     async fn end(mut self, reason: StopReason) {
         self.outgoing.status.send_modify(|status| stopped(status, reason.clone()));
-        let Incoming { calls, messages, mut reports, stop } = self.incoming;
-        let unseen = calls.0.close();
+        let mail = self.mail;
+        let unseen = mail.0.close();
         if self.is_sound {
             let actions = self.replica.step(self.clock.now(), Happening::Stop);
             for (call, outcome) in actions.reply {
@@ -451,29 +438,26 @@ impl Driver {
         for reply in taken.chain(unseen.into_iter().map(|asked| asked.reply)) {
             drop(reply.send(Outcome::Refused(replica::Refused::Stopped)));
         }
-        let Outgoing { transport, writer, reader, machine, status, events, done } = self.outgoing;
+        let Outgoing { transport, writer, reader, machine, status, events, done, watchers: _ } =
+            self.outgoing;
         drop(panic::catch_unwind(AssertUnwindSafe(|| transport.detach())));
         drop(transport);
-        drop(messages);
-        drop(stop);
         let (writer, mut late) = writer.end();
         let mut threads = vec![end_thread(reader)];
         threads.extend(writer);
         threads.extend(machine.map(end_thread));
-        // Each thread has a sender, and drops it as the last thing it does.
-        let ended = async {
-            while let Some(report) = reports.recv().await {
-                if let Report::Failed(reason) = report {
-                    late = Some(reason);
-                }
-            }
-        };
+        let ended = future::poll_fn(|context| mail.poll_threads(context));
         // A disk that hangs is not waited for longer: its thread ends when it comes back.
         // Nor is it left to the runtime to wait for: that would never shut down.
         if tokio::time::timeout(self.close_timeout, ended).await.is_ok() {
             for thread in threads {
                 // It caught its panic, if it had one.
                 drop(thread.join());
+            }
+        }
+        for report in mail.take(0).reports {
+            if let Report::Failed(reason) = report {
+                late = Some(reason);
             }
         }
         let reason = match (reason, late) {
@@ -506,12 +490,4 @@ impl Driver {
 fn end_thread<T>(running: Running<T>) -> JoinHandle<()> {
     drop(running.jobs);
     running.thread
-}
-
-fn drain<T>(from: &mut mpsc::Receiver<T>, to: &mut Vec<T>) {
-    while to.len() < STEP_MAX
-        && let Ok(next) = from.try_recv()
-    {
-        to.push(next);
-    }
 }

@@ -3,7 +3,7 @@
 use tinyraftplus_core::{NodeId, Term};
 use tinyraftplus_replica::{Effect, Outcome, Refused, Request, Unknown};
 
-use crate::node::Arrived;
+use crate::mailbox::Arrived;
 use crate::{IntoNodeId, LeadershipError, RaftNode};
 
 impl RaftNode {
@@ -75,7 +75,7 @@ impl RaftNode {
     /// Never blocks. If there is no room for it, it is dropped, as a heartbeat may be.
     #[doc(alias = "markAlive")]
     pub fn mark_alive(&self, from: NodeId, term: Term) {
-        self.shared.inbox.put(Arrived::Alive(from, term));
+        self.shared.mailbox.deliver(Arrived::Alive(from, term));
     }
 
     async fn steer(&self, request: Request) -> Result<(), LeadershipError> {

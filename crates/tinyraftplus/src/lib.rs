@@ -22,13 +22,14 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod clock;
 mod driver;
 mod error;
 mod event;
 mod leadership;
+mod mailbox;
 mod members;
 mod node;
-mod queue;
 mod state_machine;
 mod status;
 mod threads;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +12,10 @@ use tinyraftplus_core::{NodeId, Seq, Term};
 use tinyraftplus_log::{EntryKind, LogRead};
 use tinyraftplus_net::Inbox;
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::driver::Clock;
-use crate::queue::{Asked, CallQueue, NoPlace};
+use crate::clock::Clock;
+use crate::mailbox::{Arrived, Asked, Mailbox, NoPlace};
 use crate::{
     AppendError, EntriesError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status,
     StopReason,
@@ -28,11 +28,11 @@ pub struct RaftNode {
 }
 
 pub(crate) struct Shared {
-    pub(crate) calls: Arc<CallQueue>,
-    pub(crate) inbox: Arc<NodeInbox>,
-    pub(crate) stop: mpsc::Sender<StopReason>,
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) killed: Arc<AtomicBool>,
     pub(crate) status: watch::Receiver<Status>,
+    /// How many wait for a change of it.
+    pub(crate) watchers: Arc<AtomicUsize>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) done: watch::Receiver<bool>,
     pub(crate) reader: Arc<dyn LogRead>,
@@ -48,7 +48,7 @@ pub(crate) struct Shared {
 /// With the last handle the node goes.
 impl Drop for Shared {
     fn drop(&mut self) {
-        drop(self.calls.close());
+        drop(self.mailbox.close());
     }
 }
 
@@ -214,7 +214,7 @@ impl RaftNode {
         let deadline = self.shared.clock.now() + timeout;
         let (reply, outcome) = oneshot::channel();
         let asked = Asked { request, deadline, reply };
-        match self.shared.calls.put(asked) {
+        match self.shared.mailbox.call(asked) {
             Ok(()) => {}
             Err(NoPlace::Full) => return Ok(Outcome::Refused(Refused::Busy)),
             Err(NoPlace::Closed) => return Err(Effect::None),
@@ -238,6 +238,8 @@ impl RaftNode {
     /// Why the node stopped, if it does first.
     pub async fn wait(&self, mut until: impl FnMut(&Status) -> bool) -> Result<Status, StopReason> {
         let mut status = self.shared.status.clone();
+        // Before it looks: what changes afterwards is told.
+        let _watching = Watching::new(&self.shared.watchers);
         loop {
             // A copy: who looks at the original holds up the node.
             let now = status.borrow_and_update().clone();
@@ -360,12 +362,12 @@ impl RaftNode {
     /// Never blocks. What there is no room for is dropped, and the peer sends it again.
     #[doc(alias = "onReceive")]
     pub fn receive(&self, from: NodeId, message: Message) {
-        self.shared.inbox.deliver(from, message);
+        self.shared.mailbox.deliver(Arrived::Message(from, message));
     }
 
     /// How many messages were dropped because there was no room for them.
     pub fn messages_dropped(&self) -> u64 {
-        self.shared.inbox.dropped.load(Ordering::Relaxed)
+        self.shared.mailbox.dropped()
     }
 
     /// Stops the node: every call that waits ends, the log is closed, and no task or thread is left. The second
@@ -392,11 +394,26 @@ impl RaftNode {
     }
 
     async fn stop(&self, reason: StopReason) {
-        // Full or closed: it stops already.
-        drop(self.shared.stop.try_send(reason));
+        self.shared.mailbox.stop(reason);
         let mut done = self.shared.done.clone();
         // An error means that the driver is gone altogether.
         drop(done.wait_for(|done| *done).await);
+    }
+}
+
+/// Somebody who waits for a change of the status.
+struct Watching<'a>(&'a AtomicUsize);
+
+impl<'a> Watching<'a> {
+    fn new(watchers: &'a AtomicUsize) -> Self {
+        watchers.fetch_add(1, Ordering::Relaxed);
+        Self(watchers)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -406,33 +423,8 @@ impl std::fmt::Debug for RaftNode {
     }
 }
 
-/// What comes from other nodes.
-#[derive(Debug)]
-pub(crate) enum Arrived {
-    Message(NodeId, Message),
-    /// Something of the program's own, from the leader of that term.
-    Alive(NodeId, Term),
-}
-
-/// Where messages for the node arrive. It does not keep the node alive.
-pub(crate) struct NodeInbox {
-    pub(crate) messages: mpsc::Sender<Arrived>,
-    pub(crate) dropped: AtomicU64,
-}
-
-impl Inbox for NodeInbox {
+impl Inbox for Mailbox {
     fn deliver(&self, from: NodeId, message: Message) -> bool {
-        self.put(Arrived::Message(from, message))
-    }
-}
-
-impl NodeInbox {
-    /// False if there was no room for it.
-    pub(crate) fn put(&self, arrived: Arrived) -> bool {
-        let is_taken = self.messages.try_send(arrived).is_ok();
-        if !is_taken {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        is_taken
+        self.deliver(Arrived::Message(from, message))
     }
 }

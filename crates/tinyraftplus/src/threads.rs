@@ -15,8 +15,9 @@ use tinyraftplus_core::quorum::{CustomRules, Quorums, Tolerance, Voter};
 use tinyraftplus_core::{Configuration, Restored, Seq};
 use tinyraftplus_log::{Log, LogError, LogRead};
 use tinyraftplus_replica::{Apply, CallId, LoadReply, LoadRequest, Query};
-use tokio::sync::{mpsc as tokio_mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use crate::mailbox::Reporter;
 use crate::{StateMachine, StopReason};
 
 /// What a thread reports to the driver.
@@ -49,8 +50,6 @@ pub(crate) enum Report {
     Failed(StopReason),
 }
 
-pub(crate) type Reports = tokio_mpsc::Sender<Report>;
-
 /// What the state machine is asked to do.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -79,7 +78,7 @@ pub(crate) type MakeMachine = Box<dyn FnOnce() -> Box<dyn StateMachine> + Send>;
 pub(crate) fn start_reader(
     name: &str,
     log: Arc<dyn LogRead>,
-    reports: Reports,
+    reports: Reporter,
 ) -> io::Result<Running<LoadRequest>> {
     start(
         format!("{name}-reader"),
@@ -87,7 +86,7 @@ pub(crate) fn start_reader(
         "reader",
         move |jobs: mpsc::Receiver<LoadRequest>, reports| {
             while let Ok(request) = jobs.recv() {
-                if reports.blocking_send(Report::Loaded(request.run(log.as_ref()))).is_err() {
+                if reports.report(Report::Loaded(request.run(log.as_ref()))).is_err() {
                     return;
                 }
             }
@@ -100,7 +99,7 @@ pub(crate) fn start_machine(
     name: &str,
     make: MakeMachine,
     at: oneshot::Sender<Seq>,
-    reports: Reports,
+    reports: Reporter,
 ) -> io::Result<Running<Work>> {
     start(
         format!("{name}-machine"),
@@ -119,7 +118,7 @@ pub(crate) fn start_machine(
                         Report::Answered { call, result }
                     }
                 };
-                if reports.blocking_send(report).is_err() {
+                if reports.report(report).is_err() {
                     return;
                 }
             }
@@ -141,14 +140,14 @@ fn applied(machine: &mut dyn StateMachine, apply: &Apply) -> Report {
 }
 
 /// Works out what the members of a configuration survive. With rules of the program's own that may take seconds.
-pub(crate) fn work_out_tolerance(of: Arc<Configuration>, customs: CustomRules, reports: Reports) {
+pub(crate) fn work_out_tolerance(of: Arc<Configuration>, customs: CustomRules, reports: Reporter) {
     tokio::task::spawn_blocking(move || {
         let voters = of.now().voters().map(|voter| Voter { id: voter.id, group: voter.group });
         let voters: Vec<Voter> = voters.collect();
         // A rule that this node was not given it can't judge; that is told elsewhere.
         if let Ok(quorums) = Quorums::compile(&voters, of.now().rules(), &customs) {
             let tolerance = quorums.tolerance();
-            drop(reports.blocking_send(Report::Tolerance { of, tolerance }));
+            let _ = reports.report(Report::Tolerance { of, tolerance });
         }
     });
 }
@@ -156,15 +155,15 @@ pub(crate) fn work_out_tolerance(of: Arc<Configuration>, customs: CustomRules, r
 /// Starts a thread; if it panics, the driver is told.
 pub(crate) fn start<T: Send + 'static>(
     name: String,
-    reports: Reports,
+    reports: Reporter,
     what: &'static str,
-    run: impl FnOnce(mpsc::Receiver<T>, &Reports) + Send + 'static,
+    run: impl FnOnce(mpsc::Receiver<T>, &Reporter) + Send + 'static,
 ) -> io::Result<Running<T>> {
     let (jobs, receiver) = mpsc::channel();
     let thread = thread::Builder::new().name(name).spawn(move || {
         let result = panic::catch_unwind(AssertUnwindSafe(|| run(receiver, &reports)));
         if result.is_err() {
-            drop(reports.blocking_send(Report::Failed(StopReason::Died(what))));
+            let _ = reports.report(Report::Failed(StopReason::Died(what)));
         }
     })?;
     Ok(Running { jobs, thread })

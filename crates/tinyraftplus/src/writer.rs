@@ -12,7 +12,8 @@ use tinyraftplus_log::{Log, LogError, Write};
 use tokio::sync::oneshot;
 
 use crate::StopReason;
-use crate::threads::{self, OpenLog, Opened, Report, Reports, Running};
+use crate::mailbox::Reporter;
+use crate::threads::{self, OpenLog, Opened, Report, Running};
 
 /// About how many bytes one group of writes gets.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -36,7 +37,7 @@ pub(crate) fn start(
     name: &str,
     open: OpenLog,
     opened: oneshot::Sender<Result<Opened, LogError>>,
-    reports: Reports,
+    reports: Reporter,
     killed: Arc<AtomicBool>,
 ) -> io::Result<Running<ToWriter>> {
     threads::start(
@@ -76,7 +77,7 @@ pub(crate) fn start(
                 result.and_then(|()| log.close())
             };
             if let Err(error) = result {
-                drop(reports.blocking_send(Report::Failed(StopReason::Log(Arc::new(error)))));
+                let _ = reports.report(Report::Failed(StopReason::Log(Arc::new(error))));
             }
         },
     )
@@ -85,7 +86,7 @@ pub(crate) fn start(
 struct Writer<'a> {
     log: &'a mut dyn Log,
     jobs: &'a mpsc::Receiver<ToWriter>,
-    reports: &'a Reports,
+    reports: &'a Reporter,
     killed: &'a AtomicBool,
     /// Writes that came while the disk was full, or were in a group that did not fit.
     later: VecDeque<(u64, Write)>,
@@ -182,7 +183,7 @@ impl Writer<'_> {
     }
 
     fn report(&self, report: Report) -> Result<(), Ended> {
-        self.reports.blocking_send(report).map_err(|_| Ended)
+        self.reports.report(report).map_err(|_| Ended)
     }
 
     /// Drops everything that was handed out before the core knew that this write was refused.
