@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod in_process;
+mod wire;
 
 use std::sync::Arc;
 
 pub use crate::in_process::{Endpoint, InProcess};
+pub use crate::wire::{DecodeError, Wire};
 pub use tinyraftplus_core::NodeId;
 pub use tinyraftplus_replica::Message;
 
