@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod keygen;
 mod log;
 mod out;
 
@@ -28,6 +29,8 @@ enum Command {
     Bench(bench::Args),
     /// Look at logs, or change one by hand
     Log(log::Args),
+    /// Make a secret key, for the connections of a cluster and for encrypted logs
+    Keygen(keygen::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Log(args) => log::run(args).await,
+            Command::Keygen(args) => keygen::run(&args),
         }
     });
     match result {

@@ -196,7 +196,7 @@ impl Initiator {
         hello: Hello,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let head = first_head(purpose, VERSIONS);
-        let mut noise = noise(key, &head, |builder| builder.build_initiator())?;
+        let mut noise = noise(key, &head, Side::Initiator)?;
         let packet = packet(&mut noise, &head, &put_hello(&hello, 0, 0))?;
         Ok((Self { noise, purpose, hello }, packet))
     }
@@ -267,7 +267,7 @@ pub(crate) fn answer(
         };
     };
     let prologue = first_head(purpose, theirs);
-    let mut noise = match noise(key, &prologue, |builder| builder.build_responder()) {
+    let mut noise = match noise(key, &prologue, Side::Responder) {
         Ok(noise) => noise,
         Err(error) => return Answered { packet: None, result: Err(error) },
     };
@@ -325,16 +325,22 @@ fn with_head(head: &[u8; 10], packet: &[u8]) -> Option<Vec<u8>> {
 const NO_NOISE: HandshakeError =
     HandshakeError::Local("there are no random numbers for the handshake");
 
-fn noise(
-    key: &Key,
-    prologue: &[u8; 10],
-    build: impl FnOnce(Builder<'_>) -> Result<HandshakeState, snow::Error>,
-) -> Result<HandshakeState, HandshakeError> {
+#[derive(Clone, Copy)]
+enum Side {
+    Initiator,
+    Responder,
+}
+
+fn noise(key: &Key, prologue: &[u8; 10], side: Side) -> Result<HandshakeState, HandshakeError> {
     let params: NoiseParams =
         "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s".parse().map_err(|_| NO_NOISE)?;
     let builder = Builder::new(params).psk(0, key.reveal());
     let builder = builder.and_then(|builder| builder.prologue(prologue));
-    builder.and_then(build).map_err(|_| NO_NOISE)
+    let noise = builder.and_then(|builder| match side {
+        Side::Initiator => builder.build_initiator(),
+        Side::Responder => builder.build_responder(),
+    });
+    noise.map_err(|_| NO_NOISE)
 }
 
 fn packet(
@@ -365,7 +371,7 @@ fn session(noise: HandshakeState) -> Result<Session, HandshakeError> {
     transport.map(Session::new).map_err(|_| HandshakeError::Local("the handshake did not end"))
 }
 
-fn put_hello(hello: &Hello, version: u64, refusal: u64) -> Vec<u8> {
+pub(crate) fn put_hello(hello: &Hello, version: u64, refusal: u64) -> Vec<u8> {
     let mut out = Writer::default();
     for (field, id) in [(1, hello.id), (2, hello.to)] {
         if let Some(id) = id {
@@ -384,7 +390,7 @@ fn put_hello(hello: &Hello, version: u64, refusal: u64) -> Vec<u8> {
     out.finish().join().to_vec()
 }
 
-fn take_hello(bytes: &[u8]) -> Option<(Hello, u64, u64)> {
+pub(crate) fn take_hello(bytes: &[u8]) -> Option<(Hello, u64, u64)> {
     let mut room = PACKET_BYTES_MAX;
     let fields = Fields::read(bytes, &mut room).ok()?;
     let id = |field| match fields.text(field).ok()? {
@@ -399,4 +405,151 @@ fn take_hello(bytes: &[u8]) -> Option<(Hello, u64, u64)> {
     }
     let cluster = fields.text(3).ok()?.unwrap_or_default().to_owned();
     Some((Hello { id: id(1)?, to: id(2)?, cluster, rules }, fields.number(4), fields.number(5)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(id: u64) -> Hello {
+        Hello { id: Some(NodeId::from(id)), ..Hello::default() }
+    }
+
+    fn key() -> Key {
+        Key::from_bytes([7; 32])
+    }
+
+    fn split(packet: &[u8]) -> ([u8; HEAD_BYTES], &[u8]) {
+        let (head, rest) = packet.split_first_chunk().unwrap();
+        assert_eq!(packet_bytes(Purpose::Nodes, *head), Ok(rest.len()));
+        (*head, rest)
+    }
+
+    fn start(hello: Hello) -> (Initiator, Vec<u8>) {
+        Initiator::start(&key(), Purpose::Nodes, hello).unwrap()
+    }
+
+    fn answered(packet: &[u8]) -> Answered {
+        let (head, rest) = split(packet);
+        answer(&key(), Purpose::Nodes, &hello(2), head, rest)
+    }
+
+    #[test]
+    fn both_sides_learn_who_the_other_is_and_read_each_other() {
+        let rules = (0..64).map(|version| CustomRule::new(&"x".repeat(63), version).unwrap());
+        let first = Hello { to: Some(NodeId::from(2)), rules: rules.collect(), ..hello(1) };
+        let (initiator, packet) = start(first.clone());
+        let Answered { packet, result } = answered(&packet);
+        let (there, theirs) = result.unwrap();
+        assert_eq!(theirs, first);
+        let packet = packet.unwrap();
+        let (head, rest) = split(&packet);
+        let (here, theirs) = initiator.finish(head, rest).unwrap();
+        assert_eq!(theirs, hello(2));
+        let (mut seal, mut open) = (here.split().0, there.split().1);
+        let (mut sealed, mut content) = (Vec::new(), Vec::new());
+        seal.seal(b"hello", &mut sealed).unwrap();
+        open.open(&sealed[2..], &mut content).unwrap();
+        assert_eq!(content, b"hello");
+        // The same record again, and one that was changed.
+        assert!(open.open(&sealed[2..], &mut content).is_err());
+        seal.seal(b"hello", &mut sealed).unwrap();
+        sealed[30] ^= 1;
+        assert!(open.open(&sealed[25..], &mut content).is_err());
+    }
+
+    /// Any bit of either packet, and any shorter one: no connection, and no panic.
+    #[test]
+    fn a_changed_packet_is_no_handshake() {
+        let (_, packet) = start(hello(1));
+        for bit in 0..packet.len() * 8 {
+            // The length is the reader's business.
+            if (10..12).contains(&(bit / 8)) {
+                continue;
+            }
+            let mut packet = packet.clone();
+            packet[bit / 8] ^= 1 << (bit % 8);
+            let (head, rest) = packet.split_first_chunk().unwrap();
+            assert!(answer(&key(), Purpose::Nodes, &hello(2), *head, rest).result.is_err());
+        }
+        let reply = answered(&packet).packet.unwrap();
+        for bit in 0..reply.len() * 8 {
+            // And one byte says nothing.
+            if (9..12).contains(&(bit / 8)) {
+                continue;
+            }
+            let (initiator, packet) = start(hello(1));
+            let mut reply = answered(&packet).packet.unwrap();
+            reply[bit / 8] ^= 1 << (bit % 8);
+            let (head, rest) = reply.split_first_chunk().unwrap();
+            assert!(initiator.finish(*head, rest).is_err());
+        }
+        for cut in 0..packet.len() - HEAD_BYTES {
+            let (head, rest) = split(&packet);
+            assert!(answer(&key(), Purpose::Nodes, &hello(2), head, &rest[..cut]).result.is_err());
+        }
+    }
+
+    /// An answer that was recorded belongs to another first packet.
+    #[test]
+    fn a_recorded_answer_is_none() {
+        let (_, packet) = start(hello(1));
+        let recorded = answered(&packet).packet.unwrap();
+        let (initiator, _) = start(hello(1));
+        let (head, rest) = split(&recorded);
+        assert_eq!(initiator.finish(head, rest).err(), Some(HandshakeError::Key));
+    }
+
+    /// `wrong_cluster`, versions: a newer program that still speaks this version gets it; one that does not is told, and
+    /// tells.
+    #[test]
+    fn versions_are_agreed_on_or_named() {
+        let from = |oldest, newest| {
+            let versions = Versions { oldest, newest };
+            let head = first_head(Purpose::Nodes, versions);
+            let mut noise = noise(&key(), &head, Side::Initiator).unwrap();
+            let packet = packet(&mut noise, &head, &put_hello(&hello(1), 0, 0)).unwrap();
+            (noise, packet)
+        };
+        let (mut noise, packet) = from(1, 9);
+        let reply = answered(&packet).packet.unwrap();
+        let (_, version, code) = read_packet(&mut noise, split(&reply).1).unwrap();
+        assert_eq!((version, code), (1, 0));
+
+        let (_, packet) = from(2, 9);
+        let Answered { packet, result } = answered(&packet);
+        let text =
+            "speaks versions 2 to 9 of the protocol, this side version 1; update the older one";
+        assert_eq!(result.err().unwrap().to_string(), text);
+        let reply = packet.unwrap();
+        let (initiator, _) = start(hello(1));
+        let (head, _) = split(&reply);
+        let error = initiator.finish(head, &[2, 9]).err().unwrap();
+        assert_eq!(error.to_string(), text);
+        assert_eq!(reply[HEAD_BYTES..], [1, 1]);
+        // Nobody on the way can make two programs speak an older version.
+        let (_, mut packet) = from(1, 9);
+        packet[9] = 1;
+        assert_eq!(answered(&packet).result.err(), Some(HandshakeError::Key));
+    }
+
+    /// What a newer version says besides, and a reason that this one does not know.
+    #[test]
+    fn a_newer_hello_is_read() {
+        let newer = [&put_hello(&hello(1), 0, 0)[..], &[20, 5, 23, 1, 9]].concat();
+        assert_eq!(take_hello(&newer), Some((hello(1), 0, 0)));
+        let (initiator, packet) = start(hello(1));
+        let (head, rest) = split(&packet);
+        let mut noise =
+            noise(&key(), &first_head(Purpose::Nodes, VERSIONS), Side::Responder).unwrap();
+        read_packet(&mut noise, rest).unwrap();
+        let reply = put_hello(&hello(2), 1, 77);
+        let reply = super::packet(&mut noise, &second_head(Purpose::Nodes, NOISE), &reply).unwrap();
+        let (_, rest) = split(&reply);
+        assert_eq!(
+            initiator.finish(split(&reply).0, rest).err(),
+            Some(HandshakeError::Refused(77))
+        );
+        assert_eq!(head[..8], reply[..8]);
+    }
 }

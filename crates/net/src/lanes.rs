@@ -179,6 +179,7 @@ pub(crate) struct TooLarge {
 }
 
 /// Puts the messages of a lane together again.
+#[derive(Debug)]
 pub(crate) struct Joiner {
     waiting: BytesMut,
     bytes_max: usize,

@@ -6,11 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod door;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod in_process;
 mod lanes;
+mod pipe;
 mod records;
 mod session;
+mod stream;
 mod tcp;
 mod wire;
 
@@ -18,7 +23,11 @@ use std::sync::Arc;
 
 pub use crate::handshake::{HandshakeError, Versions};
 pub use crate::in_process::{Endpoint, InProcess};
+pub use crate::pipe::{
+    Listener, MESSAGE_BYTES_MAX, Pipe, PipeReceiver, PipeSender, connect, listen,
+};
 pub use crate::records::ConnectionError;
+pub use crate::stream::{DecryptingStream, EncryptingStream, StreamError};
 pub use crate::tcp::{NetEvent, TcpOptions, TcpStats, TcpTransport};
 pub use crate::wire::{DecodeError, Wire};
 use tinyraftplus_core::quorum::CustomRule;

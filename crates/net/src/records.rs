@@ -159,21 +159,41 @@ pub(crate) struct RecordWriter<W> {
     stream: W,
     sealer: Sealer,
     sealed: Vec<u8>,
+    /// A write began and did not end: half a record may have left.
+    is_broken: bool,
 }
 
 impl<W: AsyncWrite + Unpin> RecordWriter<W> {
     pub(crate) const fn new(stream: W, sealer: Sealer) -> Self {
-        Self { stream, sealer, sealed: Vec::new() }
+        Self { stream, sealer, sealed: Vec::new(), is_broken: false }
     }
 
     /// Writes a record. If that is cancelled, the connection is of no more use.
     pub(crate) async fn write(&mut self, content: &[u8]) -> Result<(), ConnectionError> {
+        if self.is_broken {
+            return Err(ConnectionError::CutOff);
+        }
         self.sealed.clear();
         self.sealer.seal(content, &mut self.sealed)?;
-        Ok(self.stream.write_all(&self.sealed).await?)
+        self.is_broken = true;
+        self.stream.write_all(&self.sealed).await?;
+        self.is_broken = false;
+        Ok(())
     }
 
     pub(crate) async fn shutdown(&mut self) -> Result<(), ConnectionError> {
         Ok(self.stream.shutdown().await?)
+    }
+}
+
+impl<R> std::fmt::Debug for RecordReader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordReader").finish_non_exhaustive()
+    }
+}
+
+impl<W> std::fmt::Debug for RecordWriter<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordWriter").finish_non_exhaustive()
     }
 }

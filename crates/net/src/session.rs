@@ -16,6 +16,7 @@ const TAG_BYTES: usize = 16;
 pub(crate) const CONTENT_BYTES_MAX: usize = RECORD_BYTES_MAX - LENGTH_BYTES - TAG_BYTES;
 
 /// Both directions of a connection.
+#[derive(Clone)]
 pub(crate) struct Session(Arc<StatelessTransportState>);
 
 impl Session {

@@ -43,7 +43,7 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, hello: 
     let proved = within(limit, prove(&shared, stream, &hello)).await;
     let Some(inbox) = shared.inbox() else { return };
     match proved {
-        Ok((peer, incoming)) => shared.admit(peer, incoming, inbox),
+        Ok((peer, incoming)) => shared.admit(peer, incoming, &inbox),
         Err(why) => shared.reporter.refused(&*inbox, from, why),
     }
 }
@@ -79,7 +79,7 @@ impl Shared {
     }
 
     /// From now on this is the connection of that name.
-    fn admit(self: &Arc<Self>, peer: NodeId, incoming: Incoming, inbox: Arc<dyn Inbox>) {
+    fn admit(self: &Arc<Self>, peer: NodeId, incoming: Incoming, inbox: &Arc<dyn Inbox>) {
         let mut state = self.state();
         // Closed meanwhile.
         let Some(node) = state.node.as_mut() else { return };
@@ -90,7 +90,7 @@ impl Shared {
             return;
         }
         self.reporter.accepted();
-        let receiving = receive(Arc::clone(self), peer, incoming, Arc::clone(&inbox));
+        let receiving = receive(Arc::clone(self), peer, incoming, Arc::clone(inbox));
         let running = self.runtime.spawn(receiving).abort_handle();
         let before = node.receiving.insert(peer, running);
         // It is there, so it can be reached.

@@ -271,3 +271,6 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 
 /// Two records.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
+#[cfg(test)]
+mod tests;

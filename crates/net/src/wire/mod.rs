@@ -268,7 +268,9 @@ fn put_answer(out: &mut Writer, number: u64, answer: &Answer) {
             out.number(2, COMMITTED);
             put_entry_id(out, 3, Some(*first));
             put_entry_id(out, 4, Some(*last));
-            results.iter().for_each(|result| out.payload(ITEMS, result));
+            for result in results {
+                out.payload(ITEMS, result);
+            }
         }
         Answer::Refused(refused) => {
             out.number(2, REFUSED);

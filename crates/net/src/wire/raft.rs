@@ -163,9 +163,10 @@ pub(super) fn decode(
 
 /// Where an entry most likely is, so that this need not be said: after the one before it, and of its term.
 fn after(before: Option<EntryId>, term: Term) -> EntryId {
-    before.map_or(EntryId::new(term, Seq::ZERO), |before| {
-        EntryId::new(before.term, before.seq.after())
-    })
+    match before {
+        Some(before) => EntryId::new(before.term, before.seq.after()),
+        None => EntryId::new(term, Seq::ZERO),
+    }
 }
 
 /// The payload comes last, so that it need not be copied.
