@@ -65,12 +65,16 @@ async fn nodes_come_and_go() {
     for at in 0..3 {
         soon(nodes[at].kill()).await;
         let other = &nodes[(at + 1) % 3];
+        let gone = NodeId::from(IDS[at]);
+        soon(other.wait(|status| status.leader.is_some_and(|leader| leader != gone)))
+            .await
+            .unwrap();
         seq = soon(other.append("while one is away")).await.unwrap().seq.get();
         let transport = bind(&addresses[at].to_string()).await;
         tell(&transport, &addresses);
         nodes[at] = open(dir.path(), IDS[at], transport).await;
         soon(nodes[at].wait(|status| status.committed > Seq::new(seq))).await.unwrap();
-        assert_eq!(soon(nodes[at].append("after")).await.unwrap().seq.get() > seq, true);
+        assert!(soon(nodes[at].append("after")).await.unwrap().seq.get() > seq);
     }
     for node in &nodes {
         soon(node.close()).await.unwrap();
