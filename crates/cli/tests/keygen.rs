@@ -33,8 +33,8 @@ fn a_key_file_is_made_once_and_never_printed() {
     assert!(said.contains("holds a new key") && !said.contains(&text[..8]), "{said}");
     #[cfg(unix)]
     {
-        let mode = std::os::unix::fs::MetadataExt::mode(&file.metadata().unwrap());
-        assert_eq!(mode & 0o777, 0o600);
+        let bits = std::os::unix::fs::MetadataExt::mode(&file.metadata().unwrap());
+        assert_eq!(bits & 0o777, 0o600);
     }
     let again = keygen(&file, &[], "");
     assert_eq!(again.status.code(), Some(2));

@@ -1,5 +1,5 @@
 //! Encrypted messages in a byte stream that somebody may have changed.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use tinyraftplus_net::{DecryptingStream, EncryptingStream, Key, StreamError};
 

@@ -30,7 +30,7 @@ pub(super) fn lane(message: &Message<Bytes>) -> Lane {
     match &message.body {
         MessageBody::Append { entries, .. } if !entries.is_empty() => Lane::Append,
         MessageBody::Append { .. }
-        | MessageBody::Ask
+        | MessageBody::Ask { .. }
         | MessageBody::Answer { .. }
         | MessageBody::PreVote { .. }
         | MessageBody::PreVoteReply { .. }
@@ -54,8 +54,11 @@ pub(super) fn encode(out: &mut Writer, message: &Message<Bytes>) {
         out.number(3, term.get());
     };
     match body {
-        MessageBody::Ask => head(out, ASK),
-        MessageBody::Answer { configuration, founding, group } => {
+        MessageBody::Ask { number } => {
+            head(out, ASK);
+            out.number(4, *number);
+        }
+        MessageBody::Answer { number, configuration, founding, group } => {
             head(out, ANSWER);
             if let Some(Placed { at, configuration }) = configuration {
                 out.given(4, at.map(Seq::get));
@@ -65,6 +68,7 @@ pub(super) fn encode(out: &mut Writer, message: &Message<Bytes>) {
             if let Some(group) = group {
                 out.bytes(7, group.as_str().as_bytes());
             }
+            out.number(8, *number);
         }
         MessageBody::PreVote { last } => {
             head(out, PRE_VOTE);
@@ -121,8 +125,9 @@ pub(super) fn decode(
     let fields = input.fields(bytes)?;
     let term = Term::new(fields.number(3));
     let body = match kind {
-        ASK => MessageBody::Ask,
+        ASK => MessageBody::Ask { number: fields.number(4) },
         ANSWER => MessageBody::Answer {
+            number: fields.number(8),
             configuration: take_placed(&fields)?,
             founding: fields.number(6),
             group: take_group(&fields)?,

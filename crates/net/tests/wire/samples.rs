@@ -180,8 +180,9 @@ pub(crate) fn any(kind: u64, rng: &mut Rng) -> Message {
 
 fn any_body(kind: u64, rng: &mut Rng) -> MessageBody<Bytes> {
     match kind {
-        0 => MessageBody::Ask,
+        0 => MessageBody::Ask { number: rng.number() },
         1 => MessageBody::Answer {
+            number: rng.number(),
             configuration: rng.chance().then(|| Placed {
                 at: rng.chance().then(|| Seq::new(rng.number())),
                 configuration: configuration().into(),
