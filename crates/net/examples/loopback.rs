@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tinyraftplus_core::{
@@ -10,6 +10,7 @@ use tinyraftplus_core::{
 };
 use tinyraftplus_net::{Inbox, Key, Message, NodeId, TcpTransport, Transport, Wire};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 
 struct Ears(NodeId, UnboundedSender<Message>);
 

@@ -184,7 +184,6 @@ fn judge(ours: &Hello, theirs: &Hello) -> Result<(), HandshakeError> {
 /// The side that connected, between the two packets.
 pub(crate) struct Initiator {
     noise: HandshakeState,
-    purpose: Purpose,
     hello: Hello,
 }
 
@@ -198,19 +197,16 @@ impl Initiator {
         let head = first_head(purpose, VERSIONS);
         let mut noise = noise(key, &head, Side::Initiator)?;
         let packet = packet(&mut noise, &head, &put_hello(&hello, 0, 0))?;
-        Ok((Self { noise, purpose, hello }, packet))
+        Ok((Self { noise, hello }, packet))
     }
 
     /// Ends, with the second packet.
     pub(crate) fn finish(
         mut self,
-        head: [u8; HEAD_BYTES],
+        head: Head,
         packet: &[u8],
     ) -> Result<(Session, Hello), HandshakeError> {
-        let [magic @ .., kind, _, _, _] = head;
-        if magic != self.purpose.magic() {
-            return Err(HandshakeError::Foreign);
-        }
+        let [kind, _] = head.says;
         match (kind, packet) {
             (NOISE, _) => {}
             (OTHER_VERSION, &[oldest, newest]) => {
@@ -234,16 +230,10 @@ impl Initiator {
 
 /// What the side that was connected to makes of the first packet.
 pub(crate) struct Answered {
-    /// The second packet; nothing for those who speak something else.
+    /// The second packet, if one could be made.
     pub(crate) packet: Option<Vec<u8>>,
     /// The connection, once the first record of the other side opens.
     pub(crate) result: Result<(Session, Hello), HandshakeError>,
-}
-
-impl Answered {
-    const fn foreign() -> Self {
-        Self { packet: None, result: Err(HandshakeError::Foreign) }
-    }
 }
 
 /// Answers a first packet, which may be anything at all.
@@ -251,13 +241,10 @@ pub(crate) fn answer(
     key: &Key,
     purpose: Purpose,
     ours: &Hello,
-    head: [u8; HEAD_BYTES],
+    head: Head,
     packet: &[u8],
 ) -> Answered {
-    let [magic @ .., oldest, newest, _, _] = head;
-    if magic != purpose.magic() {
-        return Answered::foreign();
-    }
+    let [oldest, newest] = head.says;
     let theirs = Versions { oldest, newest };
     let Some(version) = VERSIONS.common(theirs) else {
         let own = [VERSIONS.oldest, VERSIONS.newest];
@@ -288,17 +275,25 @@ pub(crate) fn answer(
     }
 }
 
-/// How many bytes follow this head. A length is believed up to a limit, and only after the right first bytes.
-pub(crate) fn packet_bytes(
-    purpose: Purpose,
-    head: [u8; HEAD_BYTES],
-) -> Result<usize, HandshakeError> {
-    let [magic @ .., _, _, low, high] = head;
-    let bytes = usize::from(u16::from_le_bytes([low, high]));
-    if magic != purpose.magic() || bytes > PACKET_BYTES_MAX {
-        return Err(HandshakeError::Foreign);
+/// The head of a packet that is of this protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Head {
+    /// Two versions, or what follows.
+    says: [u8; 2],
+    /// How many bytes follow.
+    pub(crate) bytes: usize,
+}
+
+impl Head {
+    /// A length is believed up to a limit, and only after the right first bytes.
+    pub(crate) fn read(purpose: Purpose, head: [u8; HEAD_BYTES]) -> Result<Self, HandshakeError> {
+        let [magic @ .., first, second, low, high] = head;
+        let bytes = usize::from(u16::from_le_bytes([low, high]));
+        if magic != purpose.magic() || bytes > PACKET_BYTES_MAX {
+            return Err(HandshakeError::Foreign);
+        }
+        Ok(Self { says: [first, second], bytes })
     }
-    Ok(bytes)
 }
 
 /// What comes before the length in the first packet. It is authenticated, so nobody on the way can talk two sides
@@ -419,10 +414,18 @@ mod tests {
         Key::from_bytes([7; 32])
     }
 
-    fn split(packet: &[u8]) -> ([u8; HEAD_BYTES], &[u8]) {
+    fn split(packet: &[u8]) -> (Head, &[u8]) {
         let (head, rest) = packet.split_first_chunk().unwrap();
-        assert_eq!(packet_bytes(Purpose::Nodes, *head), Ok(rest.len()));
-        (*head, rest)
+        let head = Head::read(Purpose::Nodes, *head).unwrap();
+        assert_eq!(head.bytes, rest.len());
+        (head, rest)
+    }
+
+    /// Without a look at the length: that is the reader's business.
+    fn changed(mut packet: Vec<u8>, bit: usize) -> Option<(Head, Vec<u8>)> {
+        packet[bit / 8] ^= 1 << (bit % 8);
+        let (head, rest) = packet.split_first_chunk().unwrap();
+        Some((Head::read(Purpose::Nodes, *head).ok()?, rest.to_vec()))
     }
 
     fn start(hello: Hello) -> (Initiator, Vec<u8>) {
@@ -462,27 +465,18 @@ mod tests {
     #[test]
     fn a_changed_packet_is_no_handshake() {
         let (_, packet) = start(hello(1));
-        for bit in 0..packet.len() * 8 {
-            // The length is the reader's business.
-            if (10..12).contains(&(bit / 8)) {
-                continue;
+        for bit in (0..80).chain(96..packet.len() * 8) {
+            if let Some((head, rest)) = changed(packet.clone(), bit) {
+                assert!(answer(&key(), Purpose::Nodes, &hello(2), head, &rest).result.is_err());
             }
-            let mut packet = packet.clone();
-            packet[bit / 8] ^= 1 << (bit % 8);
-            let (head, rest) = packet.split_first_chunk().unwrap();
-            assert!(answer(&key(), Purpose::Nodes, &hello(2), *head, rest).result.is_err());
         }
         let reply = answered(&packet).packet.unwrap();
-        for bit in 0..reply.len() * 8 {
-            // And one byte says nothing.
-            if (9..12).contains(&(bit / 8)) {
-                continue;
-            }
+        // Byte 9 says nothing.
+        for bit in (0..72).chain(96..reply.len() * 8) {
             let (initiator, packet) = start(hello(1));
-            let mut reply = answered(&packet).packet.unwrap();
-            reply[bit / 8] ^= 1 << (bit % 8);
-            let (head, rest) = reply.split_first_chunk().unwrap();
-            assert!(initiator.finish(*head, rest).is_err());
+            if let Some((head, rest)) = changed(answered(&packet).packet.unwrap(), bit) {
+                assert!(initiator.finish(head, &rest).is_err());
+            }
         }
         for cut in 0..packet.len() - HEAD_BYTES {
             let (head, rest) = split(&packet);
@@ -539,17 +533,13 @@ mod tests {
         let newer = [&put_hello(&hello(1), 0, 0)[..], &[20, 5, 23, 1, 9]].concat();
         assert_eq!(take_hello(&newer), Some((hello(1), 0, 0)));
         let (initiator, packet) = start(hello(1));
-        let (head, rest) = split(&packet);
+        let (_, rest) = split(&packet);
         let mut noise =
             noise(&key(), &first_head(Purpose::Nodes, VERSIONS), Side::Responder).unwrap();
         read_packet(&mut noise, rest).unwrap();
         let reply = put_hello(&hello(2), 1, 77);
         let reply = super::packet(&mut noise, &second_head(Purpose::Nodes, NOISE), &reply).unwrap();
-        let (_, rest) = split(&reply);
-        assert_eq!(
-            initiator.finish(split(&reply).0, rest).err(),
-            Some(HandshakeError::Refused(77))
-        );
-        assert_eq!(head[..8], reply[..8]);
+        let (head, rest) = split(&reply);
+        assert_eq!(initiator.finish(head, rest).err(), Some(HandshakeError::Refused(77)));
     }
 }

@@ -8,7 +8,7 @@ use tinyraftplus_log::Key;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::handshake::{
-    Answered, HEAD_BYTES, HandshakeError, Hello, Initiator, Purpose, answer, packet_bytes,
+    Answered, HEAD_BYTES, HandshakeError, Head, Hello, Initiator, Purpose, answer,
 };
 use crate::session::{Broken, Opener, RECORD_BYTES_MAX, Sealer, Session};
 
@@ -102,10 +102,11 @@ pub(crate) async fn respond(
 async fn read_packet(
     stream: &mut (impl AsyncRead + Unpin),
     purpose: Purpose,
-) -> Result<([u8; HEAD_BYTES], Vec<u8>), ConnectionError> {
+) -> Result<(Head, Vec<u8>), ConnectionError> {
     let mut head = [0; HEAD_BYTES];
     read_exact(stream, &mut head).await?;
-    let mut packet = vec![0; packet_bytes(purpose, head)?];
+    let head = Head::read(purpose, head)?;
+    let mut packet = vec![0; head.bytes];
     read_exact(stream, &mut packet).await?;
     Ok((head, packet))
 }

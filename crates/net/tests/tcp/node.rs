@@ -115,18 +115,16 @@ impl Node {
 
     /// Why it can't reach a node, in words.
     pub(crate) async fn unreachable(&mut self) -> String {
-        self.event(|event| match event {
-            NetEvent::Unreachable { why, .. } => Some(why.to_string()),
-            _ => None,
+        self.event(|event| {
+            if let NetEvent::Unreachable { why, .. } = event { Some(why.to_string()) } else { None }
         })
         .await
     }
 
     /// Why it let nobody in, in words.
     pub(crate) async fn refused(&mut self) -> String {
-        self.event(|event| match event {
-            NetEvent::Refused { why, .. } => Some(why.to_string()),
-            _ => None,
+        self.event(|event| {
+            if let NetEvent::Refused { why, .. } = event { Some(why.to_string()) } else { None }
         })
         .await
     }

@@ -56,7 +56,7 @@ impl Relay {
     }
 
     pub(crate) fn recorded(&self, at: usize) -> Vec<u8> {
-        self.recorded.lock().unwrap()[at].clone()
+        self.recorded.lock().unwrap().get(at).cloned().unwrap_or_default()
     }
 }
 
@@ -98,18 +98,22 @@ async fn copy(
                 beat.tick().await;
                 rate * 2
             }
-            _ => bytes.len(),
+            Mode::Slow(_) | Mode::Pass | Mode::Swallow | Mode::Stand => bytes.len(),
         };
         let limit = limit.min(bytes.len());
-        let Ok(count @ 1..) = from.read(&mut bytes[..limit]).await else {
+        let part = bytes.get_mut(..limit).unwrap_or_default();
+        let Ok(count @ 1..) = from.read(part).await else {
             // A cut cable carries no end of a connection either.
             drop(mode.wait_for(|mode| *mode != Mode::Swallow).await);
             return;
         };
-        if let Some((record, at)) = &record {
-            record.lock().unwrap()[*at].extend(&bytes[..count]);
+        let part = bytes.get(..count).unwrap_or_default();
+        if let Some((record, at)) = &record
+            && let Some(said) = record.lock().unwrap().get_mut(*at)
+        {
+            said.extend(part);
         }
-        if now != Mode::Swallow && to.write_all(&bytes[..count]).await.is_err() {
+        if now != Mode::Swallow && to.write_all(part).await.is_err() {
             return;
         }
     }
