@@ -1,5 +1,5 @@
 //! Messages as bytes: all of them, those of other versions, and bytes that are none.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod samples;
 
