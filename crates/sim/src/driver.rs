@@ -66,8 +66,9 @@ impl World {
                 process.queue.push_back((job, write));
             }
         }
+        self.may_go_on(life, &reply);
         if let Some(process) = self.nodes.get(at).and_then(|node| node.process.as_ref()) {
-            self.checks.on_step(at, View::of(process.replica.core()))?;
+            self.checks.on_step(at, View::of(process.replica.core(), process.sits_still))?;
         }
         for (to, message) in send {
             self.send(at, to, message)?;
@@ -85,6 +86,7 @@ impl World {
             let what = digest(&[32, call.0, words::outcome_digest(&outcome)]);
             self.note(at, what, || format!("call {call}: {}", words::outcome(&outcome)));
             self.checks.calls.on_outcome(call.0, &outcome)?;
+            self.obeyed(life, call.0, &outcome)?;
         }
         for request in load {
             let disk = &self.profile.disk;

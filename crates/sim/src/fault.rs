@@ -66,6 +66,14 @@ faults! {
     Wipe: "wipe", 2,
     /// Somebody wants other members, or other rules.
     ChangeMembers: "change-members", 3,
+    /// Somebody wants another node to lead.
+    HandOver: "hand-over", 2,
+    /// Somebody wants a node not to lead.
+    StepDown: "step-down", 1,
+    /// Somebody wants a node to campaign.
+    Campaign: "campaign", 1,
+    /// Somebody wants a node to neither campaign nor lead for a while.
+    SitStill: "sit-still", 1,
     /// Messages are lost.
     Drop: "drop", 0,
     /// Messages arrive twice.

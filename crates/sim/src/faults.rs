@@ -109,6 +109,9 @@ impl World {
                     self.wipe(at);
                 }
             }
+            Fault::HandOver | Fault::StepDown | Fault::Campaign | Fault::SitStill => {
+                self.draw_order(kind, (at, other, leader), lasting, rng);
+            }
             Fault::ChangeMembers => {
                 let at = if rng.chance(800) { leader } else { at };
                 return self.change_members(at, rng);
@@ -150,6 +153,7 @@ impl World {
         self.note(at, digest(&[54, plan.rules().fingerprint()]), || words);
         let until = shown + std::time::Duration::from_nanos(time);
         let change = ChangeMembers { ticket: Ticket(u64::MAX), base: newest.at, plan, until };
+        self.counts.change_orders += 1;
         self.input(life, Input::ChangeMembers(change))
     }
 
@@ -243,6 +247,7 @@ impl World {
             self.mend_reads(at);
             self.resume(at);
             self.after(0, What::Start(at));
+            self.after(0, What::GoOn(at));
         }
     }
 }

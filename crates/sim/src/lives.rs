@@ -102,6 +102,7 @@ impl World {
             log,
             segments,
             seen: Seen::default(),
+            sits_still: false,
             reader,
             inbox: Vec::new(),
             due: false,

@@ -51,7 +51,7 @@ impl MembersProfile {
             priorities,
             form_with_majority: rng.chance(200),
             promote_distance: rng.pick(&[0, 5, 1024]),
-            lease: rng.chance(200).then(|| lease(drift_ppm)),
+            lease: rng.chance(300).then(|| lease(drift_ppm)),
         }
     }
 
@@ -79,6 +79,11 @@ impl MembersProfile {
             // The lease is too short for the heartbeats.
             raft.lease = None;
         }
+    }
+
+    /// Whether leaders may answer reads by a lease.
+    pub(crate) const fn has_lease(&self) -> bool {
+        self.lease.is_some()
     }
 
     /// The names that a node is told whose disk was lost: one that lists only itself would found another cluster.

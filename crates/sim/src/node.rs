@@ -74,6 +74,8 @@ pub(crate) struct Process {
     /// How many files the log had when it was opened.
     pub(crate) segments: u64,
     pub(crate) seen: Seen,
+    /// Whether it has said that it sits still.
+    pub(crate) sits_still: bool,
     pub(crate) reader: Arc<dyn LogRead>,
     /// What happened since its last step.
     pub(crate) inbox: Vec<Happening>,

@@ -39,6 +39,8 @@ pub(crate) struct Profile {
     /// In how many of a thousand cases a machine is slow, and by which factor.
     pub(crate) slow: u64,
     pub(crate) slow_factor: u64,
+    /// In how many of a thousand appends the beginning arrives first, and says that the leader lives.
+    pub(crate) alive: u64,
     /// How long a node takes until it looks at what arrived.
     pub(crate) wakeup: Range,
     /// How long the state machine takes.
@@ -172,7 +174,11 @@ impl Profile {
                 | Fault::Restart
                 | Fault::FullDisk
                 | Fault::Wipe
-                | Fault::ChangeMembers => {}
+                | Fault::ChangeMembers
+                | Fault::HandOver
+                | Fault::StepDown
+                | Fault::Campaign
+                | Fault::SitStill => {}
             }
         }
     }
@@ -219,6 +225,7 @@ impl Profile {
             dies_opening: if calm { 0 } else { 60 },
             slow: if calm || rng.chance(700) { 0 } else { 400 },
             slow_factor: rng.pick(&[4, 10, 20]),
+            alive: rng.pick(&[0, 300]),
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
             machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),

@@ -73,7 +73,7 @@ impl Cluster {
         }
         for (payload, number) in ["a", "b", "c"].into_iter().zip(1..) {
             let asked = Asked::Append(vec![bytes(payload)]);
-            checks.calls.on_call(Life { node: 0, number }, Time::NEVER, asked);
+            checks.calls.on_call(Life { node: 0, number }, Time::NEVER, Term::ZERO, asked);
         }
         Self { checks, verdict: Ok(()) }
     }
@@ -107,7 +107,10 @@ impl Cluster {
             let (terms, durable) =
                 (terms_of(node.decided.end(), |seq| node.decided.entry(seq)), node.durable.end());
             let (term, committed) = (Term::new(term), Seq::new(committed));
-            checks.on_step(at, View { role, term, committed, durable, terms: &terms })
+            checks.on_step(
+                at,
+                View { role, term, committed, durable, terms: &terms, sits_still: false },
+            )
         })
     }
 
@@ -286,6 +289,7 @@ fn a_node_knows_its_own_log_and_disk() {
                 committed: Seq::ZERO,
                 durable: Seq::new(durable),
                 terms: &terms,
+                sits_still: false,
             };
             checks.on_step(0, view)
         })
@@ -301,7 +305,17 @@ fn a_node_knows_its_own_log_and_disk() {
             let terms = terms_of(Seq::new(2), |seq| checks.nodes[0].decided.entry(seq));
             let (role, term) = (Role::Follower, Term::new(2));
             let durable = Seq::new(durable);
-            checks.on_step(0, View { role, term, committed: Seq::ZERO, durable, terms: &terms })
+            checks.on_step(
+                0,
+                View {
+                    role,
+                    term,
+                    committed: Seq::ZERO,
+                    durable,
+                    terms: &terms,
+                    sits_still: false,
+                },
+            )
         })
     };
     replaces(1).holds();
