@@ -104,6 +104,8 @@ counts! {
     Fault {
         /// Two sides that could not talk.
         splits: "partitions with two sides",
+        /// Partitions between members that come and members that go.
+        split_changes: "partitions in the middle of a change",
         /// Links of which one direction was cut.
         one_way_cuts: "one-way partitions",
         /// Leaders cut off from everybody.

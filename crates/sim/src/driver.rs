@@ -62,6 +62,7 @@ impl World {
             let what = digest(&[30, job, words::write_digest(&write)]);
             self.note(at, what, || format!("writes {job}: {}", words::write(&write)));
             self.checks.on_write(at, &write)?;
+            self.split_change(at, &write);
             if let Some(process) = self.alive(life) {
                 process.queue.push_back((job, write));
             }

@@ -88,6 +88,8 @@ pub(crate) struct FaultProfile {
     pub(crate) lasting: Range,
     /// How long a node stays down.
     pub(crate) down: Range,
+    /// In how many of a thousand changes of voters the network splits between those that come and those that go.
+    pub(crate) split_change: u64,
     /// Which faults there are, the frequent ones several times. Empty in a calm world.
     pub(crate) kinds: Vec<Fault>,
 }
@@ -150,6 +152,7 @@ impl Profile {
         self.faults.kinds.retain(|kind| !less.without.contains(kind));
         for &fault in &less.without {
             match fault {
+                Fault::SplitChange => self.faults.split_change = 0,
                 Fault::Drop => self.network.drop = 0,
                 Fault::Duplicate => self.network.duplicate = 0,
                 Fault::Delay => self.network.detour = 0,
@@ -186,6 +189,7 @@ impl Profile {
     /// The kinds of faults that this world has.
     pub(crate) fn faults(&self) -> BTreeSet<Fault> {
         let always = [
+            (Fault::SplitChange, self.faults.split_change),
             (Fault::Drop, self.network.drop),
             (Fault::Duplicate, self.network.duplicate),
             (Fault::Delay, self.network.detour),
@@ -236,6 +240,9 @@ impl Profile {
         if rng.chance(300) {
             profile.segment(rng);
         }
+        if !calm && node_count > 2 && profile.members.has_lease() && rng.chance(500) {
+            profile.doubt(rng);
+        }
         profile
     }
 
@@ -245,6 +252,28 @@ impl Profile {
         self.clients.payload.most = self.clients.payload.most.min(300);
         self.replica.uncommitted_bytes_max = self.replica.uncommitted_bytes_max.min(12_000);
         self.replica.append_bytes_max = self.replica.append_bytes_max.min(12_000);
+    }
+
+    /// Leases that are put to the test: many reads at leaders that are cut off, while others are elected as soon as
+    /// they can be.
+    fn doubt(&mut self, rng: &mut Rng) {
+        use Fault::{HandOver, IsolateLeader, Kill, OneWay, Restart, Split};
+        let kinds = [Split, OneWay, IsolateLeader, IsolateLeader, Kill, Kill, Restart, HandOver];
+        self.faults.kinds = kinds.into_iter().filter(|_| rng.chance(700)).collect();
+        self.faults.kinds.push(IsolateLeader);
+        let term = crate::rng::nanos(self.replica.election);
+        self.faults.interval = Range::new(term / 8, term);
+        self.faults.lasting = Range::new(term, term * 3);
+        self.faults.down = Range::new(1_000, term / 10);
+        self.replica.jitter = self.replica.election / rng.pick(&[1, 4, 20]);
+        self.replica.retry = Duration::from_millis(20);
+        self.network.latency = Range::micros(50, 500);
+        self.disk.sync = Range::micros(20, 200);
+        self.clients.count = 5;
+        self.clients.pause = Range::millis(5, 30);
+        self.clients.burst = Range::new(1, 2);
+        (self.clients.read, self.clients.read_local) = (600, 0);
+        self.safety = self.safety.min(10_000_000_000);
     }
 
     /// Leaders that seldom last: the worlds of the Raft paper's figure 8, where an entry changes hands between
@@ -381,6 +410,7 @@ impl FaultProfile {
             interval: Range::millis(pace / 4, pace * 2),
             lasting: Range::millis(50, rng.pick(&[500, 3_000])),
             down: Range::millis(1, rng.pick(&[100, 3_000])),
+            split_change: if calm { 0 } else { rng.pick(&[0, 500]) },
             kinds,
         }
     }
