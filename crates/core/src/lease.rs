@@ -122,12 +122,17 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// Whether this node leads and nobody else can have been elected by now: it answers reads without asking.
-    pub fn holds_lease(&self) -> bool {
+    pub(crate) fn holds_lease(&self) -> bool {
+        self.holds_lease_at(self.now)
+    }
+
+    /// Whether this node leads and nobody else can have been elected by that time, which is not before its last step: it
+    /// would answer reads without asking.
+    pub fn holds_lease_at(&self, now: Time) -> bool {
         let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
             return false;
         };
-        let (me, now) = (self.me(), self.now);
+        let me = self.me();
         let promised = |member: &Member| {
             progress_of(&leader.peers, member).is_some_and(|peer| peer.promised_until > now)
         };

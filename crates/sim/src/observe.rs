@@ -89,7 +89,13 @@ impl World {
             }
             Event::Raft(RaftEvent::Transferred { .. }) => self.counts.not_transferred += 1,
             Event::Raft(RaftEvent::Removed) => self.counts.told_removed += 1,
-            _ => {}
+            Event::Changed { .. }
+            | Event::Committed { .. }
+            | Event::Applied { .. }
+            | Event::Raft(_)
+            | Event::Malformed { .. }
+            | Event::LoadFailed { .. }
+            | _ => {}
         }
     }
 
@@ -220,6 +226,7 @@ impl World {
 
     /// A read was answered: by a leader, how did that know?
     fn observe_read(&mut self, life: Life, call: u64) {
+        let shown = self.node(life.node).clock.shows(self.now);
         let process = self.nodes.get(life.node).and_then(|node| node.process.as_ref());
         let is_local = matches!(self.checks.calls.asked(call), Some(Asked::Read { local: true }));
         let Some(core) = process.map(|process| process.replica.core()) else {
@@ -230,9 +237,9 @@ impl World {
         }
         let is_joint = core.configuration().is_some_and(|it| it.old().is_some());
         self.counts.read_joint += u64::from(is_joint);
-        self.counts.leased += u64::from(core.holds_lease());
-        let may = self.profile.members.has_lease();
-        self.counts.in_doubt += u64::from(may && !core.holds_lease());
+        let holds = core.holds_lease_at(shown);
+        self.counts.leased += u64::from(holds);
+        self.counts.in_doubt += u64::from(self.profile.members.has_lease() && !holds);
     }
 
     fn observe_outcome(&mut self, call: u64, role: Option<Role>, outcome: &Outcome) {

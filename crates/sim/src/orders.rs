@@ -72,7 +72,7 @@ impl World {
     /// A node is told to go on, until it does.
     pub(crate) fn go_on(&mut self, at: usize) {
         self.order(at, Order::SitStill(false), GO_ON);
-        if self.node(at).process.as_ref().is_some_and(|process| process.sits_still) {
+        if self.node(at).sits_still {
             // It may have been too busy to hear it.
             self.after(GO_ON, What::GoOn(at));
         }
@@ -83,9 +83,9 @@ impl World {
         let goes_on = Asked::Order(Order::SitStill(false));
         let ended = |call: &CallId| self.checks.calls.asked(call.0) == Some(&goes_on);
         if reply.iter().any(|(call, outcome)| *outcome == Outcome::Done && ended(call))
-            && let Some(process) = self.alive(life)
+            && self.alive(life).is_some()
         {
-            process.sits_still = false;
+            self.node(life.node).sits_still = false;
         }
     }
 
@@ -99,7 +99,7 @@ impl World {
             return Ok(());
         }
         let who = life.node + 1;
-        let Some(process) = self.node(life.node).process.as_mut() else {
+        let Some(process) = self.alive(life) else {
             return Ok(());
         };
         let role = process.replica.core().role();
@@ -121,7 +121,7 @@ impl World {
                 );
             }
             // Whether it does is looked at from its next step on.
-            Order::SitStill(still) => process.sits_still = still,
+            Order::SitStill(still) => self.node(life.node).sits_still = still,
             Order::Campaign => {}
         }
         Ok(())

@@ -37,7 +37,13 @@ pub(crate) fn has_custom(rules: &Rules) -> bool {
         match rule {
             QuorumRule::Custom(_) => true,
             QuorumRule::All(parts) | QuorumRule::Any(parts) => parts.iter().any(is_custom),
-            _ => false,
+            QuorumRule::Majority
+            | QuorumRule::AtLeast(_)
+            | QuorumRule::MajorityOfEachGroup
+            | QuorumRule::MajorityOfGroups
+            | QuorumRule::InEachGroup(_)
+            | QuorumRule::Weighted { .. }
+            | _ => false,
         }
     }
     is_custom(&rules.elections) || is_custom(&rules.commits)

@@ -10,6 +10,7 @@ pub(crate) mod durability;
 pub(crate) mod election;
 #[cfg(test)]
 mod histories;
+pub(crate) mod leases;
 pub(crate) mod lineage;
 pub(crate) mod matching;
 pub(crate) mod model;
@@ -23,14 +24,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tinyraftplus_core::{
     Configuration, Configurations, Core, EntryId, Event as RaftEvent, Identity, Role, Seq, Term,
-    Terms,
+    Terms, Time,
 };
 use tinyraftplus_log::{LogEntry, Write};
 use tinyraftplus_replica::{Apply, Event, Message};
 
 use self::{
     calls::Calls, committed::Committed, completeness::Completeness, election::Election,
-    lineage::Lineage, matching::Matching, model::Model, promises::Promises,
+    leases::Leases, lineage::Lineage, matching::Matching, model::Model, promises::Promises,
 };
 
 /// A property that did not hold.
@@ -102,6 +103,7 @@ pub(crate) struct Checks {
     pub(crate) committed: Committed,
     pub(crate) calls: Calls,
     pub(crate) lineage: Lineage,
+    pub(crate) leases: Leases,
     election: Election,
     completeness: Completeness,
     promises: Promises,
@@ -191,6 +193,7 @@ impl Checks {
             committed: Committed::new(start),
             calls: Calls::new(start),
             lineage: Lineage::default(),
+            leases: Leases::default(),
             election: Election::default(),
             completeness: Completeness::default(),
             promises: Promises::default(),
@@ -284,6 +287,18 @@ impl Checks {
         Ok(())
     }
 
+    /// A leader holds a lease, while the clocks of the nodes show that.
+    pub(crate) fn on_lease(&self, at: usize, core: &Core<Bytes>, clocks: &[Time]) -> Verdict {
+        let logs = self.nodes.iter().map(|node| node.identity);
+        let clocks = logs.zip(clocks.iter().copied()).collect();
+        match core.configuration().filter(|_| self.inside) {
+            Some(decides) => {
+                self.leases.on_lease(at, core.term(), decides, core.identity(), &clocks)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// A node reports this. All nodes are correct, so none may find that another is not.
     pub(crate) fn on_events(&self, at: usize, events: &[Event]) -> Verdict {
         let strange = events.iter().find_map(|event| match event {
@@ -304,13 +319,22 @@ impl Checks {
     }
 
     /// A node has sent this.
-    pub(crate) fn on_sent(&mut self, at: usize, to: usize, message: &Message) -> Verdict {
+    pub(crate) fn on_sent(
+        &mut self,
+        at: usize,
+        to: usize,
+        shown: Time,
+        message: &Message,
+    ) -> Verdict {
         let Message::Raft(message) = message else {
             return Ok(());
         };
         let node = self.nodes.get(at).expect("as many models as nodes");
         let receiver = self.nodes.get(to).map(|node| node.identity);
         self.election.on_sent(at, message)?;
+        if self.inside {
+            self.leases.on_sent(at, node.identity, shown, message)?;
+        }
         self.promises.on_sent(at, node, receiver, self.inside, message)
     }
 

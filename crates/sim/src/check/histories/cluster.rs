@@ -152,7 +152,9 @@ impl Cluster {
 
     pub(super) fn sends(self, at: usize, to: usize, term: u64, body: MessageBody<Bytes>) -> Self {
         let message = Message { from: log(at), to: Some(log(to)), term: Term::new(term), body };
-        self.then(|checks| checks.on_sent(at, to, &tinyraftplus_replica::Message::Raft(message)))
+        self.then(|checks| {
+            checks.on_sent(at, to, Time::ZERO, &tinyraftplus_replica::Message::Raft(message))
+        })
     }
 
     /// A node starts, and finds these in its log, and that term and vote.
