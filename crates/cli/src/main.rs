@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod import;
 mod log;
 mod out;
 
@@ -28,6 +29,8 @@ enum Command {
     Bench(bench::Args),
     /// Look at logs, or change one by hand
     Log(log::Args),
+    /// Bring a log of the JavaScript package: read it, check it, and write a log with the same entries
+    ImportJs(import::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Log(args) => log::run(args).await,
+            Command::ImportJs(args) => import::run(&args),
         }
     });
     match result {
