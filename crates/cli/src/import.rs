@@ -21,7 +21,6 @@ use tinyraftplus_log::{Encoder, EncryptingEncoder, Key, LogKind, LogStats, OsDis
 const STAGING: &str = ".importing";
 
 /// Which log, and where to.
-#[expect(clippy::doc_markdown, reason = "help texts")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory the log is in: NAME.lock, NAME.off and NAME.log, or segments NAME-m0.off and so on
@@ -105,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let refused = |error| refuse(args, error);
     let source = Source::open(&disk, options).map_err(refused)?;
     let bar = Bar::new(args.json, source.entries());
-    let checked = source.check(|done| bar.at("checking", done)).map_err(refused)?;
+    let checked = source.check(|entry| bar.at("checking", entry.id.seq.get())).map_err(refused)?;
     let encoder = encoder(key.as_ref().filter(|_| !args.decrypt));
     let staging = target.stage()?;
     let staged = OsDisk::existing(&staging.path).ok_or_else(|| {

@@ -135,22 +135,24 @@ impl<D: Disk> Source<D> {
         self.parts.iter().map(|part| part.count).sum()
     }
 
-    /// Reads everything.
+    /// Reads everything, and shows each entry that can be read.
     ///
     /// # Errors
     ///
     /// [`Error::Doubtful`] names each place that is damaged; [`Error::Ask`] if it can't be told whether entries
     /// begin with a term; [`Error::Io`].
-    pub fn check(&self, mut progress: impl FnMut(u64)) -> Result<Checked, Error> {
+    pub fn check(&self, mut each: impl FnMut(&LogEntry)) -> Result<Checked, Error> {
         let mut walk = self.walk()?;
         let mut doubts = Doubts::default();
         let mut summary = Summary::default();
         while let Some(step) = walk.step()? {
             match step {
-                Ok(entry) => summary.add(&entry),
+                Ok(entry) => {
+                    summary.add(&entry);
+                    each(&entry);
+                }
                 Err(doubt) => doubts.push(doubt),
             }
-            progress(summary.entries);
         }
         doubts.none_or_err()?;
         if self.raft.is_none() && walk.terms.looks_raft() {
