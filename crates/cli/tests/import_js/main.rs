@@ -7,4 +7,6 @@ mod damage;
 mod doubt;
 mod fixtures;
 mod limits;
+mod names;
+mod node;
 mod reading;
