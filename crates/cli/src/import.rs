@@ -15,7 +15,9 @@ use std::sync::Arc;
 use tinyraftplus_cli::import_js::{
     Checked, Error as JsError, Layout, Options, RolledBack, Source, write_log,
 };
-use tinyraftplus_log::{Encoder, EncryptingEncoder, Key, LogKind, LogStats, OsDisk, XxHashEncoder};
+use tinyraftplus_log::{
+    Encoder, EncryptingEncoder, Key, LogError, LogKind, LogStats, OsDisk, XxHashEncoder,
+};
 
 /// Behind the name of the directory that is asked for, until it is whole.
 const STAGING: &str = ".importing";
@@ -145,6 +147,9 @@ fn refuse(args: &Args, error: JsError) -> Error {
     match error {
         JsError::Ask(what) => Error::usage(format!("{what}; {NOTHING}")),
         JsError::Doubtful { .. } => Error::failed(format!("{error}\n{NOTHING}")),
+        JsError::Log(cause @ LogError::BadName(_)) => {
+            Error::usage(format!("{cause}; give the files of the old log such a name; {NOTHING}"))
+        }
         JsError::Io { .. } | JsError::Log(_) | JsError::Changed(_) | JsError::NotTheSame(_) => {
             Error::failed(format!("{}; {NOTHING}", explain("import-js", &error)))
         }
@@ -221,7 +226,10 @@ impl Staging {
         let sync = |path: &Path| File::open(path).and_then(|dir| dir.sync_all());
         let failed = |error: &std::io::Error| {
             let (from, to) = (self.path.display(), target.out.display());
-            Error::failed(explain(format_args!("can't rename {from} to {to}"), error))
+            let what = format!(
+                "can't rename {from} to {to}, so nothing was written; name a directory that does not exist yet"
+            );
+            Error::failed(explain(what, error))
         };
         sync(&self.path).map_err(|error| failed(&error))?;
         // Over an empty directory, too; refused if there is anything in it by now.

@@ -6,6 +6,8 @@ use tinyraftplus_log::LogError;
 
 /// How many doubts are kept; of a log with more, the first ones say enough.
 const DOUBTS_MAX: usize = 50;
+/// After so many, nobody looks for more: a file that is not a log has no end of them.
+const ENOUGH: u64 = 100_000;
 
 /// A place that is damaged, or that can be read in more than one way.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,7 +43,7 @@ pub enum Error {
     Doubtful {
         /// The first places, in the order of the log; at least one.
         first: Vec<Doubt>,
-        /// How many more there are.
+        /// How many more there are, or were when it was given up.
         more: u64,
     },
     /// It can't be told how it is meant, and an option can.
@@ -95,6 +97,10 @@ impl Doubts {
         } else {
             self.more = self.more.saturating_add(1);
         }
+    }
+
+    pub(super) const fn is_enough(&self) -> bool {
+        self.more >= ENOUGH
     }
 
     pub(super) fn none_or_err(self) -> Result<(), Error> {

@@ -18,7 +18,6 @@ mod write;
 
 pub use bytes::Layout;
 pub use error::{Doubt, Error};
-pub use names::find;
 pub use source::{Checked, Options, RolledBack, Source};
 pub use write::write_log;
 

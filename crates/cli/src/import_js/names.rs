@@ -18,15 +18,6 @@ pub(super) struct Found {
     pub(super) parts: Vec<String>,
 }
 
-/// The names of the logs in a directory.
-///
-/// # Errors
-///
-/// [`Error::Io`].
-pub fn find<D: Disk>(disk: &D) -> Result<Vec<String>, Error> {
-    Ok(Directory::read(disk)?.logs().into_iter().collect())
-}
-
 /// Finds the log of this name, or the only one.
 pub(super) fn choose<D: Disk>(disk: &D, name: Option<&str>) -> Result<Found, Error> {
     let directory = Directory::read(disk)?;

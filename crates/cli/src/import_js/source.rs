@@ -14,6 +14,8 @@ use super::{
     window::{failed, small},
 };
 
+/// How many entries are asked whether a log that is said to be encrypted is not.
+const ASKED_OF_ENCRYPTED: u64 = 8;
 /// From this many segments on, the package reads them in the wrong order.
 const MISORDERED_FROM: usize = 11;
 
@@ -153,6 +155,9 @@ impl<D: Disk> Source<D> {
                 }
                 Err(doubt) => doubts.push(doubt),
             }
+            if doubts.is_enough() {
+                break;
+            }
         }
         doubts.none_or_err()?;
         if self.raft.is_none() && walk.terms.looks_raft() {
@@ -268,9 +273,10 @@ impl<D: Disk> Source<D> {
             return Ok(Layout::Plain);
         }
         if self.key.is_some() {
-            return Ok(Layout::Encrypted);
+            let is_hashed = self.any_is_hashed(ASKED_OF_ENCRYPTED)?;
+            return Ok(if is_hashed { Layout::XxHash } else { Layout::Encrypted });
         }
-        if self.entries() == 0 || self.any_is_hashed()? {
+        if self.entries() == 0 || self.any_is_hashed(u64::MAX)? {
             return Ok(Layout::XxHash);
         }
         Err(Error::Ask(format!(
@@ -279,14 +285,16 @@ impl<D: Disk> Source<D> {
         )))
     }
 
-    /// Whether there is a body with a checksum. If one has it, all must.
-    fn any_is_hashed(&self) -> Result<bool, Error> {
+    /// Whether there is a body with a checksum among the first ones. If one has it, all must.
+    fn any_is_hashed(&self, most: u64) -> Result<bool, Error> {
         let mut walk =
             Walk::new(&self.disk, &self.parts, Layout::XxHashHeaders, Bodies::Raw, false);
-        while walk.step()?.is_some() {
+        let mut count = 0;
+        while count < most && walk.step()?.is_some() {
             if walk.hashed > 0 {
                 return Ok(true);
             }
+            count += 1;
         }
         Ok(false)
     }

@@ -215,6 +215,25 @@ fn a_directory_that_is_named_from_within() {
     }
 }
 
+/// The package takes any name, and even none.
+#[test]
+fn a_name_that_no_log_of_ours_can_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = copy(&Fixture::new(Layout::XxHash, "few"), dir.path());
+    for name in ["", ".x", "a\\b"] {
+        let here = dir.path().join("renamed");
+        fs::create_dir(&here).unwrap();
+        for end in ["lock", "off", "log"] {
+            fs::copy(source.join(format!("x.{end}")), here.join(format!("{name}.{end}"))).unwrap();
+        }
+        let (code, _, error) = said(&run(&here, &dir.path().join("out"), &[]));
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains("can't name a log") && error.contains("old log"), "{error}");
+        fs::remove_dir_all(&here).unwrap();
+        assert_eq!(names(dir.path()), ["js"]);
+    }
+}
+
 /// Killed at any time, an import leaves nothing where a log is looked for, or all of it.
 #[test]
 fn a_killed_import_leaves_no_half_log() {

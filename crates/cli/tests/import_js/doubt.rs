@@ -66,6 +66,9 @@ fn keys_are_asked_for_and_turned_down() {
     let plain = Fixture::new(Layout::Plain, "few");
     let with = Options { key: few.detecting().key, ..Options::default() };
     assert!(asked(&plain.disk(), with).contains("leave --key-file out"));
+    let hashed = Fixture::new(Layout::XxHash, "few");
+    let with = Options { key: few.detecting().key, ..Options::default() };
+    assert!(asked(&hashed.disk(), with).contains("leave --key-file out"));
     let other = tinyraftplus_log::Key::from_bytes([9; 32]);
     let what = doubted(&few.disk(), Options { key: Some(other), ..Options::default() });
     assert!(what.contains("another key") && what.contains("x.log at byte 0 (seq 0)"), "{what}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_cli::import_js::{Options, Source, write_log};
+use tinyraftplus_cli::import_js::{Error, Options, Source, write_log};
 use tinyraftplus_log::sim_disk::SimDisk;
 use tinyraftplus_log::{Encoder, LogKind, XxHashEncoder};
 
@@ -68,6 +68,17 @@ fn hundreds_of_segments() {
     assert_eq!(import(&disk, true), lens);
     let source = Source::open(&disk, Options { segments_in_order: true, ..Options::default() });
     assert_eq!(source.unwrap().kind(), LogKind::Segments);
+}
+
+/// Fails if somebody goes on for ever naming what is no log at all.
+#[test]
+fn not_everything_is_named() {
+    let disk = SimDisk::new();
+    plain(&disk, "x", &[3]);
+    disk.put("x.off", &vec![0; 24 << 20]);
+    let source = Source::open(&disk, Options::default()).unwrap();
+    let Err(Error::Doubtful { first, more }) = source.check(|_| {}) else { panic!() };
+    assert_eq!((first.len(), more), (50, 100_000));
 }
 
 /// Fails if a record is believed that says more than there is.

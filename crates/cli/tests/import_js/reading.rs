@@ -1,7 +1,10 @@
 //! What is imported is what the package reads, entry for entry.
 
-use tinyraftplus_cli::import_js::{Checked, Layout, RolledBack, Source};
-use tinyraftplus_log::{EntryKind, LogKind, Term};
+use std::sync::Arc;
+
+use tinyraftplus_cli::import_js::{Checked, Error, Layout, RolledBack, Source, write_log};
+use tinyraftplus_log::sim_disk::SimDisk;
+use tinyraftplus_log::{Encoder, EncoderError, EntryKind, LogKind, Term, XxHashEncoder};
 
 use crate::fixtures::{Fixture, all, import, of};
 
@@ -120,4 +123,54 @@ fn nothing_is_changed_by_reading() {
             disk.files().into_iter().map(|it| (it.clone(), disk.contents(&it).unwrap())).collect();
         assert_eq!(files, fixture.files());
     }
+}
+
+/// A program that is still running writes on. Fails if what was checked is not what is written.
+#[test]
+fn files_that_change_meanwhile_are_noticed() {
+    let fixture = Fixture::new(Layout::Plain, "few");
+    let changes: [fn(&SimDisk); 3] = [
+        |disk| disk.edit("x.log", |bytes| bytes[1] ^= 1).unwrap(),
+        |disk| disk.edit("x.log", |bytes| bytes.truncate(5)).unwrap(),
+        |disk| disk.edit("x.off", |bytes| bytes[7] ^= 1).unwrap(),
+    ];
+    for change in changes {
+        let disk = fixture.disk();
+        let source = Source::open(&disk, fixture.options()).unwrap();
+        let checked = source.check(|_| {}).unwrap();
+        change(&disk);
+        let encoder: Arc<dyn Encoder> = Arc::new(XxHashEncoder::default());
+        let written = write_log(&source, &checked, &SimDisk::new(), &encoder, |_| {});
+        assert!(matches!(written, Err(Error::Changed(_))), "{written:?}");
+    }
+}
+
+/// Gives back other bytes than it was given.
+#[derive(Debug)]
+struct Wrong;
+
+impl Encoder for Wrong {
+    fn id(&self) -> u8 {
+        99
+    }
+
+    fn encode(&self, _: &[u8], _: &mut Vec<u8>, _: usize) -> Result<(), EncoderError> {
+        Ok(())
+    }
+
+    fn decode(&self, _: &[u8], body: &mut Vec<u8>, _: u64) -> Result<(), EncoderError> {
+        *body.last_mut().unwrap() ^= 1;
+        Ok(())
+    }
+}
+
+/// Fails if nobody reads what was written.
+#[test]
+fn a_log_that_reads_otherwise_is_noticed() {
+    let fixture = Fixture::new(Layout::Plain, "one");
+    let source = Source::open(&fixture.disk(), fixture.options()).unwrap();
+    let checked = source.check(|_| {}).unwrap();
+    let encoder: Arc<dyn Encoder> = Arc::new(Wrong);
+    let written = write_log(&source, &checked, &SimDisk::new(), &encoder, |_| {});
+    assert!(matches!(written, Err(Error::NotTheSame(_))), "{written:?}");
 }
