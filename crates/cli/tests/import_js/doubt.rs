@@ -4,7 +4,7 @@ use tinyraftplus_cli::import_js::{Error, Layout, Options, Source};
 use tinyraftplus_log::LogOptions;
 use tinyraftplus_log::sim_disk::SimDisk;
 
-use crate::fixtures::{Fixture, import, of};
+use crate::fixtures::{Fixture, import, of, put_plain};
 
 fn asked(disk: &SimDisk, options: Options) -> String {
     match import(disk, options) {
@@ -89,6 +89,38 @@ fn what_looks_like_terms_is_asked_about() {
     }
 }
 
+/// A term, and what is behind it.
+fn with_term(term: u64, payload: &str) -> Vec<u8> {
+    [&term.to_le_bytes()[..], payload.as_bytes()].concat()
+}
+
+/// Fails if bytes are taken off that are no terms, or entries kept that are in the wrong order.
+#[test]
+fn terms_that_a_raft_node_never_writes_are_named() {
+    let raft = || Options { raft: Some(true), ..Options::default() };
+    for (entries, part) in [
+        (vec![with_term(1, "x")], "at byte 0 (seq 0): the first entry of a RaftNode's log"),
+        (vec![with_term(2, ""), with_term(1, "")], "at byte 8 (seq 1): the entry has term 1"),
+        (vec![with_term(1, ""), b"short".to_vec()], "(seq 1): the entry has 5 bytes"),
+        (vec![with_term(0, "")], "begins with 0, which is no term"),
+        (vec![b"{\"a\":12}".to_vec()], "which is no term"),
+    ] {
+        let disk = SimDisk::new();
+        put_plain(&disk, "x", &entries);
+        let what = doubted(&disk, raft());
+        assert!(what.contains(part) && what.contains("leave --raft out"), "{what}");
+        // Nor does anybody ask for it.
+        assert_eq!(import(&disk, Options::default()).unwrap().0.len(), entries.len());
+    }
+    // A counter of eight bytes may be one, and be a term.
+    let disk = SimDisk::new();
+    put_plain(&disk, "x", &[with_term(1, ""), with_term(2, ""), with_term(2, "")]);
+    assert!(asked(&disk, Options::default()).contains("--no-raft"));
+    let not = Options { raft: Some(false), ..Options::default() };
+    assert_eq!(import(&disk, not).unwrap().0[1].payload, with_term(2, ""));
+    assert!(import(&disk, raft()).unwrap().0.iter().all(|entry| entry.payload.is_empty()));
+}
+
 /// The package appends to the ninth segment of such a log after it was opened again. Fails if it is imported
 /// without a word.
 #[test]
@@ -166,6 +198,21 @@ fn a_missing_segment_is_named() {
         let what = doubted(&disk, fixture.options());
         assert!(what.contains(&format!("x-m{number}.log: it is missing")), "{what}");
     }
+}
+
+/// Fails if a log whose process was killed may lack segments that its lock counts.
+#[test]
+fn a_missing_last_segment_of_a_killed_log_is_named() {
+    let fixture = Fixture::new(Layout::Plain, "segments-killed");
+    let disk = fixture.disk();
+    for number in [1, 2] {
+        for end in ["lock", "off", "log"] {
+            disk.take(&format!("x-m{number}.{end}")).unwrap();
+        }
+    }
+    let what = doubted(&disk, fixture.options());
+    let part = "x.lock at byte 0 (seq 2): the lock says that everything up to seq 3";
+    assert!(what.contains(part), "{what}");
 }
 
 #[test]

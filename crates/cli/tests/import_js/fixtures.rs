@@ -150,3 +150,23 @@ pub(crate) fn read(disk: &SimDisk, name: &str, kind: LogKind) -> Vec<LogEntry> {
         }
     }
 }
+
+/// Files as `Encoder` writes them.
+pub(crate) fn put_plain(disk: &SimDisk, name: &str, bodies: &[Vec<u8>]) {
+    let (mut off, mut log) = (Vec::new(), Vec::new());
+    for (seq, body) in bodies.iter().enumerate() {
+        for number in [seq, log.len(), body.len()] {
+            off.extend(big_endian(number));
+        }
+        log.extend(body);
+    }
+    disk.put(&format!("{name}.off"), &off);
+    disk.put(&format!("{name}.log"), &log);
+    disk.put(&format!("{name}.lock"), b"");
+}
+
+pub(crate) fn big_endian(number: usize) -> [u8; 8] {
+    let mut bytes = u64::try_from(number).unwrap().to_le_bytes();
+    bytes.reverse();
+    bytes
+}

@@ -6,26 +6,12 @@ use tinyraftplus_cli::import_js::{Error, Options, Source, write_log};
 use tinyraftplus_log::sim_disk::SimDisk;
 use tinyraftplus_log::{Encoder, LogKind, XxHashEncoder};
 
-use crate::fixtures::read;
+use crate::fixtures::{big_endian, put_plain, read};
 
-fn big_endian(number: usize) -> [u8; 8] {
-    let mut bytes = u64::try_from(number).unwrap().to_le_bytes();
-    bytes.reverse();
-    bytes
-}
-
-/// Files as `Encoder` writes them.
+/// A log with entries of these lengths.
 fn plain(disk: &SimDisk, name: &str, lens: &[usize]) {
-    let (mut off, mut log) = (Vec::new(), Vec::new());
-    for (seq, &len) in lens.iter().enumerate() {
-        for number in [seq, log.len(), len] {
-            off.extend(big_endian(number));
-        }
-        log.resize(log.len() + len, u8::try_from(seq % 251).unwrap());
-    }
-    disk.put(&format!("{name}.off"), &off);
-    disk.put(&format!("{name}.log"), &log);
-    disk.put(&format!("{name}.lock"), b"");
+    let body = |(seq, &len): (usize, &usize)| vec![u8::try_from(seq % 251).unwrap(); len];
+    put_plain(disk, name, &lens.iter().enumerate().map(body).collect::<Vec<_>>());
 }
 
 fn import(disk: &SimDisk, segments_in_order: bool) -> Vec<usize> {
