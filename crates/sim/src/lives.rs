@@ -89,7 +89,8 @@ impl World {
             Violation::new("what was durable survives a crash", what)
         })?;
         self.checks.on_start(at, &restored, &entries, &unfinished, machine.end)?;
-        let options = self.profile.options(at, self.chance.seeds.next());
+        let is_new_disk = self.checks.nodes.get(at).is_some_and(|node| !node.lost.is_empty());
+        let options = self.profile.options(at, is_new_disk, self.chance.seeds.next());
         let replica = Replica::new(options, restored, machine.end, life.number, shown);
         let replica = replica.map_err(|error| {
             let what = format!("node {} can't start: {error}", at + 1);

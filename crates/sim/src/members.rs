@@ -57,6 +57,7 @@ impl MembersProfile {
 
     /// With fewer nodes, and rules that fit them.
     pub(crate) fn lessen(&mut self, nodes: usize) {
+        self.labels.truncate(nodes);
         if self.founders > nodes {
             self.founders = nodes;
             self.rules = Rules::default();
@@ -64,13 +65,14 @@ impl MembersProfile {
     }
 
     /// What the node at that place is told of the others.
-    pub(crate) fn tell(&self, at: usize, raft: &mut Options) {
+    pub(crate) fn tell(&self, at: usize, is_new_disk: bool, raft: &mut Options) {
         // One that waits to be added is no founder, and the rules of those need not be safe with it.
-        raft.rules = if at < self.founders { self.rules.clone() } else { Rules::default() };
+        let founds = at < self.founders && !is_new_disk;
+        raft.rules = if founds { self.rules.clone() } else { Rules::default() };
         rules::add_customs(&mut raft.custom_rules);
         raft.group = self.labels.get(at).copied().flatten();
         raft.priority = self.priorities.get(at).copied().unwrap_or_default();
-        raft.form_with_majority = self.form_with_majority;
+        raft.form_with_majority = self.form_with_majority && !is_new_disk;
         raft.promote_distance = self.promote_distance;
         raft.lease = self.lease;
         if raft.check().is_err() {
@@ -79,14 +81,15 @@ impl MembersProfile {
         }
     }
 
-    /// The names that the node at that place is told.
+    /// The names that a node is told whose disk was lost: one that lists only itself would found another cluster.
+    pub(crate) fn all_names(&self) -> Vec<NodeId> {
+        (0..self.labels.len()).map(node_id).collect()
+    }
+
+    /// The names that the node at that place is told at first.
     pub(crate) fn names(&self, at: usize) -> Vec<NodeId> {
         let founders: BTreeSet<usize> = (0..self.founders).chain([at]).collect();
         founders.into_iter().map(node_id).collect()
-    }
-
-    pub(crate) const fn has_lease(&self) -> bool {
-        self.lease.is_some()
     }
 }
 

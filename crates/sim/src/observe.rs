@@ -168,7 +168,7 @@ impl World {
                 counts.repeated += u64::from(first.id.seq < *end);
                 *end = last.id.seq.after().max(*end);
             }
-            MessageBody::Ask
+            MessageBody::Ask { .. }
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::Vote { .. }

@@ -269,10 +269,11 @@ impl Profile {
         self.replica.window_bytes = rng.pick(&[1, 1, 8 << 20]);
     }
 
-    /// What the node at that place is told.
-    pub(crate) fn options(&self, at: usize, seed: u64) -> ReplicaOptions {
+    /// What the node at that place is told, with a new disk or its first one.
+    pub(crate) fn options(&self, at: usize, is_new_disk: bool, seed: u64) -> ReplicaOptions {
         let knobs = &self.replica;
-        let mut raft = Options::new(node_id(at), self.members.names(at), seed);
+        let names = if is_new_disk { self.members.all_names() } else { self.members.names(at) };
+        let mut raft = Options::new(node_id(at), names, seed);
         raft.first_seq = self.first_seq;
         raft.heartbeat_interval = knobs.heartbeat;
         raft.election_timeout = knobs.election;
@@ -280,7 +281,7 @@ impl Profile {
         raft.append_bytes_max = knobs.append_bytes_max;
         raft.window_bytes = knobs.window_bytes;
         raft.uncommitted_bytes_max = knobs.uncommitted_bytes_max;
-        self.members.tell(at, &mut raft);
+        self.members.tell(at, is_new_disk, &mut raft);
         let mut options = ReplicaOptions::new(raft);
         options.state_machine = true;
         options.fail_fast = knobs.fail_fast;

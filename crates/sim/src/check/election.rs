@@ -31,7 +31,7 @@ impl Election {
     pub(crate) fn on_sent(&mut self, at: usize, message: &Message<Bytes>) -> Verdict {
         match message.body {
             MessageBody::Append { .. } => self.on_leader(at, message.term),
-            MessageBody::Ask
+            MessageBody::Ask { .. }
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }

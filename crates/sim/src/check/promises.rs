@@ -66,7 +66,7 @@ impl Promises {
                 );
             }
             MessageBody::VoteReply { granted: false }
-            | MessageBody::Ask
+            | MessageBody::Ask { .. }
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
@@ -100,7 +100,14 @@ impl Promises {
         Ok(())
     }
 
-    fn vote(&mut self, who: usize, voter: Identity, term: Term, candidate: Identity) -> Verdict {
+    /// A log votes for another in that term.
+    pub(crate) fn vote(
+        &mut self,
+        who: usize,
+        voter: Identity,
+        term: Term,
+        candidate: Identity,
+    ) -> Verdict {
         let first = *self.votes.entry((voter, term)).or_insert(candidate);
         require!(
             first == candidate,

@@ -1,9 +1,11 @@
 //! What nodes write, say and find on their disks.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tinyraftplus_core::{
-    EntryId, Event as RaftEvent, HardState, Identity, Message, MessageBody, NodeId, Restored, Role,
-    Seq, Term, Terms, Time,
+    Configurations, EntryId, Event as RaftEvent, HardState, Identity, Member, Message, MessageBody,
+    NodeId, QuorumRule, Restored, Role, Seq, Term, Terms, Time,
 };
 use tinyraftplus_log::{EntryKind, LogEntry, Reset, Write};
 use tinyraftplus_replica::{Applied, Apply, Event};
@@ -43,6 +45,18 @@ fn vote(term: u64, vote: u128) -> Write {
     Write { hard_state: Some(HardState { term: Term::new(term), vote }), ..Write::default() }
 }
 
+/// The log of the node at that place.
+const fn log(at: usize) -> Identity {
+    Identity::new(at as u128 + 1)
+}
+
+/// The cluster of the first `count` nodes, as it was founded.
+fn founded(count: u64) -> Arc<Configurations> {
+    let member = |n: u64| Member::voter(NodeId::from(n), Identity::new(u128::from(n)));
+    let members = (1..=count).map(member).collect();
+    Arc::new(Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap())
+}
+
 /// Three nodes, of which two are a quorum. Node `n` has the identity `n + 1`.
 struct Cluster {
     checks: Checks,
@@ -52,8 +66,10 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let mut checks = Checks::new(3, Seq::ZERO, true);
-        for (node, identity) in checks.nodes.iter_mut().zip(1..) {
-            node.identity = Identity::new(identity);
+        for (at, node) in checks.nodes.iter_mut().enumerate() {
+            node.identity = log(at);
+            node.decided.configuration = Some(founded(3));
+            node.durable.configuration = Some(founded(3));
         }
         for (payload, number) in ["a", "b", "c"].into_iter().zip(1..) {
             let asked = Asked::Append(vec![bytes(payload)]);
@@ -95,6 +111,16 @@ impl Cluster {
         })
     }
 
+    /// A node was elected by itself and that other, and says what `says` says.
+    fn leads(self, at: usize, with: usize, term: u64, committed: u64) -> Self {
+        let elected = [at, with].into_iter().fold(self, |cluster, voter| {
+            cluster.then(|checks| {
+                checks.promises.vote(voter + 1, log(voter), Term::new(term), log(at))
+            })
+        });
+        elected.says(at, Role::Leader, term, committed)
+    }
+
     fn applies(self, at: usize, start: u64, end: u64, entries: &[(u64, &'static str)]) -> Self {
         let applied = |&(seq, payload): &(u64, &'static str)| Applied {
             seq: Seq::new(seq),
@@ -106,9 +132,7 @@ impl Cluster {
     }
 
     fn sends(self, at: usize, to: usize, term: u64, body: MessageBody<Bytes>) -> Self {
-        let identity = |at: usize| Identity::new(at as u128 + 1);
-        let message =
-            Message { from: identity(at), to: Some(identity(to)), term: Term::new(term), body };
+        let message = Message { from: log(at), to: Some(log(to)), term: Term::new(term), body };
         self.then(|checks| checks.on_sent(at, to, &tinyraftplus_replica::Message::Raft(message)))
     }
 
@@ -118,8 +142,9 @@ impl Cluster {
         let entry = |seq: Seq| found.iter().map(|entry| entry.id).find(|id| id.seq == seq);
         let restored = Restored {
             hard_state: hard.hard_state.unwrap_or_default(),
+            configuration: Some(founded(3)),
             terms: terms_of(end, entry),
-            ..Restored::empty(Identity::new(at as u128 + 1))
+            ..Restored::empty(log(at))
         };
         self.then(|checks| checks.on_start(at, &restored, found, flight, Seq::ZERO))
     }
@@ -193,8 +218,8 @@ fn term_and_vote_never_go_back() {
 #[test]
 fn a_term_has_one_leader() {
     const CHECK: &str = "one leader a term";
-    let leads = || Cluster::new().stores(0, &vote(5, 1)).says(0, Role::Leader, 5, 0);
-    leads().says(0, Role::Leader, 5, 0).says(1, Role::Leader, 6, 0).holds();
+    let leads = || Cluster::new().stores(0, &vote(5, 1)).leads(0, 2, 5, 0);
+    leads().says(0, Role::Leader, 5, 0).leads(1, 2, 6, 0).holds();
     leads().says(1, Role::Leader, 5, 0).breaks(CHECK);
     leads().says(1, Role::Follower, 5, 0).holds();
     leads().stores(1, &vote(5, 2)).sends(1, 2, 5, append_message()).breaks(CHECK);
@@ -204,7 +229,7 @@ fn a_term_has_one_leader() {
 fn committed_never_changes() {
     const CHECK: &str = "committed never changes";
     let log = append(&[(1, 0, ""), (1, 1, "a")]);
-    let committed = || Cluster::new().all_store(&log).says(0, Role::Leader, 1, 2);
+    let committed = || Cluster::new().all_store(&log).leads(0, 1, 1, 2);
     committed().says(1, Role::Follower, 1, 1).says(1, Role::Follower, 1, 2).holds();
     committed().says(0, Role::Leader, 1, 1).breaks(CHECK);
     // Beyond the end of its own log.
@@ -219,10 +244,10 @@ fn a_leader_has_what_was_committed_before_its_term() {
     let log = append(&[(1, 0, ""), (1, 1, "")]);
     let committed = || {
         let cluster = Cluster::new().stores(0, &log).stores(1, &log);
-        cluster.says(0, Role::Leader, 1, 2)
+        cluster.leads(0, 1, 1, 2)
     };
-    committed().says(1, Role::Leader, 2, 0).holds();
-    committed().says(2, Role::Leader, 2, 0).breaks("leader completeness");
+    committed().leads(1, 2, 2, 0).holds();
+    committed().leads(2, 1, 2, 0).breaks("leader completeness");
     // A candidate without it harms nobody.
     committed().says(2, Role::Candidate, 2, 0).holds();
 }
@@ -231,21 +256,21 @@ fn a_leader_has_what_was_committed_before_its_term() {
 fn committed_is_on_the_disks_of_a_quorum_and_by_an_entry_of_the_leader() {
     let log = append(&[(1, 0, ""), (1, 1, "")]);
     let two = || Cluster::new().stores(0, &log).writes(1, &log);
-    two().says(0, Role::Leader, 1, 2).breaks("committed is durable on a quorum");
-    two().then(|checks| checks.on_durable(1, &log)).says(0, Role::Leader, 1, 2).holds();
+    two().leads(0, 2, 1, 2).breaks("committed is durable on a quorum");
+    two().then(|checks| checks.on_durable(1, &log)).leads(0, 2, 1, 2).holds();
     // A disk that is lost was one when it was acknowledged.
     let lost = |checks: &mut Checks| {
         checks.on_wiped(1);
         Ok(())
     };
     let stored = || two().then(|checks| checks.on_durable(1, &log));
-    stored().then(lost).says(0, Role::Leader, 1, 2).holds();
+    stored().then(lost).leads(0, 2, 1, 2).holds();
     // By a leader of term 2: only together with an entry of its own (figure 8).
-    let early = stored().says(0, Role::Leader, 2, 2);
+    let early = stored().leads(0, 2, 2, 2);
     early.breaks("a leader commits by an entry of its own term");
     stored().says(0, Role::Follower, 2, 2).holds();
     let own = append(&[(2, 2, "")]);
-    stored().stores(0, &own).stores(1, &own).says(0, Role::Leader, 2, 3).holds();
+    stored().stores(0, &own).stores(1, &own).leads(0, 2, 2, 3).holds();
 }
 
 #[test]
@@ -287,7 +312,7 @@ fn a_node_knows_its_own_log_and_disk() {
 fn what_is_applied_is_committed_durable_and_in_order() {
     const CHECK: &str = "applied is committed, durable and in order";
     let log = append(&[(1, 0, ""), (1, 1, "a"), (1, 2, ""), (1, 3, "b")]);
-    let ready = || Cluster::new().all_store(&log).says(0, Role::Leader, 1, 4);
+    let ready = || Cluster::new().all_store(&log).leads(0, 1, 1, 4);
     ready().applies(0, 0, 2, &[(1, "a")]).applies(0, 3, 4, &[(3, "b")]).holds();
     ready().applies(0, 1, 4, &[(1, "a"), (3, "b")]).holds();
     ready().applies(0, 2, 4, &[(3, "b")]).breaks(CHECK);
@@ -299,9 +324,9 @@ fn what_is_applied_is_committed_durable_and_in_order() {
     ready().applies(1, 0, 2, &[(1, "a")]).breaks(CHECK);
     // Committed and not durable here.
     let two = || Cluster::new().writes(0, &log).stores(1, &log).stores(2, &log);
-    two().says(0, Role::Leader, 1, 4).applies(0, 0, 2, &[(1, "a")]).breaks(CHECK);
+    two().leads(0, 1, 1, 4).applies(0, 0, 2, &[(1, "a")]).breaks(CHECK);
     let stored = two().then(|checks| checks.on_durable(0, &log));
-    stored.says(0, Role::Leader, 1, 4).applies(0, 0, 2, &[(1, "a")]).holds();
+    stored.leads(0, 1, 1, 4).applies(0, 0, 2, &[(1, "a")]).holds();
 }
 
 #[test]
@@ -330,7 +355,7 @@ fn at_the_end_a_log_is_what_was_committed() {
     const CHECK: &str = "all logs become the same";
     let log = append(&[(1, 0, ""), (1, 1, "a")]);
     let found = |entries: &[LogEntry]| {
-        let committed = Cluster::new().all_store(&log).says(0, Role::Leader, 1, 2);
+        let committed = Cluster::new().all_store(&log).leads(0, 1, 1, 2);
         committed.then(|checks| checks.verify(1, entries))
     };
     found(&log.append).holds();

@@ -76,7 +76,7 @@ fn a_panic_is_a_failure_and_a_message_goes_to_a_member() {
     let verdict = guarded(|| panic::panic_any("deliberate"));
     breaks(verdict, "nothing panics");
     let message = || {
-        let body = MessageBody::Ask;
+        let body = MessageBody::Ask { number: 0 };
         let raft = Message { from: Identity::new(1), to: None, term: Term::ZERO, body };
         tinyraftplus_replica::Message::Raft(raft)
     };
