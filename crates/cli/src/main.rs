@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod error;
+mod import;
 mod keygen;
 mod log;
 mod out;
@@ -31,6 +32,8 @@ enum Command {
     Log(log::Args),
     /// Make a secret key, for the connections of a cluster and for encrypted logs
     Keygen(keygen::Args),
+    /// Bring a log of the JavaScript package: read it, check it, and write a log with the same entries
+    ImportJs(import::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
             Command::Bench(args) => bench::run(args).await,
             Command::Log(args) => log::run(args).await,
             Command::Keygen(args) => keygen::run(&args),
+            Command::ImportJs(args) => import::run(&args),
         }
     });
     match result {
