@@ -65,6 +65,7 @@ impl World {
         let at = life.node;
         let Actions { writes, send, load, apply, query, reply, events } = actions;
         self.checks.on_events(at, &events)?;
+        self.checks.on_step_begun(at);
         for (job, write) in writes {
             let what = digest(&[30, job, words::write_digest(&write)]);
             self.note(at, what, || format!("writes {job}: {}", words::write(&write)));

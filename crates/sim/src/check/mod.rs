@@ -123,6 +123,8 @@ pub(crate) struct NodeModel {
     pub(crate) lost: Vec<(Identity, Model)>,
     /// The configuration that was in force before its last step.
     before: Option<Arc<Configurations>>,
+    /// Up to where its disk held what it had decided, before it decided what its last step brings.
+    durable_before: Seq,
     /// Up to where it has said that entries are committed, since it started.
     pub(crate) committed: Seq,
     /// Up to where its state machine has been given entries, since it started.
@@ -184,6 +186,7 @@ impl Checks {
             durable: Model::new(start),
             lost: Vec::new(),
             before: None,
+            durable_before: start,
             committed: start,
             applied: start,
         };
@@ -203,6 +206,12 @@ impl Checks {
 
     fn node(&mut self, at: usize) -> &mut NodeModel {
         self.nodes.get_mut(at).expect("as many models as nodes")
+    }
+
+    /// A node has taken a step; what it writes and says comes next.
+    pub(crate) fn on_step_begun(&mut self, at: usize) {
+        let node = self.node(at);
+        node.durable_before = node.durable_end();
     }
 
     /// A node has decided to write this.

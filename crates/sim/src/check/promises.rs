@@ -61,7 +61,9 @@ impl Promises {
                 );
             }
             MessageBody::Accepted { matched, .. } => {
-                let end = node.durable_end();
+                // What it says in a term that ends in the same step, it says of the log that it had then.
+                let is_over = term < node.decided.hard_state.term;
+                let end = if is_over { node.durable_before } else { node.durable_end() };
                 require!(
                     !inside || covers(hard_state, term, None) && matched <= end,
                     CHECK,

@@ -244,6 +244,18 @@ fn what_is_acknowledged_is_on_the_disk_and_its_term_too() {
     stored().sends(0, 1, 5, accepted(2)).breaks(PROMISE);
     stored().sends(0, 1, 6, accepted(1)).breaks(PROMISE);
     stored().writes(0, &append(&[(5, 1, "b")])).sends(0, 1, 5, accepted(2)).breaks(PROMISE);
+    // A step may bring the end of a term, and what replaces its entries, right after an acknowledgement.
+    let replaced = || {
+        let begun = stored().then(|checks| {
+            checks.on_step_begun(0);
+            Ok(())
+        });
+        let other = Write { trim: Some(Seq::ZERO), ..append(&[(6, 0, "b")]) };
+        begun.writes(0, &vote(6, 0)).writes(0, &other)
+    };
+    replaced().sends(0, 1, 5, accepted(1)).holds();
+    replaced().sends(0, 1, 5, accepted(2)).breaks(PROMISE);
+    replaced().sends(0, 1, 6, accepted(1)).breaks(PROMISE);
     // Whoever leads has voted for itself, durably.
     stored().sends(0, 1, 5, append_message()).breaks(PROMISE);
     Cluster::new().stores(0, &vote(5, 1)).sends(0, 1, 5, append_message()).holds();
