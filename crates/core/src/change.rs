@@ -18,6 +18,7 @@ use crate::core::Part;
 use crate::electorate::Electorate;
 use crate::ids::Peer;
 use crate::leader::{has_committed, progress_of};
+use crate::planted::{self, Bug};
 use crate::progress::Progress;
 use crate::{
     ChangeMembers, Configuration, Core, Entry, EntryBody, EntryId, Event, Identity, Member,
@@ -171,16 +172,17 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         // Before a leader's own first commit, another configuration that it does not know of may be committed:
         // two changes of one voter each would have quorums without a common member (Ongaro 2015).
-        if !has_committed(&self.terms, committed, term)
-            || active.at().is_some_and(|at| at >= committed)
-        {
+        let committed_own =
+            has_committed(&self.terms, committed, term) || planted::is(Bug::ChangeBeforeOwnCommit);
+        let is_settled = active.at().is_none_or(|at| at < committed);
+        if !committed_own || !is_settled && !planted::is(Bug::OverlapChanges) {
             return;
         }
         self.introduce();
         let Some(active) = &self.active else {
             return;
         };
-        if active.configuration().old().is_some() {
+        if active.configuration().old().is_some() && !planted::is(Bug::StayJoint) {
             let left = active.configuration().left();
             self.append_configuration(left);
             return;
@@ -376,6 +378,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let newcomers = mem::take(&mut leader.changing.newcomers);
+        if planted::is(Bug::ForgetNewcomers) {
+            return;
+        }
         let configuration = Arc::clone(active.configuration());
         let bound = configuration.members().iter().map(|member| {
             let identity = newcomers.get(&member.id).copied();
@@ -447,7 +452,8 @@ impl<P: AsRef<[u8]>> Core<P> {
                 });
             }
             let settled = at.is_none_or(|at| at < committed);
-            if settled && active.configuration().old().is_none() && !self.votes() {
+            let is_over = settled && active.configuration().old().is_none() && !self.votes();
+            if is_over && !planted::is(Bug::LeadUnnamed) {
                 self.resign();
             }
         }

@@ -231,7 +231,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub fn wake_at(&self) -> Time {
         let mine = match &self.part {
             _ if self.active.is_none() => self.forming.ask_at,
-            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.is_paused => {
+            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.sits_still() => {
                 Time::NEVER
             }
             Part::Leader(leader) => leader.wake_at(),
