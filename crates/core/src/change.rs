@@ -113,9 +113,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             }
             wanted.found.insert(from.id, from.identity);
         }
-        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept.
+        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept. And while the
+        // log speaks that has the name, it is not lost: the question is of one that was, and comes late.
         let is_newcomer = known.member(from.id).is_some() && known.name_of(from.identity).is_none();
-        if configuration.is_none() && is_newcomer {
+        let patience = self.options.election_timeout;
+        if configuration.is_none() && is_newcomer && !leader.hears(from.id, self.now, patience) {
             leader.changing.newcomers.insert(from.id, from.identity);
         }
     }
@@ -191,15 +193,19 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// Tells logs that were just added where they belong, once that can't be taken back. What gets lost they ask for.
+    /// Tells logs that were just added where they belong, once that can't be taken back. Tells them again until they
+    /// answer: they ask, too, but perhaps nobody who knows them.
     fn introduce(&mut self) {
         let known = self.active.as_ref().map(|active| active.all().newest().clone());
+        let (now, patience) = (self.now, self.options.election_timeout);
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         let mut strangers = Vec::new();
         for (&id, peer) in &mut leader.peers {
-            if !peer.heard && !mem::replace(&mut peer.is_introduced, true) {
+            let is_due = peer.introduced.is_none_or(|at| now.since(at) >= patience);
+            if !peer.heard && is_due {
+                peer.introduced = Some(now);
                 strangers.push(Peer { id, identity: peer.identity });
             }
         }
@@ -237,13 +243,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let configuration = Arc::clone(active.configuration());
         // A leader that was removed may be asked to come back, and need not ask itself.
-        let log_of = |id| {
-            let found = wanted.found.get(&id).copied();
-            configuration.identity_of(id).or(found).or_else(|| (id == me.id).then_some(me.identity))
+        let log_of = |id| match configuration.member(id) {
+            Some(member) => member.identity,
+            None if id == me.id => Some(me.identity),
+            None => wanted.found.get(&id).copied(),
         };
-        let specs = wanted.plan.members().iter();
-        let missing: Vec<NodeId> =
-            specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
+        let specs = wanted.plan.members().iter().map(|spec| spec.id);
+        let is_missing = |id: &NodeId| configuration.member(*id).is_none() && log_of(*id).is_none();
+        let missing: Vec<NodeId> = specs.filter(is_missing).collect();
         if !missing.is_empty() {
             if now >= wanted.ask_at {
                 wanted.ask_at = now + interval;
@@ -316,6 +323,8 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let at = active.at();
                 self.end_change(Resolution::Changed { at });
             }
+            // Not even all of them together decide anything.
+            None if !decides => self.refuse_change(Refusal::UnfitRules),
             None => {
                 wanted.stage = Stage::Entering;
                 self.append_configuration(next);

@@ -21,6 +21,8 @@ mod leases;
 #[cfg(test)]
 mod membership;
 #[cfg(test)]
+mod newcomers;
+#[cfg(test)]
 mod paper;
 #[cfg(test)]
 mod priorities;
