@@ -323,8 +323,6 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let at = active.at();
                 self.end_change(Resolution::Changed { at });
             }
-            // Not even all of them together decide anything.
-            None if !decides => self.refuse_change(Refusal::UnfitRules),
             None => {
                 wanted.stage = Stage::Entering;
                 self.append_configuration(next);

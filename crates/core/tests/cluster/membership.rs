@@ -478,12 +478,16 @@ pub(crate) fn voters_settled(cluster: &Cluster, node: u64) -> bool {
 }
 
 /// Somebody wants rules by which not even all members together decide, and has not checked that. Fails if
-/// `wait_for_learners` begins a change that nobody could end: the cluster would commit nothing any more.
+/// `Quorums::compile` does not ask: the change could never be ended, and nothing be committed any more.
 #[test]
 fn rules_that_decide_nothing() {
-    let mut cluster = with_a_stranger(3);
+    let mut cluster = Cluster::formed_with(3, |options| {
+        options.custom_rules.add("never", 1, |_| false).unwrap();
+    });
+    cluster.elect(id(1));
+    let never = QuorumRule::Custom(CustomRule::new("never", 1).unwrap());
     let members = [1, 2, 3].map(|number| MemberSpec::voter(id(number))).to_vec();
-    let plan = Plan::unchecked(members, QuorumRule::Any(Vec::new()).into()).unwrap();
+    let plan = Plan::unchecked(members, never.into()).unwrap();
     let (ticket, _) = cluster.change_input(id(1), &[1, 2, 3]);
     let (base, until) = (None, Time::NEVER);
     cluster.step(id(1), Input::ChangeMembers(ChangeMembers { ticket, base, plan, until }));
