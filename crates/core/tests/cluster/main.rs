@@ -44,3 +44,5 @@ mod steering;
 mod strangers;
 #[cfg(test)]
 mod transfers;
+#[cfg(test)]
+mod usurpers;

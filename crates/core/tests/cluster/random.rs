@@ -136,11 +136,33 @@ impl Run {
         run
     }
 
+    /// The leader gets no time for a while, or again. Meanwhile somebody may want to be elected at once: what the others
+    /// have promised to the leader is all that keeps them from it.
+    fn doze(&mut self) {
+        self.asleep = if self.asleep.is_some() { None } else { self.cluster.leader() };
+        if self.asleep.is_some() && self.random.once_in(2) {
+            let millis = self.random.below(600);
+            self.cluster.now = self.cluster.now + Duration::from_millis(millis);
+            for node in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+                if Some(node) != self.asleep && self.random.once_in(2) {
+                    self.cluster.step(node, Input::Campaign);
+                }
+            }
+        }
+    }
+
     /// The oldest write of a node takes too long; it may still end.
     fn stall(&mut self, node: NodeId) {
         if let Some(job) = self.cluster.node(node).jobs.front().map(|job| job.job) {
             self.cluster.step(node, Input::PersistStalled { job });
         }
+    }
+
+    /// Whether the leader is on the way from one membership to the next.
+    fn is_between(&self) -> bool {
+        self.cluster.leader().is_some_and(|leader| {
+            self.cluster.core(leader).configuration().is_some_and(|it| it.old().is_some())
+        })
     }
 
     fn any(&mut self) -> NodeId {
@@ -165,11 +187,12 @@ impl Run {
             92..96 if self.random.once_in(self.deaths / 10) => self.death(node),
             96 if self.random.once_in(self.cuts / 20 + 1) => self.cut(),
             97 if self.random.once_in(self.stalls) => self.stall(node),
-            98 if self.random.once_in(3) => {
-                self.asleep = if self.asleep.is_some() { None } else { self.cluster.leader() };
-            }
+            98 if self.random.once_in(3) => self.doze(),
             99 if self.changes => self.change(),
             _ => {}
+        }
+        if self.is_between() && self.random.once_in(15) {
+            self.split();
         }
         if let Some(leader) = self.cluster.leader() {
             self.cluster.check.leader_is_complete(self.cluster.node(leader));
@@ -218,7 +241,7 @@ impl Run {
         };
         let leaders: Vec<NodeId> =
             self.cluster.nodes.iter().filter(|(_, n)| believer(n)).map(|(&id, _)| id).collect();
-        let node = if let Some(asleep) = self.asleep.filter(|_| self.random.once_in(4)) {
+        let node = if let Some(asleep) = self.asleep.filter(|_| self.random.once_in(2)) {
             asleep
         } else if leaders.is_empty() || self.random.once_in(10) {
             any
@@ -236,7 +259,7 @@ impl Run {
                 [Input::Campaign, Input::StepDown, Input::Pause(true), Input::Pause(false)];
             let input = inputs.into_iter().nth(self.random.index(4)).unwrap();
             self.cluster.step(node, input);
-        } else if self.random.once_in(3) {
+        } else if self.random.once_in(if self.asleep == Some(node) { 1 } else { 3 }) {
             self.cluster.read(node);
         } else {
             let batch = ["a", "bc", "a payload of some length"];
@@ -254,8 +277,10 @@ impl Run {
             return self.wipe(leader);
         }
         let mut members = Vec::new();
+        // Few, so that old and new quorums have little in common, or most.
+        let absent = 1 + self.random.below(4);
         for &id in self.cluster.nodes.keys() {
-            match self.random.below(4) {
+            match (self.random.below(absent + 3) + 1).saturating_sub(absent) {
                 0 => {}
                 kind => members.push(MemberSpec { id, group: Some(group(id)), votes: kind > 1 }),
             }
@@ -337,6 +362,8 @@ impl Run {
     fn cut(&mut self) {
         if self.random.once_in(3) {
             self.cluster.heal();
+        } else if self.random.once_in(3) {
+            self.split();
         } else {
             let (from, to) = (self.any(), self.any());
             let up = self.random.once_in(3);
@@ -348,6 +375,17 @@ impl Run {
                     self.cluster.link(node, other, up);
                     self.cluster.link(other, node, up);
                 }
+            }
+        }
+    }
+
+    /// Two sides that do not hear each other; whoever leads may be alone with those that are new, or with the old ones.
+    fn split(&mut self) {
+        let ids: Vec<NodeId> = self.cluster.nodes.keys().copied().collect();
+        let side: Vec<bool> = ids.iter().map(|_| self.random.once_in(2)).collect();
+        for (a, of_a) in ids.iter().zip(&side) {
+            for (b, of_b) in ids.iter().zip(&side) {
+                self.cluster.link(*a, *b, of_a == of_b);
             }
         }
     }
