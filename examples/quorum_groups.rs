@@ -5,13 +5,14 @@ use std::error::Error;
 use std::time::Duration;
 
 use tinyraftplus::{
-    Group, InProcess, MemLog, NodeId, QuorumRule, Quorums, RaftNode, Role, Rules, Tolerance, Voter,
+    CustomRules, Group, InProcess, LogOptions, MemLog, NodeId, QuorumRule, Quorums, RaftNode, Role,
+    Rules, Tolerance, Voter,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What goes on happens within this, on a slow machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// For so long nothing may happen of what stops: a few election timeouts.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -29,7 +30,8 @@ impl Cluster {
             Ok(Voter { id: NodeId::from(number), group: Some(Group::new(site)?) })
         };
         let voters = sites.iter().map(voter).collect::<Outcome<Vec<Voter>>>()?;
-        let quorums = Quorums::compile(&voters, &Rules::same(rule.clone()), &Default::default())?;
+        let quorums =
+            Quorums::compile(&voters, &Rules::same(rule.clone()), &CustomRules::default())?;
         quorums.check()?;
         let report = quorums.tolerance();
         println!("{rule}\n{report}");
@@ -37,7 +39,7 @@ impl Cluster {
         let (net, mut nodes) = (InProcess::new(), Vec::new());
         for voter in &voters {
             let mut node = RaftNode::builder(voter.id, voters.iter().map(|voter| voter.id))
-                .log(|| MemLog::new(Default::default()))
+                .log(|| MemLog::new(LogOptions::default()))
                 .transport(net.endpoint(voter.id))
                 .rule(rule.clone())
                 .heartbeat_interval(Duration::from_millis(20))

@@ -360,21 +360,20 @@ impl Run {
     }
 
     fn cut(&mut self) {
-        if self.random.once_in(3) {
-            self.cluster.heal();
-        } else if self.random.once_in(3) {
-            self.split();
-        } else {
-            let (from, to) = (self.any(), self.any());
-            let up = self.random.once_in(3);
-            self.cluster.link(from, to, up);
-            if self.random.once_in(2) {
-                // All of its links, in both directions: a leader that goes on believing in itself.
-                let node = self.cluster.leader().unwrap_or(from);
-                for other in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
-                    self.cluster.link(node, other, up);
-                    self.cluster.link(other, node, up);
-                }
+        match self.random.below(9) {
+            0..3 => return self.cluster.heal(),
+            3..5 => return self.split(),
+            _ => {}
+        }
+        let (from, to) = (self.any(), self.any());
+        let up = self.random.once_in(3);
+        self.cluster.link(from, to, up);
+        if self.random.once_in(2) {
+            // All of its links, in both directions: a leader that goes on believing in itself.
+            let node = self.cluster.leader().unwrap_or(from);
+            for other in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+                self.cluster.link(node, other, up);
+                self.cluster.link(other, node, up);
             }
         }
     }
@@ -491,13 +490,13 @@ impl Run {
     }
 }
 
-/// Prints how to repeat a run that panics.
-struct Hint(u64);
+/// Says which run it was that panics.
+pub(crate) struct Hint(pub(crate) u64);
 
 impl Drop for Hint {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("run {} failed: TRP_SEED={} prints its transcript", self.0, self.0);
+            eprintln!("run {} failed; of `random`, TRP_SEED={} prints it", self.0, self.0);
         }
     }
 }

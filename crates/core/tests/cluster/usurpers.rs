@@ -5,7 +5,7 @@
 //! fails in `check`.
 
 use crate::harness::{Cluster, id};
-use crate::random::Random;
+use crate::random::{Hint, Random};
 use std::time::Duration;
 use tinyraftplus_core::{Input, Lease, NodeId, Role, Time};
 
@@ -141,9 +141,10 @@ impl Run {
 #[test]
 fn nobody_reads_what_is_over() {
     let runs: u64 =
-        std::env::var("TRP_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(1000);
+        std::env::var("TRP_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10_000);
     let (mut usurped, mut reads) = (0, 0);
     for seed in 0..runs {
+        let hint = Hint(seed);
         let mut run = Run::new(seed);
         run.prepare();
         run.split();
@@ -154,6 +155,7 @@ fn nobody_reads_what_is_over() {
         }
         usurped += u64::from(is_usurped);
         reads += run.cluster.check.reads;
+        drop(hint);
     }
     println!("{usurped} usurpers, {reads} reads");
     assert!(usurped > runs / 20 && reads > 100, "{usurped} usurpers, {reads} reads test nothing");
