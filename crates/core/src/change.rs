@@ -155,9 +155,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             leader.changing.strange.remove(&from.id);
             leader.changing.newcomers.remove(&from.id);
         }
-        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept.
+        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept. And while the
+        // log speaks that has the name, it is not lost.
         let has_answered = leader.changing.strange.get(&from.id) == Some(&(from.identity, number));
-        if configuration.is_none() && has_answered && is_newcomer(known, from) {
+        let is_lost = !leader.hears(from.id, self.now, self.options.election_timeout);
+        if configuration.is_none() && has_answered && is_lost && is_newcomer(known, from) {
             leader.changing.strange.remove(&from.id);
             leader.changing.newcomers.insert(from.id, from.identity);
         }
@@ -235,15 +237,19 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// Tells logs that were just added where they belong, once that can't be taken back. What gets lost they ask for.
+    /// Tells logs that were just added where they belong, once that can't be taken back. Tells them again until they
+    /// answer: they ask, too, but perhaps nobody who knows them.
     fn introduce(&mut self) {
         let known = self.active.as_ref().map(|active| active.all().newest().clone());
+        let (now, patience) = (self.now, self.options.election_timeout);
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         let mut strangers = Vec::new();
         for (&id, peer) in &mut leader.peers {
-            if !peer.heard && !mem::replace(&mut peer.is_introduced, true) {
+            let is_due = peer.introduced.is_none_or(|at| now.since(at) >= patience);
+            if !peer.heard && is_due {
+                peer.introduced = Some(now);
                 strangers.push(Peer { id, identity: peer.identity });
             }
         }
@@ -281,13 +287,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let configuration = Arc::clone(active.configuration());
         // A leader that was removed may be asked to come back, and need not ask itself.
-        let log_of = |id| {
-            let found = wanted.found.get(&id).copied();
-            configuration.identity_of(id).or(found).or_else(|| (id == me.id).then_some(me.identity))
+        let log_of = |id| match configuration.member(id) {
+            Some(member) => member.identity,
+            None if id == me.id => Some(me.identity),
+            None => wanted.found.get(&id).copied(),
         };
-        let specs = wanted.plan.members().iter();
-        let missing: Vec<NodeId> =
-            specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
+        let specs = wanted.plan.members().iter().map(|spec| spec.id);
+        let is_missing = |id: &NodeId| configuration.member(*id).is_none() && log_of(*id).is_none();
+        let missing: Vec<NodeId> = specs.filter(is_missing).collect();
         if !missing.is_empty() {
             if now >= wanted.ask_at {
                 wanted.ask_at = now + interval;

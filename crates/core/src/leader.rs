@@ -13,6 +13,7 @@ use crate::{
     Proposal, Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
+use core::time::Duration;
 
 /// What a leader remembers for the length of its term.
 #[derive(Debug)]
@@ -40,6 +41,12 @@ impl Leader {
             priority: peer.priority,
         };
         self.peers.iter().map(|(&id, peer)| (id, status(peer))).collect()
+    }
+
+    /// Whether that peer was heard from lately.
+    pub(crate) fn hears(&self, id: NodeId, now: Time, patience: Duration) -> bool {
+        let contact = self.peers.get(&id).and_then(|peer| peer.contact);
+        contact.is_some_and(|at| now.since(at) <= patience)
     }
 
     /// Whoever waits for an answer, and whether something may have happened already.
@@ -78,8 +85,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// Keeps track of all others that the configuration in force names, and of those that it no longer names
-    /// until they have been told. Those that come are to be introduced, or are members that know the cluster.
-    pub(crate) fn know_peers(&mut self, is_introduced: bool) {
+    /// until they have been told. Those that come are to be introduced, or `are_members` that know the cluster; one that
+    /// does not is introduced when it does not answer.
+    pub(crate) fn know_peers(&mut self, are_members: bool) {
         let (now, first, end) = (self.now, self.terms.start(), self.terms.end());
         let others = self.others();
         let Part::Leader(leader) = &mut self.part else {
@@ -94,7 +102,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let mut peer = Progress::new(identity, first, end, now);
                 // It has a whole election timeout to answer before its silence counts.
                 peer.contact = Some(now);
-                peer.is_introduced = is_introduced;
+                peer.introduced = are_members.then_some(now);
                 leader.peers.insert(id, peer);
             }
         }

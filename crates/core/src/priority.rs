@@ -71,7 +71,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let since = self.preference.better.filter(|(id, _)| Some(*id) == better);
         self.preference.better = better.map(|id| (id, since.map_or(now, |(_, since)| since)));
         if let Some((to, since)) = self.preference.better
-            && now.since(since) >= timeout * 2
+            && now.since(since) >= timeout.saturating_mul(2)
             && now >= self.preference.rest_until
             && self.transfer.is_none()
         {

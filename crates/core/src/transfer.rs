@@ -130,9 +130,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let Part::Leader(leader) = &self.part else {
             return false;
         };
-        let contact = leader.peers.get(&id).and_then(|peer| peer.contact);
-        let is_lately = |at| self.now.since(at) <= self.options.election_timeout;
-        self.is_voter(id) && contact.is_some_and(is_lately)
+        self.is_voter(id) && leader.hears(id, self.now, self.options.election_timeout)
     }
 
     /// Whether that peer stays a voter, with the log that this leader sends to.

@@ -46,7 +46,7 @@ pub use bytes::Bytes;
 pub use tinyraftplus_core::{
     EntryId, Lease, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Rules, Seq, Term,
     TransferError,
-    quorum::{CustomRule, CustomRules, Group, Present},
+    quorum::{CustomRule, CustomRules, Group, Present, Quorums, Tolerance, Voter},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
 pub use tinyraftplus_net::{

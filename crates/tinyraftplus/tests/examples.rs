@@ -24,6 +24,17 @@ fn log() {
     );
 }
 
+/// It compares what happens with the tolerance report by itself, and fails where they differ.
+#[test]
+fn quorum_groups() {
+    let text = run("quorum_groups");
+    let lost = |what: &str| text.lines().filter(|line| line.starts_with(what)).count();
+    assert_eq!((lost("without node "), lost("without site ")), (13, 5), "{text}");
+    let stops: Vec<&str> = text.lines().filter(|line| line.contains("elections stop")).collect();
+    let expected = ["a", "b"].map(|s| format!("without site {s}: elections stop, commits stop"));
+    assert_eq!(stops, expected, "only two sites without a third stop");
+}
+
 #[test]
 fn replicated_log() {
     let expected = "open\nhave leader\nseq = 1\nseq = 2\nseq = 3\n";
