@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, Identity, Membership, Role, Seq, Term};
+use tinyraftplus_core::{Configuration, Configurations, Identity, Membership, Role, Seq, Term};
 use tinyraftplus_log::{EntryKind, Write, decode_configuration};
 
 use super::{NodeModel, Verdict, View, matching::Known, model::Model, require};
@@ -25,20 +25,26 @@ pub(crate) struct Lineage {
 const CHECK: &str = "configurations are of one lineage";
 
 impl Lineage {
+    /// A node has these configurations on its disk. One that dies before has told nobody, and may found another cluster.
+    pub(crate) fn on_durable(&mut self, at: usize, all: Option<&Arc<Configurations>>) -> Verdict {
+        let Some(founded) = all.map(|all| all.newest()).filter(|placed| placed.at.is_none()) else {
+            return Ok(());
+        };
+        let first = self.first.get_or_insert_with(|| Arc::clone(&founded.configuration));
+        require!(
+            *first == founded.configuration,
+            "one cluster is founded",
+            "node {} goes by {}; the cluster was founded as {}",
+            at + 1,
+            words::configuration(&founded.configuration),
+            words::configuration(first)
+        );
+        Ok(())
+    }
+
     /// A node decides to write this to a log that is as `model` says.
     pub(crate) fn on_write(&mut self, at: usize, model: &Model, write: &Write) -> Verdict {
         let who = at + 1;
-        let founded = write.configuration.as_ref().map(|all| all.newest());
-        if let Some(founded) = founded.filter(|placed| placed.at.is_none()) {
-            let first = self.first.get_or_insert_with(|| Arc::clone(&founded.configuration));
-            require!(
-                *first == founded.configuration,
-                "one cluster is founded",
-                "node {who} goes by {}; the cluster was founded as {}",
-                words::configuration(&founded.configuration),
-                words::configuration(first)
-            );
-        }
         if let Some(end) = write.trim {
             let cut = model.change_before(Seq::MAX).is_some_and(|(at, _)| at >= end);
             self.counts.changes_cut += u64::from(cut);

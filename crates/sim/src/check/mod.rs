@@ -234,6 +234,7 @@ impl Checks {
 
     /// The disk of a node has made this durable.
     pub(crate) fn on_durable(&mut self, at: usize, write: &Write) -> Verdict {
+        self.lineage.on_durable(at, write.configuration.as_ref())?;
         self.node(at).durable.apply(at, write)
     }
 
@@ -364,6 +365,7 @@ impl Checks {
     ) -> Verdict {
         let node = self.nodes.get_mut(at).expect("as many models as nodes");
         durability::on_start(at, node, restored, entries, flight, &self.matching)?;
+        self.lineage.on_durable(at, restored.configuration.as_ref())?;
         node.identity = restored.identity;
         node.decided = node.durable.clone();
         node.before = None;

@@ -69,7 +69,7 @@ impl Cluster {
     pub(super) fn of(nodes: usize) -> Self {
         let mut checks = Checks::new(nodes, Seq::ZERO, true);
         let founded_by = Write { configuration: Some(founded(3)), ..Write::default() };
-        checks.on_write(0, &founded_by).unwrap();
+        checks.on_durable(0, &founded_by).unwrap();
         for (at, node) in checks.nodes.iter_mut().enumerate() {
             node.identity = log(at);
             node.decided.configuration = Some(founded(3));

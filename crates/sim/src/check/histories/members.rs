@@ -99,7 +99,9 @@ fn configurations_are_of_one_lineage() {
     let other_old = configuration(&[1, 4, 5], Some(&[1, 2]));
     first().writes(0, &change(1, 1, &other_old, &founded(3))).breaks(CHECK);
     let two = Write { configuration: Some(founded(2)), ..Write::default() };
-    first().writes(1, &two).breaks("one cluster is founded");
+    first().stores(1, &two).breaks("one cluster is founded");
+    // Not on a disk yet, nobody else has heard of it.
+    first().writes(1, &two).holds();
 }
 
 #[test]
