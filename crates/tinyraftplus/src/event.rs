@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, TransferError};
+use tinyraftplus_net::NetEvent;
 use tokio::sync::broadcast;
 
 use crate::StopReason;
@@ -53,6 +54,8 @@ pub enum Event {
     },
     /// Something that the cluster avoids or recovers from by itself.
     Warn(Warning),
+    /// Something happened to its connections; those that are lost are made again by themselves.
+    Net(NetEvent),
     /// The node stops. The reason says what to do.
     Error(StopReason),
 }

@@ -4,8 +4,8 @@ use crate::harness::{Cluster, accepted, entry, id, identity};
 use std::sync::Arc;
 use tinyraftplus_core::{
     ChangeMembers, Configuration, Configurations, Entry, EntryBody, EntryId, Event, Input,
-    MemberSpec, Membership, NodeId, Options, Plan, QuorumRule, Refusal, Resolution, Role, Rules,
-    Seq, Term, Time, quorum::CustomRule,
+    MemberSpec, Membership, Message, NodeId, Options, Plan, QuorumRule, Refusal, Resolution, Role,
+    Rules, Seq, Term, Time, quorum::CustomRule,
 };
 
 pub(crate) fn configuration(cluster: &Cluster, node: u64) -> &Configuration {
@@ -437,7 +437,7 @@ fn another_log_under_the_same_name() {
     let body = accepted(end, 0);
     let leader = cluster.node(id(1)).disk.identity;
     for from in [2, 3] {
-        let message = tinyraftplus_core::Message {
+        let message = Message {
             from: identity(id(from), 7),
             to: Some(leader),
             term: cluster.core(id(1)).term(),
