@@ -10,8 +10,8 @@
 //! commit. Where no set of voters changes, the joint step is left out. Whichever leader finds a committed joint
 //! configuration ends it; what comes before is over when the leader is.
 //!
-//! A member whose disk was lost asks who is there, under a new identity. Its name is then bound to the new log
-//! by the same joint step: in the old half its old log counts and can't speak, so a quorum without it has to
+//! A member whose disk was lost asks who is there, under a new identity. Once its old log has been silent for an
+//! election timeout, its name is bound to the new one by the same joint step: in the old half its old log counts and can't speak, so a quorum without it has to
 //! agree. A voter that was absent when the cluster formed is bound the same way.
 
 use crate::core::Part;
