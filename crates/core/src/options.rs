@@ -219,7 +219,10 @@ impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DuplicateMember(id) => write!(f, "member {id} is listed twice"),
-            Self::NotAMember(id) => write!(f, "node {id} is not in its own list of members"),
+            Self::NotAMember(id) => write!(
+                f,
+                "node {id} is not in its own list of members; list it, or let it join a cluster that is there"
+            ),
             Self::Rule(error) => error.fmt(f),
             Self::Timeouts { heartbeat, election } => write!(
                 f,

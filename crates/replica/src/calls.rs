@@ -185,7 +185,7 @@ impl Replica {
             }
             Request::Transfer { to } => Work::Transfer { number: self.open_transfer(order, to) },
             Request::ChangeMembers(change) => {
-                self.open_change(order, deadline, change);
+                self.open_change(order, deadline, *change);
                 Work::Change
             }
             Request::Campaign => {

@@ -48,7 +48,7 @@ pub enum Request {
         to: NodeId,
     },
     /// Other members, or other rules.
-    ChangeMembers(Change),
+    ChangeMembers(Box<Change>),
     /// This node campaigns now; see [`core::Input::Campaign`]. Done as soon as it was told.
     Campaign,
     /// This node does not lead; see [`core::Input::StepDown`]. Done when it is so.
@@ -62,12 +62,15 @@ pub enum Request {
 pub struct Change {
     /// What they should become. It must be known to be safe: a replica does not check that.
     pub plan: Plan,
-    /// If given, only if the members are those of that configuration: its position, `None` for the first. Else whatever they
-    /// are.
-    pub base: Option<Option<Seq>>,
+    /// If given, only if the members are those of that configuration. Else whatever they are.
+    pub base: Option<Base>,
     /// Only if the plan's rules are those that are in force: they were not part of the wish.
     pub keeps_rules: bool,
 }
+
+/// Names a configuration by the position of its entry; the first one has none.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Base(pub Option<Seq>);
 
 /// Everything that can happen to a replica.
 #[derive(Debug)]

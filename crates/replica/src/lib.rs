@@ -36,7 +36,7 @@ mod status;
 mod steering;
 
 pub use crate::io::{
-    Actions, Applied, Apply, Call, CallId, Change, Event, Happening, Query, Request,
+    Actions, Applied, Apply, Base, Call, CallId, Change, Event, Happening, Query, Request,
 };
 pub use crate::load::{LoadReply, LoadRequest, Want};
 pub use crate::message::{

@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tinyraftplus_core::{
-    ChangeMembers, Identity, Input, NodeId, Plan, Refusal, Resolution, Seq, Term, Ticket, Time,
+    ChangeMembers, Identity, Input, NodeId, Plan, Refusal, Resolution, Term, Ticket, Time,
 };
 
 use crate::calls::Way;
 use crate::{
-    Change, ChangeAnswer, ChangeAsk, ChangeError, ChangeReply, Message, Outcome, Refused, Replica,
-    Unknown,
+    Base, Change, ChangeAnswer, ChangeAsk, ChangeError, ChangeReply, Message, Outcome, Refused,
+    Replica, Unknown,
 };
 
 /// How many processes of other nodes may ask a leader for changes in one term. What they were told is not forgotten while the
@@ -73,9 +73,6 @@ struct Conditions {
     /// The rules stay as they are.
     keeps_rules: bool,
 }
-
-/// The position of a configuration; `None` for the first.
-type Base = Option<Seq>;
 
 #[derive(Clone, Copy, Debug)]
 struct Question {
@@ -157,8 +154,8 @@ impl Replica {
             open.possible = Some(question.base);
             open.question = None;
         }
-        if let Some(at) = self.shows_in_log() {
-            return self.finish(order, Outcome::Changed { at });
+        if let Some(outcome) = self.shows_in_log() {
+            return self.finish(order, outcome);
         }
         match (self.is_unchanged(order), self.is_removed()) {
             (true, true) => return self.finish(order, Outcome::Refused(Refused::NotAMember)),
@@ -177,10 +174,10 @@ impl Replica {
 
     /// The change is done, as far as this node's own log shows: also if the leader that made it is gone, or this node is no
     /// member any more. Only of a configuration that came after one that was in force during the call.
-    fn shows_in_log(&self) -> Option<Option<Seq>> {
+    fn shows_in_log(&self) -> Option<Outcome> {
         let open = self.changes.open.as_ref()?;
-        let (begun, newest) = (open.begun?, self.core.configurations()?.newest());
-        (newest.at > begun && self.is_met(&open.plan)).then_some(newest.at)
+        let (Base(begun), at) = (open.begun?, self.core.configurations()?.newest().at);
+        (at > begun && self.is_met(&open.plan)).then_some(Outcome::Changed { at })
     }
 
     /// Whether the members are as that plan wants them, for good.
@@ -242,7 +239,7 @@ impl Replica {
         let Some(newest) = self.core.configurations().map(|all| all.newest()) else {
             return;
         };
-        let base = open.possible.or(open.conditions.base).unwrap_or(newest.at);
+        let base = open.possible.or(open.conditions.base).unwrap_or(Base(newest.at));
         let rules_changed = open.conditions.keeps_rules
             && *newest.configuration.now().rules() != *open.plan.rules();
         if open.question.is_none() && open.possible.is_none() && rules_changed {
@@ -265,7 +262,7 @@ impl Replica {
                 let time = time_for_members(deadline.since(now));
                 let base = question.base;
                 let ask = ChangeAsk { from, incarnation, number, term, base, plan, time };
-                self.out.send.push((to, Message::ChangeAsk(ask)));
+                self.out.send.push((to, Message::ChangeAsk(Box::new(ask))));
             }
         }
     }
@@ -273,7 +270,7 @@ impl Replica {
     /// Hands a change to the core, unless the answer is known without it.
     fn begin_change(&mut self, asker: Asker, base: Base, plan: Plan, until: Time) {
         let newest = self.core.configurations().and_then(|all| all.newest().at);
-        let answer = if base != newest && self.is_met(&plan) {
+        let answer = if base != Base(newest) && self.is_met(&plan) {
             // By an earlier leader, perhaps; the answer got lost.
             Some(ChangeAnswer::Changed { at: newest })
         } else if !self.can_evaluate(&plan) {
@@ -293,7 +290,7 @@ impl Replica {
         {
             question.ticket = Some(ticket);
         }
-        self.drive(Input::ChangeMembers(ChangeMembers { ticket, base, plan, until }));
+        self.drive(Input::ChangeMembers(ChangeMembers { ticket, base: base.0, plan, until }));
         if self.changes.tickets.contains_key(&ticket) {
             self.tell_change(asker, ChangeAnswer::Begun);
         }
@@ -314,18 +311,16 @@ impl Replica {
             self.changes.told.clear();
         }
         let key = (from, identity, incarnation);
-        match self.changes.told.get(&key) {
+        match self.changes.told.get(&key).copied() {
             Some(told) if told.number == number => {
-                let answer = told.answer;
-                return self.reply_change(key, number, answer);
+                return self.reply_change(key, number, told.answer);
             }
             // A copy of one that nobody asks any more.
             Some(told) if told.number > number => return,
-            Some(_) => {}
             None if self.changes.told.len() >= ASKERS_MAX => {
                 return self.reply_change(key, number, ChangeAnswer::Refused(ChangeError::Busy));
             }
-            None => {}
+            Some(_) | None => {}
         }
         if self.takes_changes() {
             let until = self.now + time.min(TIME_MAX);

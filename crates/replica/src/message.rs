@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::{self as core, EntryId, Identity, NodeId, Plan, Seq, Term, TransferError};
 
-use crate::{ChangeError, Refused};
+use crate::{Base, ChangeError, Refused};
 
 /// The most calls that may be on one route unanswered; a leader drops what is beyond.
 pub const ROUTE_CALLS_MAX: u64 = 1024;
@@ -37,7 +37,7 @@ pub enum Message {
     /// The answer to [`Message::TransferAsk`].
     TransferReply(TransferReply),
     /// Change the members.
-    ChangeAsk(ChangeAsk),
+    ChangeAsk(Box<ChangeAsk>),
     /// The answer to [`Message::ChangeAsk`].
     ChangeReply(ChangeReply),
 }
@@ -182,8 +182,8 @@ pub struct ChangeAsk {
     pub number: u64,
     /// The term whose leader is asked. A leader of any other ignores it.
     pub term: Term,
-    /// The position of the configuration that it was planned on, `None` for the first: on another it is refused.
-    pub base: Option<Seq>,
+    /// The configuration that it was planned on: on another it is refused.
+    pub base: Base,
     /// What they should become. Whoever asks has checked that the rules are safe.
     pub plan: Plan,
     /// How long new members may take to answer and to catch up.

@@ -296,7 +296,7 @@ impl Replica {
             Message::ReadIndexReply(reply) => self.on_read_index_reply(reply),
             Message::TransferAsk(ask) => self.on_transfer_ask(from, ask),
             Message::TransferReply(reply) => self.on_transfer_reply(reply),
-            Message::ChangeAsk(ask) => self.on_change_ask(from, ask),
+            Message::ChangeAsk(ask) => self.on_change_ask(from, *ask),
             Message::ChangeReply(reply) => self.on_change_reply(reply),
             Message::Raft(_) => {}
         }

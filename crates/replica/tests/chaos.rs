@@ -16,7 +16,7 @@ use common::{Cluster, Fate, bytes, id};
 use tinyraftplus_core::quorum::{CustomRules, Group};
 use tinyraftplus_core::{MemberSpec, Membership, NodeId, Plan, Rules, Seq};
 use tinyraftplus_log::{EntryKind, decode_configuration};
-use tinyraftplus_replica::{CallId, Change, Effect, Outcome, Request};
+use tinyraftplus_replica::{Base, CallId, Change, Effect, Outcome, Request};
 
 const SEEDS: u64 = 300;
 
@@ -100,7 +100,7 @@ impl Run {
             let wanted = self.plan(number);
             let keeps_rules = self.rng.below(2) == 0;
             let known = self.cluster.replica(node).core().configurations();
-            let known = known.map(|all| all.newest().at);
+            let known = known.map(|all| Base(all.newest().at));
             let base = known.filter(|_| self.rng.below(4) == 0);
             let ends = self.cluster.outcomes.values().filter_map(|outcome| match outcome {
                 Outcome::Changed { at } => *at,
@@ -115,7 +115,7 @@ impl Run {
             let newest = ends.max();
             plan = Some(wanted.clone());
             let change = Change { plan: wanted, base, keeps_rules };
-            (Request::ChangeMembers(change), Vec::new(), newest)
+            (Request::ChangeMembers(Box::new(change)), Vec::new(), newest)
         } else if steers == 3 {
             (Request::Transfer { to: self.node() }, Vec::new(), None)
         } else if steers == 4 {

@@ -13,8 +13,8 @@ use tinyraftplus_core::quorum::{CustomRule, CustomRules};
 use tinyraftplus_core::{Identity, MemberSpec, NodeId, Plan, QuorumRule, Role, Rules};
 use tinyraftplus_log::EntryKind;
 use tinyraftplus_replica::{
-    Change, ChangeAnswer, ChangeAsk, ChangeError, Happening, Message, Outcome, Refused, Request,
-    Unknown,
+    Base, Change, ChangeAnswer, ChangeAsk, ChangeError, Happening, Message, Outcome, Refused,
+    Request, Unknown,
 };
 
 fn ids(numbers: &[u64]) -> Vec<NodeId> {
@@ -326,7 +326,7 @@ fn a_node_that_is_behind() {
     let call = cluster.set_voters(leader, &[1, 2, 3, 4]);
     let behind = cluster.change(asked, &[1, 2, 3], None);
     let from = cluster.voters(asked).1;
-    let based = cluster.change(asked, &[1, 2, 3], Some(from));
+    let based = cluster.change(asked, &[1, 2, 3], Some(Base(from)));
     changed(&mut cluster, call, &[1, 2, 3, 4]);
     cluster.pass(Duration::from_secs(1));
     // What it was to be based on is no longer so, whoever asks.
@@ -371,7 +371,7 @@ fn rules_that_were_not_asked_for() {
     let rules = Rules::same(QuorumRule::AtLeast(3));
     let plan = Plan::new(members, rules.clone(), &CustomRules::default()).unwrap();
     let change = Change { plan, base: None, keeps_rules: false };
-    let call = cluster.call(leader, Request::ChangeMembers(change));
+    let call = cluster.call(leader, Request::ChangeMembers(Box::new(change)));
     changed(&mut cluster, call, &[1, 2, 3]);
     cluster.pass(Duration::from_secs(1));
     let call = cluster.call(asked, old);
@@ -394,7 +394,7 @@ fn an_unknown_rule_changes_nothing() {
     let plan = Plan::unchecked(members, Rules::same(rule)).unwrap();
     for node in [asked, leader] {
         let change = Change { plan: plan.clone(), base: None, keeps_rules: false };
-        let call = cluster.call(node, Request::ChangeMembers(change));
+        let call = cluster.call(node, Request::ChangeMembers(Box::new(change)));
         assert_eq!(cluster.outcome(call), Outcome::NotChanged(ChangeError::UnfitRules));
         assert_eq!(configurations(&cluster, leader), 0);
     }
@@ -421,9 +421,9 @@ fn a_flood_of_questions() {
     for asker in 0..5000_u64 {
         for number in [asker, u64::MAX, 1] {
             let (identity, time) = (Identity::new(u128::from(asker)), Duration::MAX);
-            let (plan, incarnation) = (plan.clone(), asker);
+            let (plan, incarnation, base) = (plan.clone(), asker, Base(base));
             let ask = ChangeAsk { from: identity, incarnation, number, term, base, plan, time };
-            let message = Message::ChangeAsk(ask);
+            let message = Message::ChangeAsk(Box::new(ask));
             cluster.step(leader, Happening::Receive { from, message });
         }
     }

@@ -17,8 +17,8 @@ use tinyraftplus_core::{
 };
 use tinyraftplus_log::{EntryKind, LogEntry, LogError, LogRead, Write};
 use tinyraftplus_replica::{
-    Actions, Apply, Call, CallId, Change, Event, Happening, LoadRequest, Message, Outcome, Query,
-    Replica, ReplicaOptions, Request,
+    Actions, Apply, Base, Call, CallId, Change, Event, Happening, LoadRequest, Message, Outcome,
+    Query, Replica, ReplicaOptions, Request,
 };
 
 /// What becomes of a message.
@@ -240,12 +240,12 @@ impl Cluster {
     }
 
     /// The wish for these voters under the rules that a node knows, if the members are those at `base`.
-    pub fn change(&self, node: NodeId, voters: &[u64], base: Option<Option<Seq>>) -> Request {
+    pub fn change(&self, node: NodeId, voters: &[u64], base: Option<Base>) -> Request {
         let members = voters.iter().map(|&voter| MemberSpec::voter(id(voter))).collect();
         let known = self.replica(node).core().configuration();
         let rules = known.map(|it| it.now().rules().clone()).unwrap_or_default();
         let plan = Plan::new(members, rules, &CustomRules::default()).unwrap();
-        Request::ChangeMembers(Change { plan, base, keeps_rules: true })
+        Request::ChangeMembers(Box::new(Change { plan, base, keeps_rules: true }))
     }
 
     /// The voters that a node knows, and where that is written.
