@@ -18,10 +18,11 @@ use crate::core::Part;
 use crate::electorate::Electorate;
 use crate::ids::Peer;
 use crate::leader::{has_committed, progress_of};
+use crate::planted::{self, Bug};
 use crate::progress::Progress;
 use crate::{
     ChangeMembers, Configuration, Core, Entry, EntryBody, EntryId, Event, Identity, Member,
-    Membership, MessageBody, NodeId, Placed, Plan, Refusal, Resolution, Seq, Ticket, Time,
+    Membership, MessageBody, NodeId, Placed, Plan, Refusal, Resolution, Seq, Term, Ticket, Time,
 };
 use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
 use core::mem;
@@ -30,7 +31,12 @@ use core::mem;
 #[derive(Debug, Default)]
 pub(crate) struct Changing {
     wanted: Option<Wanted>,
-    /// Logs that asked under the name of a member whose log is another, or who has none yet.
+    /// How many questions were put in this term.
+    questions: u64,
+    /// Logs that asked under the name of a member whose log is another, or who has none yet, and the question
+    /// that they are to answer before it is believed: one that was lost may have asked long ago.
+    strange: BTreeMap<NodeId, (Identity, u64)>,
+    /// Those that have answered.
     newcomers: BTreeMap<NodeId, Identity>,
 }
 
@@ -40,8 +46,9 @@ struct Wanted {
     plan: Plan,
     until: Time,
     stage: Stage,
-    /// The logs of those that were not members when it was asked for.
+    /// The logs of those that were not members when it was asked for, by their answers to this question.
     found: BTreeMap<NodeId, Identity>,
+    question: u64,
     ask_at: Time,
 }
 
@@ -59,6 +66,12 @@ impl Changing {
     /// Whoever waits for the change, and whether something may have come of it already.
     pub(crate) fn into_ticket(self) -> Option<(Ticket, bool)> {
         self.wanted.map(|wanted| (wanted.ticket, wanted.stage != Stage::Finding))
+    }
+
+    /// The number of a new question: no other of this log has it, by whichever process.
+    const fn question(&mut self, term: Term) -> u64 {
+        self.questions += 1;
+        (term.get() << 32).wrapping_add(self.questions)
     }
 
     pub(crate) fn wake_at(&self) -> Time {
@@ -90,20 +103,47 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.out.resolve.push((ticket, Resolution::Refused(refusal)));
             return;
         }
+        let term = self.hard_state.term;
         if let Part::Leader(leader) = &mut self.part {
             let (stage, found, ask_at) = (Stage::Finding, BTreeMap::new(), self.now);
-            leader.changing.wanted = Some(Wanted { ticket, plan, until, stage, found, ask_at });
+            let question = leader.changing.question(term);
+            leader.changing.wanted =
+                Some(Wanted { ticket, plan, until, stage, found, question, ask_at });
         }
     }
 
+    /// A log without a configuration asks who is there. If it may be a newcomer it is asked back: its question may
+    /// have been long on its way, and it may have been lost since. If its name were bound to it again then, the log
+    /// that has its place, which knows a configuration and so asks nobody, would never get it back.
+    pub(crate) fn asked(&mut self, from: Peer) {
+        let term = self.hard_state.term;
+        let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
+            return;
+        };
+        let changing = &mut leader.changing;
+        let is_known = changing.newcomers.get(&from.id) == Some(&from.identity);
+        if is_known || !is_newcomer(active.configuration(), from) {
+            return;
+        }
+        let before = changing.strange.get(&from.id).filter(|(log, _)| *log == from.identity);
+        let number = match before {
+            Some(&(_, number)) => number,
+            None => changing.question(term),
+        };
+        changing.strange.insert(from.id, (from.identity, number));
+        let message = self.introduction(Some(from.identity), MessageBody::Ask { number });
+        self.out.send.push(crate::Transmit::Message { to: from.id, message });
+    }
+
     /// Somebody has said who it is.
-    pub(crate) fn introduced(&mut self, from: Peer, configuration: Option<&Placed>) {
+    pub(crate) fn introduced(&mut self, from: Peer, number: u64, configuration: Option<&Placed>) {
         let (Part::Leader(leader), Some(active)) = (&mut self.part, &self.active) else {
             return;
         };
         let known = active.configuration();
         if let Some(wanted) = &mut leader.changing.wanted
             && wanted.stage == Stage::Finding
+            && wanted.question == number
             && wanted.plan.members().iter().any(|member| member.id == from.id)
         {
             let foreign =
@@ -112,10 +152,13 @@ impl<P: AsRef<[u8]>> Core<P> {
                 return self.refuse_change(Refusal::ForeignCluster(from.id));
             }
             wanted.found.insert(from.id, from.identity);
+            leader.changing.strange.remove(&from.id);
+            leader.changing.newcomers.remove(&from.id);
         }
         // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept.
-        let is_newcomer = known.member(from.id).is_some() && known.name_of(from.identity).is_none();
-        if configuration.is_none() && is_newcomer {
+        let has_answered = leader.changing.strange.get(&from.id) == Some(&(from.identity, number));
+        if configuration.is_none() && has_answered && is_newcomer(known, from) {
+            leader.changing.strange.remove(&from.id);
             leader.changing.newcomers.insert(from.id, from.identity);
         }
     }
@@ -129,16 +172,17 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         // Before a leader's own first commit, another configuration that it does not know of may be committed:
         // two changes of one voter each would have quorums without a common member (Ongaro 2015).
-        if !has_committed(&self.terms, committed, term)
-            || active.at().is_some_and(|at| at >= committed)
-        {
+        let committed_own =
+            has_committed(&self.terms, committed, term) || planted::is(Bug::ChangeBeforeOwnCommit);
+        let is_settled = active.at().is_none_or(|at| at < committed);
+        if !committed_own || !is_settled && !planted::is(Bug::OverlapChanges) {
             return;
         }
         self.introduce();
         let Some(active) = &self.active else {
             return;
         };
-        if active.configuration().old().is_some() {
+        if active.configuration().old().is_some() && !planted::is(Bug::StayJoint) {
             let left = active.configuration().left();
             self.append_configuration(left);
             return;
@@ -204,7 +248,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             }
         }
         for to in strangers {
-            let body = self.introducing(known.clone());
+            let body = self.introducing(known.clone(), 0);
             self.send(to, body);
         }
     }
@@ -247,13 +291,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         if !missing.is_empty() {
             if now >= wanted.ask_at {
                 wanted.ask_at = now + interval;
+                let number = wanted.question;
                 for to in missing {
-                    let message = crate::Message {
-                        from: me.identity,
-                        to: None,
-                        term: self.hard_state.term,
-                        body: MessageBody::Ask,
-                    };
+                    let message = self.introduction(None, MessageBody::Ask { number });
                     self.out.send.push(crate::Transmit::Message { to, message });
                 }
             }
@@ -338,6 +378,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let newcomers = mem::take(&mut leader.changing.newcomers);
+        if planted::is(Bug::ForgetNewcomers) {
+            return;
+        }
         let configuration = Arc::clone(active.configuration());
         let bound = configuration.members().iter().map(|member| {
             let identity = newcomers.get(&member.id).copied();
@@ -409,11 +452,17 @@ impl<P: AsRef<[u8]>> Core<P> {
                 });
             }
             let settled = at.is_none_or(|at| at < committed);
-            if settled && active.configuration().old().is_none() && !self.votes() {
+            let is_over = settled && active.configuration().old().is_none() && !self.votes();
+            if is_over && !planted::is(Bug::LeadUnnamed) {
                 self.resign();
             }
         }
     }
+}
+
+/// Whether this log speaks under the name of a member, and is not the one that may.
+fn is_newcomer(known: &Configuration, log: Peer) -> bool {
+    known.member(log.id).is_some() && known.name_of(log.identity).is_none()
 }
 
 fn target(

@@ -233,7 +233,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub fn wake_at(&self) -> Time {
         let mine = match &self.part {
             _ if self.active.is_none() => self.forming.ask_at,
-            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.is_paused => {
+            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.sits_still() => {
                 Time::NEVER
             }
             Part::Leader(leader) => leader.wake_at(),
@@ -357,9 +357,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         // lost its disk has forgotten its votes, and must not be counted as if it had not.
         let from = Peer { id: from, identity };
         let body = match body {
-            MessageBody::Ask => return self.answer(from),
-            MessageBody::Answer { configuration, founding, group } => {
-                return self.answered(from, configuration, founding, group);
+            MessageBody::Ask { number } => return self.answer(from, number),
+            MessageBody::Answer { number, configuration, founding, group } => {
+                return match &self.active {
+                    Some(_) => self.introduced(from, number, configuration.as_ref()),
+                    None => self.answered(from, configuration, founding, group),
+                };
             }
             body @ (MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
@@ -406,7 +409,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 self.on_rejected(from, term, prev, hint, round);
             }
             MessageBody::TimeoutNow => self.on_timeout_now(from, term),
-            MessageBody::Ask | MessageBody::Answer { .. } => {}
+            MessageBody::Ask { .. } | MessageBody::Answer { .. } => {}
         }
     }
 

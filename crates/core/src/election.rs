@@ -45,7 +45,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether this node would be of any use as a leader.
     pub(crate) fn may_campaign(&mut self) -> bool {
-        if self.is_paused || self.stalled.is_some() || self.space.is_lacking(self.now) {
+        if self.sits_still() || self.stalled.is_some() || self.space.is_lacking(self.now) {
             // It was told not to, or it can't write.
             return false;
         }

@@ -66,20 +66,20 @@ impl<P: AsRef<[u8]>> Core<P> {
         let asked: BTreeSet<NodeId> =
             self.options.members.iter().chain(&self.forming.told).copied().collect();
         for to in asked.into_iter().filter(|&id| id != self.options.id) {
-            let message = self.introduction(None, MessageBody::Ask);
+            let message = self.introduction(None, MessageBody::Ask { number: 0 });
             self.out.send.push(Transmit::Message { to, message });
         }
         self.found();
     }
 
-    pub(crate) fn answer(&mut self, from: Peer) {
-        self.introduced(from, None);
+    pub(crate) fn answer(&mut self, from: Peer, number: u64) {
+        self.asked(from);
         if !self.jobs.is_done(self.gate) {
             // A configuration that is not durable yet can't be told, and can't be denied either.
             return;
         }
         let known = self.active.as_ref().map(|active| active.all().settled(self.committed));
-        let body = self.introducing(known.cloned());
+        let body = self.introducing(known.cloned(), number);
         let message = self.introduction(Some(from.identity), body);
         self.out.send.push(Transmit::Message { to: from.id, message });
     }
@@ -91,9 +91,6 @@ impl<P: AsRef<[u8]>> Core<P> {
         founding: u64,
         group: Option<Group>,
     ) {
-        if self.active.is_some() {
-            return self.introduced(from, configuration.as_ref());
-        }
         match configuration {
             Some(placed) => self.take_configuration(placed),
             None if self.options.joins || !self.options.members.contains(&from.id) => {}
@@ -180,7 +177,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let placed = Placed { at: None, configuration: Arc::new(configuration) };
         self.configure(placed.clone());
         for to in self.others() {
-            let body = self.introducing(Some(placed.clone()));
+            let body = self.introducing(Some(placed.clone()), 0);
             self.send_after(self.gate, to, body);
         }
     }
@@ -239,12 +236,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    pub(crate) fn introducing(&self, configuration: Option<Placed>) -> MessageBody<P> {
+    pub(crate) fn introducing(&self, configuration: Option<Placed>, number: u64) -> MessageBody<P> {
         let (founding, group) = (self.forming.founding, self.options.group);
-        MessageBody::Answer { configuration, founding, group }
+        MessageBody::Answer { number, configuration, founding, group }
     }
 
-    fn introduction(&self, to: Option<Identity>, body: MessageBody<P>) -> Message<P> {
+    pub(crate) fn introduction(&self, to: Option<Identity>, body: MessageBody<P>) -> Message<P> {
         Message { from: self.identity, to, term: self.hard_state.term, body }
     }
 }

@@ -9,8 +9,8 @@ use crate::planted::{self, Bug};
 use crate::progress::{PeerStatus, Progress, Question, State};
 use crate::reads::Reads;
 use crate::{
-    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, Member, MessageBody, NodeId, Proposal,
-    Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
+    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, Member, Membership, MessageBody, NodeId,
+    Proposal, Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 
@@ -311,12 +311,13 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         let committed = self.committed;
+        let counts_as = counts_as(active.configuration().now(), me.id);
         // Most answers vouch for nothing new, or are too few yet: to find that out is less than to sort them.
         if durable <= committed && leader.peers.values().all(|peer| peer.matched <= committed) {
             return;
         }
         let end = |member: &Member| {
-            if member.is(me.id, me.identity) {
+            if member.is(me.id, me.identity) || counts_as == Some(member.id) {
                 durable
             } else {
                 progress_of(&leader.peers, member).map_or(Seq::ZERO, |peer| peer.matched)
@@ -455,6 +456,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         let body = MessageBody::Append { prev, entries: Vec::new(), committed, round };
         Some(self.message(to, body))
     }
+}
+
+/// The voter in whose place a leader counts itself that is none: nobody's, unless that bug is planted.
+fn counts_as(now: &Membership, me: NodeId) -> Option<NodeId> {
+    let is_removed =
+        || planted::is(Bug::CountRemovedLeader) && now.member(me).is_none_or(|it| !it.votes);
+    now.voters().next().filter(|_| is_removed()).map(|member| member.id)
 }
 
 /// What is known of the log that speaks for that member.

@@ -22,10 +22,15 @@ pub struct Message<P> {
 /// What a message says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MessageBody<P> {
-    /// A node without a configuration asks who is there.
-    Ask,
+    /// Who are you? A node without a configuration asks all members; a leader asks a log that it is to give a place.
+    Ask {
+        /// Comes back in the answer.
+        number: u64,
+    },
     /// The answer to [`MessageBody::Ask`].
     Answer {
+        /// The number of the question; 0 if nobody asked.
+        number: u64,
         /// The newest configuration that can't be taken back any more, if the node knows one.
         configuration: Option<Placed>,
         /// [`Options::founding`](crate::Options::founding) of what the node would found.
@@ -95,7 +100,7 @@ impl<P> Message<P> {
     /// The only gate for foreign data: says what is wrong with a message that no correct peer sends.
     pub fn malformed(&self) -> Option<&'static str> {
         match &self.body {
-            MessageBody::Ask | MessageBody::Answer { .. } => None,
+            MessageBody::Ask { .. } | MessageBody::Answer { .. } => None,
             _ if self.to.is_none() => Some("names no receiver"),
             // A node that has seen no term yet may refuse a pre-vote, and say nothing else.
             MessageBody::PreVoteReply { granted } => {

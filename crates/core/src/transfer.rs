@@ -7,6 +7,7 @@
 use crate::core::Part;
 use crate::ids::Peer;
 use crate::leader::progress_of;
+use crate::planted::{self, Bug};
 use crate::{Core, Event, MessageBody, NodeId, Resolution, Term, Ticket, Time};
 use core::fmt;
 
@@ -180,7 +181,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         if self.now >= transfer.tell_at {
             transfer.tell_at = self.now + self.options.heartbeat_interval;
-            leader.tenure.end();
+            if !planted::is(Bug::LeaseInTransfer) {
+                leader.tenure.end();
+            }
             self.send(Peer { id: to, identity }, MessageBody::TimeoutNow);
         }
     }
@@ -222,7 +225,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// The leader of this term wants this node to take over.
     pub(crate) fn on_timeout_now(&mut self, from: Peer, term: Term) {
-        if term != self.hard_state.term {
+        if term != self.hard_state.term && !planted::is(Bug::LateTimeoutNow) {
             return;
         }
         if self.leader.is_some_and(|leader| leader != from) {

@@ -88,8 +88,13 @@ impl Rng {
     fn body(&mut self) -> MessageBody<bytes::Bytes> {
         let (granted, round) = (self.below(2) == 0, self.number());
         match self.below(9) {
-            0 => MessageBody::Ask,
-            1 => MessageBody::Answer { configuration: None, founding: self.number(), group: None },
+            0 => MessageBody::Ask { number: self.number() },
+            1 => MessageBody::Answer {
+                number: self.number(),
+                configuration: None,
+                founding: self.number(),
+                group: None,
+            },
             2 => MessageBody::PreVote { last: self.some_entry() },
             3 => MessageBody::PreVoteReply { granted },
             4 => MessageBody::Vote { last: self.some_entry(), transfer: false },

@@ -1,10 +1,12 @@
 //! What breaks, and when it is mended.
 
-use tinyraftplus_core::{ChangeMembers, Input, Ticket};
+use tinyraftplus_core::{ChangeMembers, Configurations, Input, Ticket};
+use tinyraftplus_log::Write;
 
 use crate::check::Verdict;
 use crate::fault::Fault;
 use crate::node::Death;
+use crate::profile::node_id;
 use crate::rng::{Range, Rng};
 use crate::trace::{EVERYWHERE, digest};
 use crate::words;
@@ -109,6 +111,9 @@ impl World {
                     self.wipe(at);
                 }
             }
+            Fault::HandOver | Fault::StepDown | Fault::Campaign | Fault::SitStill => {
+                self.draw_order(kind, (at, other, leader), lasting, rng);
+            }
             Fault::ChangeMembers => {
                 let at = if rng.chance(800) { leader } else { at };
                 return self.change_members(at, rng);
@@ -120,7 +125,8 @@ impl World {
             | Fault::SlowDisk
             | Fault::CrashInRecovery
             | Fault::Drift
-            | Fault::SlowNodes => {}
+            | Fault::SlowNodes
+            | Fault::SplitChange => {}
         }
         Ok(())
     }
@@ -150,6 +156,7 @@ impl World {
         self.note(at, digest(&[54, plan.rules().fingerprint()]), || words);
         let until = shown + std::time::Duration::from_nanos(time);
         let change = ChangeMembers { ticket: Ticket(u64::MAX), base: newest.at, plan, until };
+        self.counts.change_orders += 1;
         self.input(life, Input::ChangeMembers(change))
     }
 
@@ -184,6 +191,30 @@ impl World {
                 self.network.cut(partition, from, to);
             }
         }
+    }
+
+    /// A leader that begins to replace one membership by another may find itself alone with those that come.
+    pub(crate) fn split_change(&mut self, at: usize, write: &Write) {
+        let begins = |all: &Configurations| all.newest().configuration.old().is_some();
+        let newest = write.configuration.as_ref().filter(|all| begins(all)).cloned();
+        let Some(newest) = newest.filter(|_| self.breaks() && self.leader() == Some(at)) else {
+            return;
+        };
+        if !self.chance.deaths.chance(self.profile.faults.split_change) {
+            return;
+        }
+        let configuration = &newest.newest().configuration;
+        let stays = |node: usize| {
+            let was = configuration.old().is_some_and(|old| old.member(node_id(node)).is_some());
+            node == at || !was && configuration.now().member(node_id(node)).is_some()
+        };
+        let lasting = self.chance.deaths.scale(self.profile.faults.lasting);
+        let partition = self.partition(lasting);
+        self.counts.split_changes += 1;
+        self.note(EVERYWHERE, digest(&[55, partition]), || {
+            format!("partition {partition} of those that come")
+        });
+        self.network.split(partition, stays);
     }
 
     /// Nothing on the disk of a node can be read for a while.
@@ -243,6 +274,7 @@ impl World {
             self.mend_reads(at);
             self.resume(at);
             self.after(0, What::Start(at));
+            self.after(0, What::GoOn(at));
         }
     }
 }

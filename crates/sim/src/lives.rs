@@ -79,6 +79,7 @@ impl World {
         let node = self.node(at);
         let machine = node.kept.unwrap_or_else(|| Machine::new(start));
         node.lives += 1;
+        node.sits_still = false;
         let life = Life { node: at, number: node.lives };
         let shown = node.clock.shows(self.now);
         let unfinished: Vec<Write> = std::mem::take(&mut self.node(at).unfinished);
@@ -89,7 +90,8 @@ impl World {
             Violation::new("what was durable survives a crash", what)
         })?;
         self.checks.on_start(at, &restored, &entries, &unfinished, machine.end)?;
-        let options = self.profile.options(at, self.chance.seeds.next());
+        let is_new_disk = self.checks.nodes.get(at).is_some_and(|node| !node.lost.is_empty());
+        let options = self.profile.options(at, is_new_disk, self.chance.seeds.next());
         let replica = Replica::new(options, restored, machine.end, life.number, shown);
         let replica = replica.map_err(|error| {
             let what = format!("node {} can't start: {error}", at + 1);

@@ -51,12 +51,13 @@ impl MembersProfile {
             priorities,
             form_with_majority: rng.chance(200),
             promote_distance: rng.pick(&[0, 5, 1024]),
-            lease: rng.chance(200).then(|| lease(drift_ppm)),
+            lease: rng.chance(300).then(|| lease(drift_ppm)),
         }
     }
 
     /// With fewer nodes, and rules that fit them.
     pub(crate) fn lessen(&mut self, nodes: usize) {
+        self.labels.truncate(nodes);
         if self.founders > nodes {
             self.founders = nodes;
             self.rules = Rules::default();
@@ -64,13 +65,14 @@ impl MembersProfile {
     }
 
     /// What the node at that place is told of the others.
-    pub(crate) fn tell(&self, at: usize, raft: &mut Options) {
+    pub(crate) fn tell(&self, at: usize, is_new_disk: bool, raft: &mut Options) {
         // One that waits to be added is no founder, and the rules of those need not be safe with it.
-        raft.rules = if at < self.founders { self.rules.clone() } else { Rules::default() };
+        let founds = at < self.founders && !is_new_disk;
+        raft.rules = if founds { self.rules.clone() } else { Rules::default() };
         rules::add_customs(&mut raft.custom_rules);
         raft.group = self.labels.get(at).copied().flatten();
         raft.priority = self.priorities.get(at).copied().unwrap_or_default();
-        raft.form_with_majority = self.form_with_majority;
+        raft.form_with_majority = self.form_with_majority && !is_new_disk;
         raft.promote_distance = self.promote_distance;
         raft.lease = self.lease;
         if raft.check().is_err() {
@@ -79,14 +81,20 @@ impl MembersProfile {
         }
     }
 
-    /// The names that the node at that place is told.
+    /// Whether leaders may answer reads by a lease.
+    pub(crate) const fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
+    /// The names that a node is told whose disk was lost: one that lists only itself would found another cluster.
+    pub(crate) fn all_names(&self) -> Vec<NodeId> {
+        (0..self.labels.len()).map(node_id).collect()
+    }
+
+    /// The names that the node at that place is told at first.
     pub(crate) fn names(&self, at: usize) -> Vec<NodeId> {
         let founders: BTreeSet<usize> = (0..self.founders).chain([at]).collect();
         founders.into_iter().map(node_id).collect()
-    }
-
-    pub(crate) const fn has_lease(&self) -> bool {
-        self.lease.is_some()
     }
 }
 
@@ -121,6 +129,11 @@ fn plan(members: Vec<MemberSpec>, rules: Rules) -> Option<Plan> {
 impl World {
     /// Other members, or other rules, for somebody to wish for, who knows that configuration.
     pub(crate) fn draw_plan(&self, rng: &mut Rng, from: &Configuration) -> Option<Plan> {
+        if rng.chance(150)
+            && let Some(plan) = self.others_only(rng, from)
+        {
+            return Some(plan);
+        }
         let relabels = rng.chance(200);
         let mut members = Vec::new();
         for at in 0..self.profile.node_count {
@@ -139,6 +152,18 @@ impl World {
         let keeps = rng.chance(500);
         let rules = if keeps { from.now().rules().clone() } else { safe_rules(rng, &voters) };
         plan(members.clone(), rules).or_else(|| plan(members, Rules::default()))
+    }
+
+    /// One member stays, and with it come all who are none.
+    fn others_only(&self, rng: &mut Rng, from: &Configuration) -> Option<Plan> {
+        let stays = self.leader().unwrap_or_else(|| rng.place(self.profile.node_count));
+        let comes = |&at: &usize| at == stays || from.now().member(node_id(at)).is_none();
+        let all = (0..self.profile.node_count).filter(comes);
+        let members: Vec<_> = all.map(|at| voter(at, &self.profile.members.labels)).collect();
+        if members.len() < 2 {
+            return None;
+        }
+        plan(members, Rules::default())
     }
 
     /// Whether that plan can be carried out without the log of that node, and without any that are lost already. If

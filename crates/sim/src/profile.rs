@@ -39,6 +39,8 @@ pub(crate) struct Profile {
     /// In how many of a thousand cases a machine is slow, and by which factor.
     pub(crate) slow: u64,
     pub(crate) slow_factor: u64,
+    /// In how many of a thousand appends the beginning arrives first, and says that the leader lives.
+    pub(crate) alive: u64,
     /// How long a node takes until it looks at what arrived.
     pub(crate) wakeup: Range,
     /// How long the state machine takes.
@@ -86,6 +88,8 @@ pub(crate) struct FaultProfile {
     pub(crate) lasting: Range,
     /// How long a node stays down.
     pub(crate) down: Range,
+    /// In how many of a thousand changes of voters the network splits between those that come and those that go.
+    pub(crate) split_change: u64,
     /// Which faults there are, the frequent ones several times. Empty in a calm world.
     pub(crate) kinds: Vec<Fault>,
 }
@@ -148,6 +152,7 @@ impl Profile {
         self.faults.kinds.retain(|kind| !less.without.contains(kind));
         for &fault in &less.without {
             match fault {
+                Fault::SplitChange => self.faults.split_change = 0,
                 Fault::Drop => self.network.drop = 0,
                 Fault::Duplicate => self.network.duplicate = 0,
                 Fault::Delay => self.network.detour = 0,
@@ -172,7 +177,11 @@ impl Profile {
                 | Fault::Restart
                 | Fault::FullDisk
                 | Fault::Wipe
-                | Fault::ChangeMembers => {}
+                | Fault::ChangeMembers
+                | Fault::HandOver
+                | Fault::StepDown
+                | Fault::Campaign
+                | Fault::SitStill => {}
             }
         }
     }
@@ -180,6 +189,7 @@ impl Profile {
     /// The kinds of faults that this world has.
     pub(crate) fn faults(&self) -> BTreeSet<Fault> {
         let always = [
+            (Fault::SplitChange, self.faults.split_change),
             (Fault::Drop, self.network.drop),
             (Fault::Duplicate, self.network.duplicate),
             (Fault::Delay, self.network.detour),
@@ -219,6 +229,7 @@ impl Profile {
             dies_opening: if calm { 0 } else { 60 },
             slow: if calm || rng.chance(700) { 0 } else { 400 },
             slow_factor: rng.pick(&[4, 10, 20]),
+            alive: rng.pick(&[0, 300]),
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
             machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),
@@ -229,6 +240,9 @@ impl Profile {
         if rng.chance(300) {
             profile.segment(rng);
         }
+        if !calm && node_count > 2 && profile.members.has_lease() && rng.chance(500) {
+            profile.doubt(rng);
+        }
         profile
     }
 
@@ -238,6 +252,28 @@ impl Profile {
         self.clients.payload.most = self.clients.payload.most.min(300);
         self.replica.uncommitted_bytes_max = self.replica.uncommitted_bytes_max.min(12_000);
         self.replica.append_bytes_max = self.replica.append_bytes_max.min(12_000);
+    }
+
+    /// Leases that are put to the test: many reads at leaders that are cut off, while others are elected as soon as
+    /// they can be.
+    fn doubt(&mut self, rng: &mut Rng) {
+        use Fault::{HandOver, IsolateLeader, Kill, OneWay, Restart, Split};
+        let kinds = [Split, OneWay, IsolateLeader, IsolateLeader, Kill, Kill, Restart, HandOver];
+        self.faults.kinds = kinds.into_iter().filter(|_| rng.chance(700)).collect();
+        self.faults.kinds.push(IsolateLeader);
+        let term = crate::rng::nanos(self.replica.election);
+        self.faults.interval = Range::new(term / 8, term);
+        self.faults.lasting = Range::new(term, term * 3);
+        self.faults.down = Range::new(1_000, term / 10);
+        self.replica.jitter = self.replica.election / rng.pick(&[1, 4, 20]);
+        self.replica.retry = Duration::from_millis(20);
+        self.network.latency = Range::micros(50, 500);
+        self.disk.sync = Range::micros(20, 200);
+        self.clients.count = 5;
+        self.clients.pause = Range::millis(5, 30);
+        self.clients.burst = Range::new(1, 2);
+        (self.clients.read, self.clients.read_local) = (600, 0);
+        self.safety = self.safety.min(10_000_000_000);
     }
 
     /// Leaders that seldom last: the worlds of the Raft paper's figure 8, where an entry changes hands between
@@ -269,10 +305,11 @@ impl Profile {
         self.replica.window_bytes = rng.pick(&[1, 1, 8 << 20]);
     }
 
-    /// What the node at that place is told.
-    pub(crate) fn options(&self, at: usize, seed: u64) -> ReplicaOptions {
+    /// What the node at that place is told, with a new disk or its first one.
+    pub(crate) fn options(&self, at: usize, is_new_disk: bool, seed: u64) -> ReplicaOptions {
         let knobs = &self.replica;
-        let mut raft = Options::new(node_id(at), self.members.names(at), seed);
+        let names = if is_new_disk { self.members.all_names() } else { self.members.names(at) };
+        let mut raft = Options::new(node_id(at), names, seed);
         raft.first_seq = self.first_seq;
         raft.heartbeat_interval = knobs.heartbeat;
         raft.election_timeout = knobs.election;
@@ -280,7 +317,7 @@ impl Profile {
         raft.append_bytes_max = knobs.append_bytes_max;
         raft.window_bytes = knobs.window_bytes;
         raft.uncommitted_bytes_max = knobs.uncommitted_bytes_max;
-        self.members.tell(at, &mut raft);
+        self.members.tell(at, is_new_disk, &mut raft);
         let mut options = ReplicaOptions::new(raft);
         options.state_machine = true;
         options.fail_fast = knobs.fail_fast;
@@ -373,6 +410,7 @@ impl FaultProfile {
             interval: Range::millis(pace / 4, pace * 2),
             lasting: Range::millis(50, rng.pick(&[500, 3_000])),
             down: Range::millis(1, rng.pick(&[100, 3_000])),
+            split_change: if calm { 0 } else { rng.pick(&[0, 500]) },
             kinds,
         }
     }

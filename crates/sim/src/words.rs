@@ -52,9 +52,9 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
 
 fn raft_numbers(body: &MessageBody<Bytes>) -> (u64, u64, u64, u64) {
     match body {
-        MessageBody::Ask => (1, 0, 0, 0),
-        MessageBody::Answer { configuration, founding, .. } => {
-            (2, u64::from(configuration.is_some()), *founding, 0)
+        MessageBody::Ask { number } => (1, *number, 0, 0),
+        MessageBody::Answer { number, configuration, founding, .. } => {
+            (2, u64::from(configuration.is_some()), *founding, *number)
         }
         MessageBody::PreVote { last } => (3, id_number(*last), 0, 0),
         MessageBody::PreVoteReply { granted } => (4, u64::from(*granted), 0, 0),
@@ -153,7 +153,7 @@ pub(crate) fn message(message: &Message) -> String {
 fn body(body: &MessageBody<Bytes>) -> String {
     let id = |id: &Option<EntryId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
     match body {
-        MessageBody::Ask => "ask".to_owned(),
+        MessageBody::Ask { number } => format!("ask {number}"),
         MessageBody::Answer { configuration: Some(_), .. } => {
             "answer: here is the configuration".to_owned()
         }

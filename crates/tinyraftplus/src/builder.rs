@@ -408,7 +408,13 @@ impl NodeBuilder {
         let events = self.events;
         let (status, status_seen) = watch::channel(first_status(&self.options, &replica));
         let (done, done_seen) = watch::channel(false);
-        let inbox = Arc::new(NodeInbox { messages: messages_sender, dropped: AtomicU64::new(0) });
+        let inbox = Arc::new(NodeInbox {
+            id: self.id,
+            custom_rules: self.options.raft.custom_rules.names().collect(),
+            messages: messages_sender,
+            events: events.downgrade(),
+            dropped: AtomicU64::new(0),
+        });
         let transport = self.transport.unwrap_or_else(|| Arc::new(|_: NodeId, _: Message| {}));
         transport.attach(Arc::clone(&inbox) as Arc<dyn Inbox>);
         let shared = Shared {

@@ -51,7 +51,10 @@ pub use tinyraftplus_core::{
     quorum::{CustomRule, CustomRules, Group, Present, Survives, Tolerance},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
-pub use tinyraftplus_net::{InProcess, Inbox, Transport};
+pub use tinyraftplus_net::{
+    ConnectionError, DecodeError, HandshakeError, InProcess, Inbox, Key, KeyError, NetEvent,
+    TcpOptions, TcpStats, TcpTransport, Transport, Wire,
+};
 pub use tinyraftplus_replica::{
     ChangeError, Effect, Message, Refused, ReplicaOptions, StartError, Unknown,
 };

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinyraftplus_core::quorum::CustomRules;
+use tinyraftplus_core::quorum::{CustomRule, CustomRules};
 use tinyraftplus_core::{NodeId, Seq, Term};
 use tinyraftplus_log::{EntryKind, LogRead};
-use tinyraftplus_net::Inbox;
+use tinyraftplus_net::{Inbox, NetEvent};
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -416,13 +416,31 @@ pub(crate) enum Arrived {
 
 /// Where messages for the node arrive. It does not keep the node alive.
 pub(crate) struct NodeInbox {
+    pub(crate) id: NodeId,
+    pub(crate) custom_rules: Vec<CustomRule>,
     pub(crate) messages: mpsc::Sender<Arrived>,
+    pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) dropped: AtomicU64,
 }
 
 impl Inbox for NodeInbox {
     fn deliver(&self, from: NodeId, message: Message) -> bool {
         self.put(Arrived::Message(from, message))
+    }
+
+    fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn custom_rules(&self) -> Vec<CustomRule> {
+        self.custom_rules.clone()
+    }
+
+    fn tell(&self, event: NetEvent) {
+        if let Some(events) = self.events.upgrade() {
+            // Nobody listens: fine.
+            drop(events.send(Event::Net(event)));
+        }
     }
 }
 

@@ -35,3 +35,10 @@ fn replicated_log() {
 fn state_machine() {
     assert_eq!(run("state_machine"), "state 1 1\nstate 2 2\nstate 3 3\nread  3 3\n");
 }
+
+#[test]
+fn tcp_cluster() {
+    let expected = "have leader\nseq = 1\nseq = 2\nseq = 3\n";
+    let heads = "head b\"payload 3\"\n".repeat(3);
+    assert_eq!(run("tcp_cluster"), format!("{expected}{heads}"));
+}

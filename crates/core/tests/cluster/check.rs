@@ -93,7 +93,7 @@ impl Checker {
             assert_eq!(first, candidate, "{from} votes twice in term {}", message.term);
         };
         match &message.body {
-            MessageBody::Ask
+            MessageBody::Ask { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { granted: true } => return,
             MessageBody::Answer { configuration, .. } => {

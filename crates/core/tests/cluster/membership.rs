@@ -2,8 +2,8 @@
 
 use crate::harness::{Cluster, accepted, id, identity};
 use tinyraftplus_core::{
-    Configuration, EntryBody, Event, Input, MemberSpec, NodeId, Options, QuorumRule, Refusal,
-    Resolution, Role, Rules, Seq, quorum::CustomRule,
+    Configuration, EntryBody, Event, Input, MemberSpec, Message, MessageBody, NodeId, Options,
+    QuorumRule, Refusal, Resolution, Role, Rules, Seq, Term, quorum::CustomRule,
 };
 
 fn configuration(cluster: &Cluster, node: u64) -> &Configuration {
@@ -386,6 +386,35 @@ fn a_wiped_voter_is_readmitted() {
     assert!(cluster.until(20, committed), "it counts");
 }
 
+/// What a wiped voter said before its disk was lost arrives when its new log has its place already. Its name stays
+/// bound to the new log, which knows a configuration and so would never ask for it again. Fails if a log that asked
+/// is given the place without being asked back, or on an answer to anything but the last question (found by seed
+/// 3723).
+#[test]
+fn a_wiped_voter_is_not_bound_to_its_lost_log() {
+    let mut cluster = Cluster::unformed(3);
+    assert!(cluster.until(100, |cluster| cluster.leader().is_some()));
+    cluster.elect(id(1));
+    cluster.wipe(id(3));
+    let readmitted = |cluster: &Cluster| {
+        configuration(cluster, 1).identity_of(id(3)) == Some(identity(id(3), 1))
+            && (2..=3).all(|node| settled(cluster, node))
+    };
+    assert!(cluster.until(100, readmitted));
+    let answer =
+        |number| MessageBody::Answer { number, configuration: None, founding: 0, group: None };
+    let question = (cluster.core(id(1)).term().get() << 32) + 1;
+    for body in [MessageBody::Ask { number: 0 }, answer(0), answer(question)] {
+        let to = Some(cluster.node(id(1)).disk.identity);
+        let message = Message { from: identity(id(3), 0), to, term: Term::ZERO, body };
+        cluster.step(id(1), Input::Receive { from: id(3), message });
+        for _ in 0..20 {
+            cluster.advance();
+        }
+        assert!(readmitted(&cluster));
+    }
+}
+
 /// The old log of a wiped voter helped to commit an entry; the new log, empty, must not help to lose it. Nodes
 /// 1, 2 and 3; node 2 lacks what 1 and 3 committed, and 3 is wiped: no leader without node 1. Fails if a vote
 /// counts by name.
@@ -558,7 +587,7 @@ fn another_log_under_the_same_name() {
     let body = accepted(end, 0);
     let leader = cluster.node(id(1)).disk.identity;
     for from in [2, 3] {
-        let message = tinyraftplus_core::Message {
+        let message = Message {
             from: identity(id(from), 7),
             to: Some(leader),
             term: cluster.core(id(1)).term(),

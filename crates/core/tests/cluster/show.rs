@@ -60,7 +60,7 @@ pub(crate) fn message(message: &Message<String>) -> String {
     let term = message.term;
     let yes = |granted: &bool| if *granted { "yes" } else { "no" };
     match &message.body {
-        MessageBody::Ask => "ask".to_owned(),
+        MessageBody::Ask { .. } => "ask".to_owned(),
         MessageBody::Answer { configuration: None, .. } => "answer unformed".to_owned(),
         MessageBody::Answer { configuration: Some(c), .. } => {
             format!("answer {}", configuration(&c.configuration))

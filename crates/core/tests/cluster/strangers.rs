@@ -106,8 +106,9 @@ fn message(
     let granted = random.once_in(2);
     let body = match random.below(14) {
         10.. => plausible(random, cluster, log),
-        0 => MessageBody::Ask,
+        0 => MessageBody::Ask { number: number(random) },
         1 => MessageBody::Answer {
+            number: number(random),
             configuration: placed(random, cluster),
             founding: number(random),
             group: None,

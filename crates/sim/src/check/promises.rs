@@ -13,6 +13,8 @@ use crate::words;
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
     votes: BTreeMap<(Identity, Term), Identity>,
+    /// The logs that the leader of a term told to campaign.
+    wishes: BTreeSet<(Term, Identity)>,
     /// The leaders that were looked at.
     leaders: BTreeSet<(Term, usize)>,
 }
@@ -30,8 +32,16 @@ impl Promises {
         const CHECK: &str = "promises are durable";
         let (who, term, hard_state) = (at + 1, message.term, node.durable.hard_state);
         match message.body {
-            MessageBody::Vote { .. } => {
+            MessageBody::Vote { transfer, .. } => {
                 self.vote(who, node.identity, term, node.identity)?;
+                let wished = |&(of, log): &(Term, Identity)| {
+                    log == node.identity && of.get() + 1 == term.get()
+                };
+                require!(
+                    !inside || !transfer || self.wishes.iter().any(wished),
+                    "a transfer is the leader's wish",
+                    "node {who} campaigns in term {term} as if a leader of the term before wanted it"
+                );
                 require!(
                     !inside || covers(hard_state, term, Some(node.identity)),
                     CHECK,
@@ -65,13 +75,13 @@ impl Promises {
                     "node {who} leads term {term} with {hard_state:?} on disk"
                 );
             }
+            MessageBody::TimeoutNow => self.wishes.extend(message.to.map(|to| (term, to))),
             MessageBody::VoteReply { granted: false }
-            | MessageBody::Ask
+            | MessageBody::Ask { .. }
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
-            | MessageBody::Rejected { .. }
-            | MessageBody::TimeoutNow => {}
+            | MessageBody::Rejected { .. } => {}
         }
         Ok(())
     }
@@ -100,7 +110,14 @@ impl Promises {
         Ok(())
     }
 
-    fn vote(&mut self, who: usize, voter: Identity, term: Term, candidate: Identity) -> Verdict {
+    /// A log votes for another in that term.
+    pub(crate) fn vote(
+        &mut self,
+        who: usize,
+        voter: Identity,
+        term: Term,
+        candidate: Identity,
+    ) -> Verdict {
         let first = *self.votes.entry((voter, term)).or_insert(candidate);
         require!(
             first == candidate,

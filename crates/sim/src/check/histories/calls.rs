@@ -30,17 +30,22 @@ impl History {
     fn appends(mut self, life: Life, count: usize) -> Self {
         let number = self.calls.next_number();
         let payloads = (0..count).map(|place| payload(number, place, 20)).collect();
-        self.calls.on_call(life, Time::from_nanos(1_000), Asked::Append(payloads));
+        self.calls.on_call(life, Time::from_nanos(1_000), Term::ZERO, Asked::Append(payloads));
         self
     }
 
     fn appends_nothing(mut self, life: Life) -> Self {
-        self.calls.on_call(life, Time::from_nanos(1_000), Asked::Append(vec![Bytes::new()]));
+        self.calls.on_call(
+            life,
+            Time::from_nanos(1_000),
+            Term::ZERO,
+            Asked::Append(vec![Bytes::new()]),
+        );
         self
     }
 
     fn reads(mut self, life: Life) -> Self {
-        self.calls.on_call(life, Time::from_nanos(1_000), Asked::Read { local: false });
+        self.calls.on_call(life, Time::from_nanos(1_000), Term::ZERO, Asked::Read { local: false });
         self
     }
 
@@ -247,7 +252,7 @@ fn a_local_read_may_be_old_and_not_made_up() {
     let known = || {
         let mut history = History::new().appends(A, 1).commits(0, 0, true).acknowledges(0, 0, 0);
         let local = Asked::Read { local: true };
-        history.calls.on_call(B, Time::from_nanos(1_000), local);
+        history.calls.on_call(B, Time::from_nanos(1_000), Term::ZERO, local);
         history
     };
     known().sees(1, 0).holds();

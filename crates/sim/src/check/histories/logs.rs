@@ -1,149 +1,14 @@
 //! What nodes write, say and find on their disks.
 
-use bytes::Bytes;
-use tinyraftplus_core::{
-    EntryId, Event as RaftEvent, HardState, Identity, Message, MessageBody, NodeId, Restored, Role,
-    Seq, Term, Terms, Time,
-};
-use tinyraftplus_log::{EntryKind, LogEntry, Reset, Write};
-use tinyraftplus_replica::{Applied, Apply, Event};
+use tinyraftplus_core::{Event as RaftEvent, MessageBody, NodeId, Role, Seq, Term};
+use tinyraftplus_log::{LogEntry, Reset, Write};
+use tinyraftplus_replica::Event;
 
-use crate::check::calls::{self, Asked, Life};
-use crate::check::{Checks, Verdict, View};
+use super::cluster::{Cluster, append, append_message, entry, id, terms_of, vote};
+use crate::check::{Checks, View};
 
 const PROMISE: &str = "promises are durable";
 const SURVIVES: &str = "what was durable survives a crash";
-
-const fn id(term: u64, seq: u64) -> EntryId {
-    EntryId::new(Term::new(term), Seq::new(seq))
-}
-
-fn entry(term: u64, seq: u64, payload: &'static str) -> LogEntry {
-    let kind = if payload.is_empty() { EntryKind::Noop } else { EntryKind::Payload };
-    LogEntry { id: id(term, seq), kind, ends_batch: true, payload: bytes(payload) }
-}
-
-/// What "a", "b" and "c" stand for: what one client each has appended.
-fn bytes(payload: &'static str) -> Bytes {
-    match payload {
-        "a" => calls::payload(0, 0, 16),
-        "b" => calls::payload(1, 0, 16),
-        "c" => calls::payload(2, 0, 16),
-        other => Bytes::from(other),
-    }
-}
-
-fn append(entries: &[(u64, u64, &'static str)]) -> Write {
-    let entry = |&(term, seq, payload): &(u64, u64, &'static str)| entry(term, seq, payload);
-    Write { append: entries.iter().map(entry).collect(), ..Write::default() }
-}
-
-fn vote(term: u64, vote: u128) -> Write {
-    let vote = (vote > 0).then_some(Identity::new(vote));
-    Write { hard_state: Some(HardState { term: Term::new(term), vote }), ..Write::default() }
-}
-
-/// Three nodes, of which two are a quorum. Node `n` has the identity `n + 1`.
-struct Cluster {
-    checks: Checks,
-    verdict: Verdict,
-}
-
-impl Cluster {
-    fn new() -> Self {
-        let mut checks = Checks::new(3, Seq::ZERO, true);
-        for (node, identity) in checks.nodes.iter_mut().zip(1..) {
-            node.identity = Identity::new(identity);
-        }
-        for (payload, number) in ["a", "b", "c"].into_iter().zip(1..) {
-            let asked = Asked::Append(vec![bytes(payload)]);
-            checks.calls.on_call(Life { node: 0, number }, Time::NEVER, asked);
-        }
-        Self { checks, verdict: Ok(()) }
-    }
-
-    fn then(mut self, next: impl FnOnce(&mut Checks) -> Verdict) -> Self {
-        if self.verdict.is_ok() {
-            self.verdict = next(&mut self.checks);
-        }
-        self
-    }
-
-    /// A node decides to write this.
-    fn writes(self, at: usize, write: &Write) -> Self {
-        self.then(|checks| checks.on_write(at, write))
-    }
-
-    /// .. and it is durable at once.
-    fn stores(self, at: usize, write: &Write) -> Self {
-        self.writes(at, write).then(|checks| checks.on_durable(at, write))
-    }
-
-    /// All three nodes store this.
-    fn all_store(self, write: &Write) -> Self {
-        (0..3).fold(self, |cluster, at| cluster.stores(at, write))
-    }
-
-    /// A node says what it is, and that everything before `committed` is committed; of its log, what it wrote.
-    fn says(self, at: usize, role: Role, term: u64, committed: u64) -> Self {
-        self.then(|checks| {
-            let node = &checks.nodes[at];
-            let (terms, durable) =
-                (terms_of(node.decided.end(), |seq| node.decided.entry(seq)), node.durable.end());
-            let (term, committed) = (Term::new(term), Seq::new(committed));
-            checks.on_step(at, View { role, term, committed, durable, terms: &terms })
-        })
-    }
-
-    fn applies(self, at: usize, start: u64, end: u64, entries: &[(u64, &'static str)]) -> Self {
-        let applied = |&(seq, payload): &(u64, &'static str)| Applied {
-            seq: Seq::new(seq),
-            payload: bytes(payload),
-        };
-        let entries = entries.iter().map(applied).collect();
-        let apply = Apply { start: Seq::new(start), end: Seq::new(end), entries };
-        self.then(|checks| checks.on_apply(at, &apply))
-    }
-
-    fn sends(self, at: usize, to: usize, term: u64, body: MessageBody<Bytes>) -> Self {
-        let identity = |at: usize| Identity::new(at as u128 + 1);
-        let message =
-            Message { from: identity(at), to: Some(identity(to)), term: Term::new(term), body };
-        self.then(|checks| checks.on_sent(at, to, &tinyraftplus_replica::Message::Raft(message)))
-    }
-
-    /// A node starts, and finds these in its log, and that term and vote.
-    fn starts(self, at: usize, flight: &[Write], hard: &Write, found: &[LogEntry]) -> Self {
-        let end = Seq::new(found.len() as u64);
-        let entry = |seq: Seq| found.iter().map(|entry| entry.id).find(|id| id.seq == seq);
-        let restored = Restored {
-            hard_state: hard.hard_state.unwrap_or_default(),
-            terms: terms_of(end, entry),
-            ..Restored::empty(Identity::new(at as u128 + 1))
-        };
-        self.then(|checks| checks.on_start(at, &restored, found, flight, Seq::ZERO))
-    }
-
-    fn holds(self) {
-        assert_eq!(self.verdict, Ok(()));
-    }
-
-    fn breaks(self, check: &str) {
-        assert_eq!(self.verdict.expect_err("a bad history").check, check);
-    }
-}
-
-fn terms_of(end: Seq, entry: impl Fn(Seq) -> Option<EntryId>) -> Terms {
-    let mut terms = Terms::empty(Seq::ZERO, Term::ZERO);
-    for seq in (0..end.get()).map(Seq::new) {
-        terms.append(entry(seq).unwrap().term, 1);
-    }
-    terms
-}
-
-const fn append_message() -> MessageBody<Bytes> {
-    MessageBody::Append { prev: None, entries: Vec::new(), committed: Seq::ZERO, round: 0 }
-}
 
 #[test]
 fn one_entry_has_one_content_and_one_predecessor() {
@@ -193,8 +58,8 @@ fn term_and_vote_never_go_back() {
 #[test]
 fn a_term_has_one_leader() {
     const CHECK: &str = "one leader a term";
-    let leads = || Cluster::new().stores(0, &vote(5, 1)).says(0, Role::Leader, 5, 0);
-    leads().says(0, Role::Leader, 5, 0).says(1, Role::Leader, 6, 0).holds();
+    let leads = || Cluster::new().stores(0, &vote(5, 1)).leads(0, 2, 5, 0);
+    leads().says(0, Role::Leader, 5, 0).leads(1, 2, 6, 0).holds();
     leads().says(1, Role::Leader, 5, 0).breaks(CHECK);
     leads().says(1, Role::Follower, 5, 0).holds();
     leads().stores(1, &vote(5, 2)).sends(1, 2, 5, append_message()).breaks(CHECK);
@@ -204,7 +69,7 @@ fn a_term_has_one_leader() {
 fn committed_never_changes() {
     const CHECK: &str = "committed never changes";
     let log = append(&[(1, 0, ""), (1, 1, "a")]);
-    let committed = || Cluster::new().all_store(&log).says(0, Role::Leader, 1, 2);
+    let committed = || Cluster::new().all_store(&log).leads(0, 1, 1, 2);
     committed().says(1, Role::Follower, 1, 1).says(1, Role::Follower, 1, 2).holds();
     committed().says(0, Role::Leader, 1, 1).breaks(CHECK);
     // Beyond the end of its own log.
@@ -219,10 +84,10 @@ fn a_leader_has_what_was_committed_before_its_term() {
     let log = append(&[(1, 0, ""), (1, 1, "")]);
     let committed = || {
         let cluster = Cluster::new().stores(0, &log).stores(1, &log);
-        cluster.says(0, Role::Leader, 1, 2)
+        cluster.leads(0, 1, 1, 2)
     };
-    committed().says(1, Role::Leader, 2, 0).holds();
-    committed().says(2, Role::Leader, 2, 0).breaks("leader completeness");
+    committed().leads(1, 2, 2, 0).holds();
+    committed().leads(2, 1, 2, 0).breaks("leader completeness");
     // A candidate without it harms nobody.
     committed().says(2, Role::Candidate, 2, 0).holds();
 }
@@ -231,21 +96,21 @@ fn a_leader_has_what_was_committed_before_its_term() {
 fn committed_is_on_the_disks_of_a_quorum_and_by_an_entry_of_the_leader() {
     let log = append(&[(1, 0, ""), (1, 1, "")]);
     let two = || Cluster::new().stores(0, &log).writes(1, &log);
-    two().says(0, Role::Leader, 1, 2).breaks("committed is durable on a quorum");
-    two().then(|checks| checks.on_durable(1, &log)).says(0, Role::Leader, 1, 2).holds();
+    two().leads(0, 2, 1, 2).breaks("committed is durable on a quorum");
+    two().then(|checks| checks.on_durable(1, &log)).leads(0, 2, 1, 2).holds();
     // A disk that is lost was one when it was acknowledged.
     let lost = |checks: &mut Checks| {
         checks.on_wiped(1);
         Ok(())
     };
     let stored = || two().then(|checks| checks.on_durable(1, &log));
-    stored().then(lost).says(0, Role::Leader, 1, 2).holds();
+    stored().then(lost).leads(0, 2, 1, 2).holds();
     // By a leader of term 2: only together with an entry of its own (figure 8).
-    let early = stored().says(0, Role::Leader, 2, 2);
+    let early = stored().leads(0, 2, 2, 2);
     early.breaks("a leader commits by an entry of its own term");
     stored().says(0, Role::Follower, 2, 2).holds();
     let own = append(&[(2, 2, "")]);
-    stored().stores(0, &own).stores(1, &own).says(0, Role::Leader, 2, 3).holds();
+    stored().stores(0, &own).stores(1, &own).leads(0, 2, 2, 3).holds();
 }
 
 #[test]
@@ -261,6 +126,7 @@ fn a_node_knows_its_own_log_and_disk() {
                 committed: Seq::ZERO,
                 durable: Seq::new(durable),
                 terms: &terms,
+                sits_still: false,
             };
             checks.on_step(0, view)
         })
@@ -276,7 +142,17 @@ fn a_node_knows_its_own_log_and_disk() {
             let terms = terms_of(Seq::new(2), |seq| checks.nodes[0].decided.entry(seq));
             let (role, term) = (Role::Follower, Term::new(2));
             let durable = Seq::new(durable);
-            checks.on_step(0, View { role, term, committed: Seq::ZERO, durable, terms: &terms })
+            checks.on_step(
+                0,
+                View {
+                    role,
+                    term,
+                    committed: Seq::ZERO,
+                    durable,
+                    terms: &terms,
+                    sits_still: false,
+                },
+            )
         })
     };
     replaces(1).holds();
@@ -287,7 +163,7 @@ fn a_node_knows_its_own_log_and_disk() {
 fn what_is_applied_is_committed_durable_and_in_order() {
     const CHECK: &str = "applied is committed, durable and in order";
     let log = append(&[(1, 0, ""), (1, 1, "a"), (1, 2, ""), (1, 3, "b")]);
-    let ready = || Cluster::new().all_store(&log).says(0, Role::Leader, 1, 4);
+    let ready = || Cluster::new().all_store(&log).leads(0, 1, 1, 4);
     ready().applies(0, 0, 2, &[(1, "a")]).applies(0, 3, 4, &[(3, "b")]).holds();
     ready().applies(0, 1, 4, &[(1, "a"), (3, "b")]).holds();
     ready().applies(0, 2, 4, &[(3, "b")]).breaks(CHECK);
@@ -299,9 +175,9 @@ fn what_is_applied_is_committed_durable_and_in_order() {
     ready().applies(1, 0, 2, &[(1, "a")]).breaks(CHECK);
     // Committed and not durable here.
     let two = || Cluster::new().writes(0, &log).stores(1, &log).stores(2, &log);
-    two().says(0, Role::Leader, 1, 4).applies(0, 0, 2, &[(1, "a")]).breaks(CHECK);
+    two().leads(0, 1, 1, 4).applies(0, 0, 2, &[(1, "a")]).breaks(CHECK);
     let stored = two().then(|checks| checks.on_durable(0, &log));
-    stored.says(0, Role::Leader, 1, 4).applies(0, 0, 2, &[(1, "a")]).holds();
+    stored.leads(0, 1, 1, 4).applies(0, 0, 2, &[(1, "a")]).holds();
 }
 
 #[test]
@@ -330,7 +206,7 @@ fn at_the_end_a_log_is_what_was_committed() {
     const CHECK: &str = "all logs become the same";
     let log = append(&[(1, 0, ""), (1, 1, "a")]);
     let found = |entries: &[LogEntry]| {
-        let committed = Cluster::new().all_store(&log).says(0, Role::Leader, 1, 2);
+        let committed = Cluster::new().all_store(&log).leads(0, 1, 1, 2);
         committed.then(|checks| checks.verify(1, entries))
     };
     found(&log.append).holds();
