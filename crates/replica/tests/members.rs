@@ -353,6 +353,42 @@ fn a_node_that_is_behind() {
     changed(&mut cluster, call, &[1, 2, 3, 4]);
 }
 
+/// The members were read while one membership replaced another. When that is over they are the same, and a change that is based
+/// on them is made; when there was another change in between, it is not. Fails if `completed` returns what it was given.
+#[test]
+fn based_on_a_joint_configuration() {
+    for is_late in [false, true] {
+        let (mut cluster, leader, [asked, _]) = cast(&[4]);
+        let call = cluster.set_voters(leader, &[1, 2, 3, 4]);
+        let is_joint = |c: &Cluster| {
+            let configuration = c.replica(asked).core().configuration();
+            configuration.is_some_and(|it| it.old().is_some())
+        };
+        cluster.until(is_joint);
+        let seen = cluster.replica(asked).core().configurations().unwrap().newest().at;
+        let request = cluster.change(asked, &[1, 2, 3], Some(Base(seen)));
+        changed(&mut cluster, call, &[1, 2, 3, 4]);
+        if is_late {
+            let call = cluster.set_voters(leader, &[1, 2, 4]);
+            changed(&mut cluster, call, &[1, 2, 4]);
+        }
+        let call = cluster.call(asked, request);
+        if is_late {
+            let outcome = cluster.outcome(call);
+            assert!(
+                matches!(
+                    outcome,
+                    Outcome::NotChanged(ChangeError::MembersChanged { .. })
+                        | Outcome::Refused(Refused::NotAMember)
+                ),
+                "{outcome:?}"
+            );
+        } else {
+            changed(&mut cluster, call, &[1, 2, 3]);
+        }
+    }
+}
+
 /// Rules that were not part of the wish have changed meanwhile: the call is refused, or it would bring the old ones back.
 /// Fails if `keeps_rules` is not asked for.
 #[test]

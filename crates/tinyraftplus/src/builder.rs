@@ -144,6 +144,8 @@ impl NodeBuilder {
     /// # }).unwrap();
     /// ```
     ///
+    /// The transports of the others must know the way to it: [`TcpTransport::set_peer`](crate::TcpTransport::set_peer).
+    ///
     /// It changes nothing for a node whose log knows a cluster, so it can stay there. A program that always opens its node like this,
     /// but for the first nodes on their first start, does not form a second cluster when a disk is lost.
     #[must_use]
