@@ -43,6 +43,19 @@ fn replicated_log() {
 }
 
 #[test]
+fn members() {
+    let removed =
+        "not appended: this node is not a member of the cluster any more; call one that is";
+    let (joined, replaced) = ("two have joined: 1 2 3 4 5", "one is replaced: 1 2 4 5 6");
+    assert_eq!(
+        run("members"),
+        format!(
+            "{joined}\n{replaced}\nremoved: {removed}\n4 members go on, led by another: true\n"
+        )
+    );
+}
+
+#[test]
 fn state_machine() {
     assert_eq!(run("state_machine"), "state 1 1\nstate 2 2\nstate 3 3\nread  3 3\n");
 }
