@@ -54,15 +54,21 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// The most members, learners included.
+    pub const MEMBERS_MAX: usize = 1000;
+
     /// These members under these rules, in any order. Whether the rules are safe for them is not asked here.
     ///
     /// # Errors
     ///
-    /// If a name or an identity repeats, there are no voters, or a learner has no identity.
+    /// If a name or an identity repeats, there are no voters or too many members, or a learner has no identity.
     pub fn new(
         mut members: Vec<Member>,
         rules: impl Into<Rules>,
     ) -> Result<Self, ConfigurationError> {
+        if members.len() > Self::MEMBERS_MAX {
+            return Err(ConfigurationError::TooManyMembers { count: members.len() });
+        }
         members.sort_unstable();
         if let Some([twice, _]) =
             members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id))
@@ -334,6 +340,11 @@ pub enum ConfigurationError {
     LearnerWithoutLog(NodeId),
     /// Nobody could decide anything.
     NoVoters,
+    /// There are more than [`Membership::MEMBERS_MAX`] members, those that a change would add for a while included.
+    TooManyMembers {
+        /// How many.
+        count: usize,
+    },
     /// A cluster is founded by a log.
     NoFounder,
     /// The log would begin where it ends.
@@ -350,6 +361,11 @@ impl fmt::Display for ConfigurationError {
             ),
             Self::LearnerWithoutLog(id) => write!(f, "learner {id} has no log"),
             Self::NoVoters => f.write_str("a configuration needs at least one voter"),
+            Self::TooManyMembers { count } => write!(
+                f,
+                "a configuration has at most {} members, not {count}",
+                Membership::MEMBERS_MAX
+            ),
             Self::NoFounder => f.write_str("a first configuration needs a member with a log"),
             Self::NoRoom => {
                 write!(f, "a log can't begin at seq {}, the last position there is", Seq::MAX)

@@ -202,6 +202,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             options,
         };
         core.reset_election_timer();
+        // Comes with the first step.
+        core.tell_differences();
         Ok(core)
     }
 

@@ -16,6 +16,7 @@ use crate::{
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::ToString,
     sync::Arc,
     vec::Vec,
 };
@@ -92,7 +93,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     ) {
         match configuration {
             Some(placed) => self.take_configuration(placed),
-            None if !self.options.members.contains(&from.id) => {}
+            None if self.options.joins || !self.options.members.contains(&from.id) => {}
             None if founding == self.forming.founding => {
                 self.forming.unformed.insert(from.id, (from.identity, group));
                 self.found();
@@ -121,7 +122,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     fn found(&mut self) {
         let own = self.options.id;
         let ids = &self.options.members;
-        if self.active.is_some() || ids.iter().any(|&id| id < own) {
+        if self.active.is_some() || self.options.joins || ids.iter().any(|&id| id < own) {
             return;
         }
         let member = |&id: &NodeId| {
@@ -156,6 +157,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 ConfigurationError::NameTwice(_)
                 | ConfigurationError::LearnerWithoutLog(_)
                 | ConfigurationError::NoVoters
+                | ConfigurationError::TooManyMembers { .. }
                 | ConfigurationError::NoFounder
                 | ConfigurationError::NoRoom => Event::UnsafeRule(RuleError::NoVoters),
             })?;
@@ -205,16 +207,29 @@ impl<P: AsRef<[u8]>> Core<P> {
         let Some(configuration) = self.configuration().map(Arc::clone) else {
             return;
         };
-        if *configuration.now().rules() != self.options.rules {
-            self.complain(Event::OptionsDiffer { what: "quorum rule" });
+        let rules = configuration.now().rules();
+        // One that joins has no say in the rules.
+        if *rules != self.options.rules && !self.options.joins {
+            let (option, decides) = (self.options.rules.to_string(), rules.to_string());
+            self.complain(Event::OptionsDiffer { what: "quorum rule", option, decides });
         }
-        let member = configuration.member(self.options.id);
-        if member.is_some_and(|member| member.group != self.options.group) {
-            self.complain(Event::OptionsDiffer { what: "group" });
+        if let Some(member) = configuration.member(self.options.id)
+            && member.group != self.options.group
+        {
+            let label =
+                |group: Option<Group>| group.map_or_else(|| "none".into(), |it| it.to_string());
+            let (option, decides) = (label(self.options.group), label(member.group));
+            self.complain(Event::OptionsDiffer { what: "group", option, decides });
         }
     }
 
     fn complain(&mut self, event: Event) {
+        if let Event::OptionsDiffer { what, .. } = event {
+            // Only the newest counts: rules may change for ever.
+            let same =
+                |it: &Event| matches!(it, Event::OptionsDiffer { what: it, .. } if *it == what);
+            self.forming.complaints.retain(|it| *it == event || !same(it));
+        }
         if !self.forming.complaints.contains(&event) {
             self.forming.complaints.push(event.clone());
             self.out.events.push(event);

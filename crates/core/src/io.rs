@@ -5,7 +5,7 @@ use crate::{
     ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message,
     MessageBody, NodeId, Seq, Term, TermRun, Ticket, TransferError,
 };
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 /// One position of the log.
@@ -385,11 +385,14 @@ pub enum Event {
     /// The cluster can't form: the rule asks for a label that a member does not have, or is not safe for these
     /// members.
     UnsafeRule(RuleError),
-    /// The configuration in the log says something else about this node than it was started with; the log
-    /// decides.
+    /// The configuration in the log says something else than this node was started with; the log decides.
     OptionsDiffer {
         /// What differs.
         what: &'static str,
+        /// What the node was started with.
+        option: String,
+        /// What the configuration says.
+        decides: String,
     },
     /// A peer was started with other members, or another quorum rule; the cluster can't form.
     FoundersDisagree {
@@ -437,9 +440,9 @@ impl fmt::Display for Event {
                 "the configuration asks for the quorum rule {rule}, which this node was not given; start it with that rule"
             ),
             Self::UnsafeRule(error) => write!(f, "the cluster can't form: {error}"),
-            Self::OptionsDiffer { what } => write!(
+            Self::OptionsDiffer { what, option, decides } => write!(
                 f,
-                "this node was started with another {what} than the configuration in its log says; the log decides"
+                "this node was started with {what} \"{option}\", and the configuration in its log says \"{decides}\"; the log decides"
             ),
             Self::Wiped => f.write_str(
                 "this node's log is not the one it joined with: its disk was lost or replaced; it takes part again once the others have agreed to it",

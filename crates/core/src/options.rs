@@ -12,12 +12,14 @@ use core::{fmt, time::Duration};
 pub struct Options {
     /// This node's name.
     pub id: NodeId,
-    /// All members' names, this node's among them, in any order. The smallest name forms the cluster; a node that is to be added
-    /// to one finds it through the others.
+    /// All members' names, this node's among them, in any order. The smallest name forms the cluster.
     ///
     /// A node that lists only itself founds a cluster of one at once. When others have joined it, list them too: if its
     /// disk is lost, it would else found another cluster under its old name.
     pub members: Vec<NodeId>,
+    /// Never founds a cluster, but waits until the leader of one adds it. `members` are then those that it asks for one, itself
+    /// among them or not; with none it waits to be asked. Once its log knows a cluster, this means nothing. Off by default.
+    pub joins: bool,
     /// Which sets of voters elect a leader, and which commit an entry.
     pub rules: Rules,
     /// The rules of the user's own that this node can evaluate.
@@ -64,6 +66,7 @@ impl Options {
         Self {
             id,
             members,
+            joins: false,
             rules: Rules::default(),
             custom_rules: CustomRules::default(),
             group: None,
@@ -96,10 +99,12 @@ impl Options {
         }) {
             return Err(OptionsError::DuplicateMember(twice));
         }
-        if !self.members.contains(&self.id) {
-            return Err(OptionsError::NotAMember(self.id));
+        if !self.joins {
+            if !self.members.contains(&self.id) {
+                return Err(OptionsError::NotAMember(self.id));
+            }
+            self.check_rules()?;
         }
-        self.check_rules()?;
         if self.first_seq == Seq::MAX {
             return Err(OptionsError::NoRoom);
         }
@@ -111,7 +116,7 @@ impl Options {
                 election: self.election_timeout,
             });
         }
-        if self.members.len() > 1 && self.election_jitter.is_zero() {
+        if (self.joins || self.members.len() > 1) && self.election_jitter.is_zero() {
             return Err(OptionsError::NoJitter);
         }
         if let Some(lease) = self.lease
@@ -214,7 +219,10 @@ impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DuplicateMember(id) => write!(f, "member {id} is listed twice"),
-            Self::NotAMember(id) => write!(f, "node {id} is not in its own list of members"),
+            Self::NotAMember(id) => write!(
+                f,
+                "node {id} is not in its own list of members; list it, or let it join a cluster that is there"
+            ),
             Self::Rule(error) => error.fmt(f),
             Self::Timeouts { heartbeat, election } => write!(
                 f,

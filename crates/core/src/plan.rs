@@ -1,7 +1,7 @@
 //! What somebody wants the membership to become.
 
 use crate::quorum::{CustomRules, Group, Quorums, RuleError, Rules, Voter};
-use crate::{NodeId, Seq, Ticket, Time};
+use crate::{Member, Membership, NodeId, Seq, Ticket, Time};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -28,6 +28,12 @@ impl MemberSpec {
     }
 }
 
+impl From<&Member> for MemberSpec {
+    fn from(member: &Member) -> Self {
+        Self { id: member.id, group: member.group, votes: member.votes }
+    }
+}
+
 /// Members and rules that fit each other.
 ///
 /// Whether rules are safe is found out by trying all sets of voters, which can take seconds with twenty of them.
@@ -51,11 +57,7 @@ impl Plan {
         customs: &CustomRules,
     ) -> Result<Self, PlanError> {
         let plan = Self::unchecked(members, rules)?;
-        let voters = plan.members.iter().filter(|member| member.votes);
-        let voters: Vec<Voter> =
-            voters.map(|member| Voter { id: member.id, group: member.group }).collect();
-        let quorums = Quorums::compile(&voters, &plan.rules, customs)?;
-        quorums.check()?;
+        plan.quorums(customs)?.check()?;
         Ok(plan)
     }
 
@@ -65,6 +67,9 @@ impl Plan {
     ///
     /// What is wrong with the members.
     pub fn unchecked(mut members: Vec<MemberSpec>, rules: Rules) -> Result<Self, PlanError> {
+        if members.len() > Membership::MEMBERS_MAX {
+            return Err(PlanError::TooManyMembers { count: members.len() });
+        }
         members.sort_unstable();
         if let Some([twice, _]) =
             members.windows(2).find(|pair| matches!(pair, [a, b] if a.id == b.id))
@@ -85,6 +90,24 @@ impl Plan {
     /// Which sets of voters decide.
     pub const fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Its voters and its rules, ready to be asked; not checked for safety.
+    ///
+    /// # Errors
+    ///
+    /// If a rule makes no sense for the voters, or needs a function that `customs` has not.
+    pub fn quorums(&self, customs: &CustomRules) -> Result<Quorums, RuleError> {
+        let voters = self.members.iter().filter(|member| member.votes);
+        let voters: Vec<Voter> =
+            voters.map(|member| Voter { id: member.id, group: member.group }).collect();
+        Quorums::compile(&voters, &self.rules, customs)
+    }
+
+    /// Whether these are the members and the rules that it wants.
+    pub fn is_met_by(&self, membership: &Membership) -> bool {
+        let specs = membership.members().iter().map(MemberSpec::from);
+        self.rules == *membership.rules() && specs.eq(self.members.iter().copied())
     }
 }
 
@@ -110,6 +133,11 @@ pub enum PlanError {
     NameTwice(NodeId),
     /// Nobody could decide anything.
     NoVoters,
+    /// There are more than [`Membership::MEMBERS_MAX`] members.
+    TooManyMembers {
+        /// How many.
+        count: usize,
+    },
     /// The rules do not fit the members.
     Rule(RuleError),
 }
@@ -125,6 +153,9 @@ impl fmt::Display for PlanError {
         match self {
             Self::NameTwice(id) => write!(f, "member {id} is listed twice"),
             Self::NoVoters => f.write_str("a cluster needs at least one voter"),
+            Self::TooManyMembers { count } => {
+                write!(f, "a cluster has at most {} members, not {count}", Membership::MEMBERS_MAX)
+            }
             Self::Rule(error) => error.fmt(f),
         }
     }

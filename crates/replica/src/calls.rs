@@ -69,6 +69,8 @@ pub(crate) enum Work {
     Transfer {
         number: u64,
     },
+    /// Waits until the members are as wanted.
+    Change,
     /// Was told to the core.
     Steer,
 }
@@ -104,14 +106,22 @@ impl Calls {
     pub(crate) fn payloads(&self, order: u64) -> Option<&Vec<Bytes>> {
         match &self.all.get(&order)?.work {
             Work::Append { payloads, .. } => Some(payloads),
-            Work::Read { .. } | Work::Querying { .. } | Work::Transfer { .. } | Work::Steer => None,
+            Work::Read { .. }
+            | Work::Querying { .. }
+            | Work::Transfer { .. }
+            | Work::Change
+            | Work::Steer => None,
         }
     }
 
     pub(crate) fn place(&mut self, order: u64) -> Option<&mut Place> {
         match &mut self.all.get_mut(&order)?.work {
             Work::Append { place, .. } => Some(place),
-            Work::Read { .. } | Work::Querying { .. } | Work::Transfer { .. } | Work::Steer => None,
+            Work::Read { .. }
+            | Work::Querying { .. }
+            | Work::Transfer { .. }
+            | Work::Change
+            | Work::Steer => None,
         }
     }
 
@@ -140,7 +150,11 @@ impl Replica {
                 let bytes = query.len() as u64;
                 (bytes, too_large("a query", bytes, self.options.entry_bytes_max))
             }
+            Request::ChangeMembers(_) if self.has_open_change() => {
+                (0, Some(Refused::ChangeUnderWay))
+            }
             Request::Transfer { .. }
+            | Request::ChangeMembers(_)
             | Request::Campaign
             | Request::StepDown
             | Request::Pause(_) => (0, None),
@@ -170,6 +184,10 @@ impl Replica {
                 Work::Read { query, ready: None }
             }
             Request::Transfer { to } => Work::Transfer { number: self.open_transfer(order, to) },
+            Request::ChangeMembers(change) => {
+                self.open_change(order, deadline, *change);
+                Work::Change
+            }
             Request::Campaign => {
                 steered = Some(Input::Campaign);
                 Work::Steer
@@ -231,6 +249,7 @@ impl Replica {
         let is_absent = match self.calls.all.get(&order).map(|pending| &pending.work) {
             Some(Work::Append { place, .. }) => *place == Place::Queued,
             Some(Work::Transfer { .. }) => false,
+            Some(Work::Change) => self.is_unchanged(order),
             Some(Work::Read { .. } | Work::Querying { .. } | Work::Steer) | None => true,
         };
         let is_absent = is_absent || planted::is(Bug::RefuseSent);
@@ -240,10 +259,12 @@ impl Replica {
 
     /// Hands queued appends to whoever leads.
     pub(crate) fn pump_queue(&mut self) {
+        let is_removed = self.is_removed();
         match self.way() {
-            Way::None if self.options.fail_fast => {
+            way if is_removed || (way == Way::None && self.options.fail_fast) => {
+                let why = if is_removed { Refused::NotAMember } else { Refused::NoLeader };
                 for order in std::mem::take(&mut self.calls.queue) {
-                    self.finish(order, Outcome::Refused(Refused::NoLeader));
+                    self.finish(order, Outcome::Refused(why.clone()));
                 }
             }
             Way::None => {}
@@ -308,6 +329,7 @@ impl Replica {
             Work::Append { place, .. } => self.leave(order, place),
             Work::Read { ready, .. } => self.read_ended(order, ready),
             Work::Transfer { number } => self.transfer_given_up(number),
+            Work::Change => self.change_given_up(order),
             Work::Querying { .. } | Work::Steer => {}
         }
         if self.calls.all.is_empty() {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, Time};
+use tinyraftplus_core::{self as core, NodeId, Plan, Role, Seq, Term, Time};
 use tinyraftplus_log::Write;
 
 use crate::{LoadReply, LoadRequest, Message, Outcome};
@@ -47,6 +47,8 @@ pub enum Request {
         /// Who is to lead.
         to: NodeId,
     },
+    /// Other members, or other rules.
+    ChangeMembers(Box<Change>),
     /// This node campaigns now; see [`core::Input::Campaign`]. Done as soon as it was told.
     Campaign,
     /// This node does not lead; see [`core::Input::StepDown`]. Done when it is so.
@@ -54,6 +56,21 @@ pub enum Request {
     /// This node sits still, or goes on; see [`core::Input::Pause`]. Done as soon as it was told.
     Pause(bool),
 }
+
+/// A wish for other members, or other rules.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// What they should become. It must be known to be safe: a replica does not check that.
+    pub plan: Plan,
+    /// If given, only if the members are those of that configuration. Else whatever they are.
+    pub base: Option<Base>,
+    /// Only if the plan's rules are those that are in force: they were not part of the wish.
+    pub keeps_rules: bool,
+}
+
+/// Names a configuration by the position of its entry; the first one has none.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Base(pub Option<Seq>);
 
 /// Everything that can happen to a replica.
 #[derive(Debug)]

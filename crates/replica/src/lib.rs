@@ -23,6 +23,7 @@ mod calls;
 mod convert;
 mod io;
 mod load;
+mod members;
 mod message;
 mod options;
 mod outcome;
@@ -34,13 +35,15 @@ mod serving;
 mod status;
 mod steering;
 
-pub use crate::io::{Actions, Applied, Apply, Call, CallId, Event, Happening, Query, Request};
+pub use crate::io::{
+    Actions, Applied, Apply, Base, Call, CallId, Change, Event, Happening, Query, Request,
+};
 pub use crate::load::{LoadReply, LoadRequest, Want};
 pub use crate::message::{
-    Answer, Answers, Forward, Inquire, Message, ROUTE_CALLS_MAX, ReadIndex, ReadIndexReply, Route,
-    TransferAsk, TransferReply,
+    Answer, Answers, ChangeAnswer, ChangeAsk, ChangeReply, Forward, Inquire, Message,
+    ROUTE_CALLS_MAX, ReadIndex, ReadIndexReply, Route, TransferAsk, TransferReply,
 };
 pub use crate::options::{ReplicaOptions, StartError};
-pub use crate::outcome::{Effect, Outcome, Refused, Unknown};
+pub use crate::outcome::{ChangeError, Effect, Outcome, Refused, Unknown};
 pub use crate::replica::Replica;
 pub use crate::status::Status;

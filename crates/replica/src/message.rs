@@ -4,11 +4,15 @@
 //! accepts number n only right after n - 1, so whatever the network repeats, loses or reorders, a call enters
 //! the log at most once and in order. Both sides name their logs: a node that lost its disk has forgotten what
 //! it accepted, and must not answer for the node it was.
+//!
+//! What clients wish besides appends and reads is asked again and again under one number, until there is an answer.
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use tinyraftplus_core::{self as core, EntryId, Identity, NodeId, Seq, Term, TransferError};
+use tinyraftplus_core::{self as core, EntryId, Identity, NodeId, Plan, Seq, Term, TransferError};
 
-use crate::Refused;
+use crate::{Base, ChangeError, Refused};
 
 /// The most calls that may be on one route unanswered; a leader drops what is beyond.
 pub const ROUTE_CALLS_MAX: u64 = 1024;
@@ -32,6 +36,10 @@ pub enum Message {
     TransferAsk(TransferAsk),
     /// The answer to [`Message::TransferAsk`].
     TransferReply(TransferReply),
+    /// Change the members.
+    ChangeAsk(Box<ChangeAsk>),
+    /// The answer to [`Message::ChangeAsk`].
+    ChangeReply(ChangeReply),
 }
 
 /// Names the way from an origin to the leader of a term.
@@ -162,6 +170,57 @@ pub struct TransferReply {
     pub result: Result<(), TransferError>,
 }
 
+/// A wish of one of the sender's clients: other members, or other rules.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChangeAsk {
+    /// The identity of the asker's log.
+    pub from: Identity,
+    /// The number of its process start.
+    pub incarnation: u64,
+    /// Comes back with the answer. Sent again under the same number, it is the same wish. A higher one says that the asker
+    /// awaits nothing below it.
+    pub number: u64,
+    /// The term whose leader is asked. A leader of any other ignores it.
+    pub term: Term,
+    /// The configuration that it was planned on: on another it is refused.
+    pub base: Base,
+    /// What they should become. Whoever asks has checked that the rules are safe.
+    pub plan: Plan,
+    /// How long new members may take to answer and to catch up.
+    pub time: Duration,
+}
+
+/// The answer to [`ChangeAsk`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ChangeReply {
+    /// The identity of the asker's log.
+    pub to: Identity,
+    /// The number of its process start.
+    pub incarnation: u64,
+    /// The number of the wish.
+    pub number: u64,
+    /// What became of it.
+    pub answer: ChangeAnswer,
+}
+
+/// What a leader knows of a change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChangeAnswer {
+    /// It is under way.
+    Begun,
+    /// The members are as wanted, for good.
+    Changed {
+        /// The position of the configuration that says so; `None` if it is the first.
+        at: Option<Seq>,
+    },
+    /// Nothing came of it and never will.
+    Refused(ChangeError),
+    /// Nothing came of it in this term, and the leader leads no more: another one may be asked.
+    Absent,
+    /// It had begun, and the leader leads no more: another one may complete it, or not.
+    Unsettled,
+}
+
 impl Message {
     /// The gate for foreign data, besides that of the consensus: says what is wrong with a message that no
     /// correct peer sends.
@@ -171,7 +230,10 @@ impl Message {
             | Self::ReadIndex(_)
             | Self::ReadIndexReply(_)
             | Self::TransferAsk(_)
-            | Self::TransferReply(_) => None,
+            | Self::TransferReply(_)
+            // A plan that makes no sense can't be made of what arrives.
+            | Self::ChangeAsk(_)
+            | Self::ChangeReply(_) => None,
             Self::Forward(forward) => {
                 let count = forward.calls.len() as u64;
                 malformed_numbers(forward.route, forward.awaiting, forward.first, count)

@@ -1,7 +1,7 @@
 //! How a call ends, and what a client may conclude from it.
 
 use bytes::Bytes;
-use tinyraftplus_core::{Seq, TransferError};
+use tinyraftplus_core::{ConfigurationError, NodeId, Seq, TransferError};
 
 /// Whether a call changed anything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,9 +37,17 @@ pub enum Outcome {
     Done,
     /// The wanted node does not lead.
     NotTransferred(TransferError),
+    /// The members are as wanted, for good.
+    Changed {
+        /// The position of the configuration that says so; `None` if it is the first.
+        at: Option<Seq>,
+    },
+    /// The members are not as wanted, and this call will not change that.
+    NotChanged(ChangeError),
     /// Nothing happened, and never will.
     Refused(Refused),
-    /// The entries may be committed or not, now or later; the wanted node may lead or not.
+    /// The entries may be committed or not, now or later; the wanted node may lead or not; the members may be as wanted or
+    /// not.
     Unknown(Unknown),
 }
 
@@ -47,10 +55,13 @@ impl Outcome {
     /// Whether the call changed anything.
     pub const fn effect(&self) -> Effect {
         match self {
-            Self::Committed { .. } | Self::Done => Effect::Done,
+            Self::Committed { .. } | Self::Done | Self::Changed { .. } => Effect::Done,
             // Its last message may still arrive.
             Self::NotTransferred(TransferError::TimedOut) | Self::Unknown(_) => Effect::Possible,
-            Self::Read { .. } | Self::Refused(_) | Self::NotTransferred(_) => Effect::None,
+            Self::Read { .. }
+            | Self::Refused(_)
+            | Self::NotTransferred(_)
+            | Self::NotChanged(_) => Effect::None,
         }
     }
 }
@@ -101,6 +112,12 @@ pub enum Refused {
     /// The node stops.
     #[error("the node stops; call another one")]
     Stopped,
+    /// This node was removed from the cluster.
+    #[error("this node is not a member of the cluster any more; call one that is")]
+    NotAMember,
+    /// A change of members that was asked for on this node is under way.
+    #[error("this node has another change of members under way; wait for it")]
+    ChangeUnderWay,
     /// The state machine could not answer the query.
     #[error("the state machine could not answer: {0}")]
     Query(String),
@@ -119,4 +136,55 @@ pub enum Unknown {
     /// The node stops.
     #[error("the node stops before the outcome was known; read the log to find out")]
     Stopped,
+    /// The leader that had the change of members is gone, and they were changed since: this change may have been among those.
+    #[error("the members were changed meanwhile, perhaps by this call too; look at the status")]
+    MembersChanged,
+    /// This node was removed from the cluster.
+    #[error(
+        "this node was removed from the cluster before the outcome was known; look at one that is a member"
+    )]
+    NotAMember,
+}
+
+/// Why a leader did not change the members. Nothing happened, and nothing will.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// Another change is under way, or the leader readmits a member whose disk was lost.
+    #[error("another change of members is under way; try again when it is over")]
+    UnderWay,
+    /// The members or the rules are not those that the change was planned on.
+    #[error(
+        "the members or the rules are not those that the change was planned on; look at the status and decide anew"
+    )]
+    MembersChanged {
+        /// The position of the configuration that is in force instead; `None` for the first.
+        at: Option<Seq>,
+    },
+    /// A new member did not say who it is, in all the time there was.
+    #[error("node {0} does not answer: open it, or look at its network")]
+    Unreachable(NodeId),
+    /// A new voter did not catch up in time, or the new members could decide nothing without one that is not there. New ones
+    /// were learners for a while, and are none any more.
+    #[error(
+        "node {0} does not catch up, and the new members could not do without it; give it more time, or look why it is slow"
+    )]
+    TooSlow(NodeId),
+    /// A new member belongs to another cluster.
+    #[error("node {0} belongs to another cluster; open it on an empty directory, to join")]
+    ForeignCluster(NodeId),
+    /// The leader can't evaluate the rules.
+    #[error(
+        "the leader was not given a custom rule that the change asks for; open all members with it"
+    )]
+    UnfitRules,
+    /// The change leads to what is no configuration.
+    #[error("not a membership: {0}")]
+    NoConfiguration(ConfigurationError),
+    /// The log has no position left.
+    #[error("the log has no position left")]
+    LogFull,
+    /// The leader came to nothing in all the time there was, or has been asked by too many.
+    #[error("the leader was too busy to begin; try again later")]
+    Busy,
 }

@@ -59,11 +59,13 @@ impl Replica {
     pub(crate) fn pump_reads(&mut self) {
         let way = self.way();
         let is_new_way = self.reads.way.replace(way) != Some(way);
-        if way == Way::None && self.options.fail_fast {
+        let is_removed = self.is_removed();
+        if is_removed || (way == Way::None && self.options.fail_fast) {
+            let why = if is_removed { Refused::NotAMember } else { Refused::NoLeader };
             let waiting = std::mem::take(&mut self.reads.waiting);
             let asked = std::mem::take(&mut self.reads.open).into_values().flat_map(|q| q.calls);
             for order in waiting.into_iter().chain(asked) {
-                self.finish(order, Outcome::Refused(Refused::NoLeader));
+                self.finish(order, Outcome::Refused(why.clone()));
             }
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! A step takes in everything that happened, then works until nothing is left to do: calls to the leader,
 //! entries to the state machine, answers to whoever waits. What each of these does is in `calls`, `routes`,
-//! `serving`, `reads`, `applying` and `sending`.
+//! `serving`, `reads`, `applying`, `sending`, `steering` and `members`.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -16,6 +16,7 @@ use tinyraftplus_core::{
 use crate::applying::{Applying, Owner, Tracked};
 use crate::cache::Cache;
 use crate::calls::{Calls, sum};
+use crate::members::Changes;
 use crate::reads::{Asker, Reads};
 use crate::sending::Loads;
 use crate::serving::{Book, Outbox, translate};
@@ -52,6 +53,7 @@ pub struct Replica {
     pub(crate) calls: Calls,
     pub(crate) reads: Reads,
     pub(crate) steering: Steering,
+    pub(crate) changes: Changes,
     /// What is to be proposed in this step, in order.
     pub(crate) proposals: Vec<(Owner, Vec<Bytes>)>,
     /// What this node knows of the terms it led.
@@ -125,6 +127,7 @@ impl Replica {
             calls: Calls::default(),
             reads: Reads::default(),
             steering: Steering::default(),
+            changes: Changes::default(),
             proposals: Vec::new(),
             books: BTreeMap::new(),
             outbox: Outbox::new(),
@@ -185,6 +188,7 @@ impl Replica {
             self.resend_at(),
             self.ask_at(),
             self.steer_at(),
+            self.change_at(),
             self.applying.wake_at(),
         ];
         mine.into_iter().fold(self.core.wake_at(), Time::min)
@@ -275,7 +279,9 @@ impl Replica {
             | Message::ReadIndex(_)
             | Message::ReadIndexReply(_)
             | Message::TransferAsk(_)
-            | Message::TransferReply(_)) => message,
+            | Message::TransferReply(_)
+            | Message::ChangeAsk(_)
+            | Message::ChangeReply(_)) => message,
         };
         // Whoever has the key may pass calls on: a member that this node's log does not name yet, one whose disk
         // was lost, one that was removed.
@@ -290,6 +296,8 @@ impl Replica {
             Message::ReadIndexReply(reply) => self.on_read_index_reply(reply),
             Message::TransferAsk(ask) => self.on_transfer_ask(from, ask),
             Message::TransferReply(reply) => self.on_transfer_reply(reply),
+            Message::ChangeAsk(ask) => self.on_change_ask(from, *ask),
+            Message::ChangeReply(reply) => self.on_change_reply(reply),
             Message::Raft(_) => {}
         }
     }
@@ -303,6 +311,7 @@ impl Replica {
             self.propose();
             self.pump_reads();
             self.pump_steering();
+            self.pump_changes();
             self.pump_apply();
             self.settle();
             self.serve_reads();
@@ -367,6 +376,9 @@ impl Replica {
     fn resolved(&mut self, ticket: Ticket, resolution: Resolution) {
         if let Some(asker) = self.read_tickets.remove(&ticket) {
             return self.read_resolved(asker, resolution);
+        }
+        if self.change_resolved(ticket, resolution) {
+            return;
         }
         if let Resolution::Transfer(result) = resolution {
             return self.transfer_resolved(ticket, result);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tinyraftplus_core::{Identity, Input, NodeId, Ticket, Time, TransferError};
 
 use crate::calls::Way;
-use crate::{Message, Outcome, Refused, Replica, TransferAsk, TransferReply};
+use crate::{Message, Outcome, Refused, Replica, TransferAsk, TransferReply, Unknown};
 
 /// How many transfers of other nodes a leader remembers.
 const ASKED_MAX: usize = 256;
@@ -34,6 +34,8 @@ struct Open {
     to: NodeId,
     /// When to ask (again).
     ask_at: Time,
+    /// Somebody was asked.
+    is_asked: bool,
     /// Open at the core of this node, which answers every ticket.
     ticket: Option<Ticket>,
 }
@@ -52,7 +54,9 @@ impl Replica {
     pub(crate) fn open_transfer(&mut self, order: u64, to: NodeId) -> u64 {
         self.steering.next += 1;
         let (number, ask_at) = (self.steering.next, self.now);
-        self.steering.open.insert(number, Open { order, to, ask_at, ticket: None });
+        self.steering
+            .open
+            .insert(number, Open { order, to, ask_at, is_asked: false, ticket: None });
         number
     }
 
@@ -74,14 +78,20 @@ impl Replica {
                 self.finish(order, Outcome::Done);
             }
         }
-        let (way, leader) = (self.way(), self.core.leader());
+        let (way, leader, is_removed) = (self.way(), self.core.leader(), self.is_removed());
         let numbers: Vec<u64> = self.steering.open.keys().copied().collect();
         for number in numbers {
-            let Some(&Open { order, to, ask_at, ticket }) = self.steering.open.get(&number) else {
+            let open = self.steering.open.get(&number).copied();
+            let Some(Open { order, to, ask_at, is_asked, ticket }) = open else {
                 continue;
             };
-            if leader == Some(to) {
+            if is_removed && !is_asked {
+                // Whom it takes for the leader may be none any more.
+                self.finish(order, Outcome::Refused(Refused::NotAMember));
+            } else if leader == Some(to) {
                 self.finish(order, Outcome::Done);
+            } else if way == Way::None && is_removed {
+                self.finish(order, Outcome::Unknown(Unknown::NotAMember));
             } else if way == Way::None && self.options.fail_fast {
                 self.finish(order, Outcome::Refused(Refused::NoLeader));
             } else if ticket.is_none() && ask_at <= self.now {
@@ -95,6 +105,7 @@ impl Replica {
         let ticket = matches!(way, Way::Own { .. }).then(|| self.ticket());
         if let Some(open) = self.steering.open.get_mut(&number) {
             (open.ask_at, open.ticket) = (ask_at, ticket);
+            open.is_asked |= way != Way::None;
         }
         if let Some(ticket) = ticket {
             self.steering.tickets.insert(ticket, Asker::Own(number));

@@ -55,7 +55,9 @@ impl World {
                 | Message::ReadIndex(_)
                 | Message::ReadIndexReply(_)
                 | Message::TransferAsk(_)
-                | Message::TransferReply(_) => self.observe_call(&mut seen, message),
+                | Message::TransferReply(_)
+                | Message::ChangeAsk(_)
+                | Message::ChangeReply(_) => self.observe_call(&mut seen, message),
             }
         }
         if actions.send.iter().any(|(_, message)| is_pre_vote(message)) {
@@ -220,7 +222,9 @@ impl World {
             Message::Raft(_)
             | Message::ReadIndexReply(_)
             | Message::TransferAsk(_)
-            | Message::TransferReply(_) => {}
+            | Message::TransferReply(_)
+            | Message::ChangeAsk(_)
+            | Message::ChangeReply(_) => {}
         }
     }
 
@@ -261,7 +265,9 @@ impl World {
             Outcome::Refused(_)
             | Outcome::Unknown(_)
             | Outcome::Done
-            | Outcome::NotTransferred(_) => {}
+            | Outcome::NotTransferred(_)
+            | Outcome::Changed { .. }
+            | Outcome::NotChanged(_) => {}
         }
     }
 }

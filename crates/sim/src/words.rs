@@ -8,7 +8,7 @@ use tinyraftplus_core::{
     Plan, Role, Seq, Term,
 };
 use tinyraftplus_log::{Recovery, Write};
-use tinyraftplus_replica::{Answer, Message, Outcome};
+use tinyraftplus_replica::{Answer, ChangeAnswer, Message, Outcome};
 
 use crate::trace::digest;
 
@@ -41,6 +41,11 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
         Message::TransferAsk(ask) => digest(&[7, ask.term.get(), ask.number]),
         Message::TransferReply(reply) => {
             digest(&[8, reply.number, u64::from(reply.result.is_ok())])
+        }
+        Message::ChangeAsk(ask) => digest(&[9, ask.term.get(), ask.number]),
+        Message::ChangeReply(reply) => {
+            let is_there = matches!(reply.answer, ChangeAnswer::Changed { .. });
+            digest(&[10, reply.number, u64::from(is_there)])
         }
     }
 }
@@ -94,6 +99,8 @@ pub(crate) fn outcome_digest(outcome: &Outcome) -> u64 {
         Outcome::Unknown(_) => 4,
         Outcome::Done => 5,
         Outcome::NotTransferred(_) => 6,
+        Outcome::Changed { at } => digest(&[7, at.map_or(u64::MAX, Seq::get)]),
+        Outcome::NotChanged(_) => 8,
     }
 }
 
@@ -136,6 +143,10 @@ pub(crate) fn message(message: &Message) -> String {
             format!("transfer {} of term {} to {}?", ask.number, ask.term, ask.to)
         }
         Message::TransferReply(reply) => format!("transfer {}: {:?}", reply.number, reply.result),
+        Message::ChangeAsk(ask) => {
+            format!("change {} of members in term {}?", ask.number, ask.term)
+        }
+        Message::ChangeReply(reply) => format!("change {}: {:?}", reply.number, reply.answer),
     }
 }
 
@@ -182,6 +193,8 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         Outcome::Unknown(why) => format!("unknown: {why}"),
         Outcome::Done => "done".to_owned(),
         Outcome::NotTransferred(why) => format!("not transferred: {why}"),
+        Outcome::Changed { at } => format!("changed at {at:?}"),
+        Outcome::NotChanged(why) => format!("not changed: {why}"),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::queue::{CallQueue, Calls};
 use crate::threads::{self, MakeMachine, OpenLog, Opened, Reports, Running, Work};
 use crate::writer::{self, ToWriter};
 use crate::writes::Writes;
-use crate::{OpenError, RaftNode, StateMachine, Status};
+use crate::{Event, Events, Member, OpenError, RaftNode, StateMachine, Status};
 
 /// How many messages may wait for the driver; more are dropped.
 const MESSAGES_MAX: usize = 4096;
@@ -70,6 +70,7 @@ printed_names!(u8, u16, u32, u64, usize, i32, i64, String, &str);
 /// | `priority` | 0; among nodes that have caught up, the highest leads |
 /// | `lease_reads` | off: a leader asks its followers before it answers a read |
 /// | `append_timeout`, `read_timeout`, `transfer_timeout` | 10 s, for the whole call |
+/// | `members_timeout` | 30 s, for the whole change |
 /// | `close_timeout` | 5 s, for a disk that hangs |
 /// | `stall_timeout` | 2 s, then a leader whose disk hangs gives up its role |
 /// | `fail_fast` | off: without a leader calls wait for one |
@@ -83,8 +84,10 @@ pub struct NodeBuilder {
     append_timeout: Duration,
     read_timeout: Duration,
     transfer_timeout: Duration,
+    members_timeout: Duration,
     close_timeout: Duration,
     stall_timeout: Duration,
+    events: broadcast::Sender<Event>,
 }
 
 /// Opens a log, given the options that the node decides.
@@ -115,9 +118,43 @@ impl NodeBuilder {
             append_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
             transfer_timeout: Duration::from_secs(10),
+            members_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(2),
+            events: broadcast::channel(EVENTS_MAX).0,
         }
+    }
+
+    /// Waits to be added to a cluster, by [`RaftNode::set_members`] on one of its nodes, and never forms one. The members that
+    /// this node was described with are those that it may ask for a cluster: some that are there, itself among them or not.
+    ///
+    /// ```
+    /// # use tinyraftplus::{InProcess, Member, MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let net = InProcess::new();
+    /// let log = || MemLog::new(Default::default());
+    /// let first = RaftNode::builder(1, [1]).log(log).transport(net.endpoint(1.into())).open().await?;
+    /// let second = RaftNode::builder(2, [1]).join().log(log).transport(net.endpoint(2.into())).open().await?;
+    /// first.set_members([Member::voter(1), Member::voter(2)]).await?;
+    /// second.append("on either").await?;
+    /// # second.close().await?;
+    /// # first.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// It changes nothing for a node whose log knows a cluster, so it can stay there. A program that always opens its node like this,
+    /// but for the first nodes on their first start, does not form a second cluster when a disk is lost.
+    #[must_use]
+    pub const fn join(mut self) -> Self {
+        self.options.raft.joins = true;
+        self
+    }
+
+    /// Listens to the node that is opened, from the start on. A slow listener misses events and is told how many.
+    pub fn events(&self) -> Events {
+        Events { receiver: self.events.subscribe() }
     }
 
     /// Keeps the log in files of this directory, created if missing. Several nodes may share one.
@@ -252,6 +289,13 @@ impl NodeBuilder {
         self
     }
 
+    /// How long [`RaftNode::set_members`] may take, from the call to its answer. New voters have to catch up meanwhile.
+    #[must_use]
+    pub const fn members_timeout(mut self, timeout: Duration) -> Self {
+        self.members_timeout = timeout;
+        self
+    }
+
     /// Who should lead. A leader hands over to a voter of a higher priority that has kept up with it for two election
     /// timeouts: so with all nodes up and caught up, the highest leads within three. No entry is at stake, and equal
     /// ones never take turns. A transfer that fails is tried again after four election timeouts, then eight, up to 128.
@@ -300,22 +344,25 @@ impl NodeBuilder {
         self
     }
 
-    fn check(&mut self) -> Result<(), OpenError> {
+    async fn check(&mut self) -> Result<(), OpenError> {
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
-        self.options.check()?;
+        let options = self.options.clone();
+        blocking(move || options.check().map_err(OpenError::from)).await??;
         let times = [
             ("append_timeout", self.append_timeout),
             ("read_timeout", self.read_timeout),
             ("transfer_timeout", self.transfer_timeout),
+            ("members_timeout", self.members_timeout),
             ("close_timeout", self.close_timeout),
             ("stall_timeout", self.stall_timeout),
         ];
         if let Some((name, _)) = times.into_iter().find(|(_, time)| time.is_zero()) {
             return Err(OpenError::ZeroTime(name));
         }
-        if self.transport.is_none() && self.options.raft.members.len() > 1 {
+        let has_peers = self.options.raft.joins || self.options.raft.members.len() > 1;
+        if self.transport.is_none() && has_peers {
             return Err(OpenError::NoTransport);
         }
         Ok(())
@@ -336,7 +383,7 @@ impl NodeBuilder {
     ///
     /// What does not fit or can't be opened. Nothing runs then.
     pub async fn open(mut self) -> Result<RaftNode, OpenError> {
-        self.check()?;
+        self.check().await?;
         let random = || getrandom::u64().map_err(|error| OpenError::Random(error.to_string()));
         let (seed, incarnation) = (random()?, random()?);
         self.options.raft.seed = seed;
@@ -344,6 +391,7 @@ impl NodeBuilder {
 
         let killed = Arc::new(AtomicBool::new(false));
         let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
+        let weak_reports = reports.downgrade();
         let opened = self.open_parts(incarnation, reports, Arc::clone(&killed)).await;
         let Parts { log, reader, writer, machine, clock, replica } = match opened {
             Ok(parts) => parts,
@@ -357,7 +405,7 @@ impl NodeBuilder {
         let calls = CallQueue::new(self.options.calls_max);
         let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
         let (stop_sender, stop) = mpsc::channel(1);
-        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let events = self.events;
         let (status, status_seen) = watch::channel(first_status(&self.options, &replica));
         let (done, done_seen) = watch::channel(false);
         let inbox = Arc::new(NodeInbox {
@@ -382,6 +430,8 @@ impl NodeBuilder {
             append_timeout: self.append_timeout,
             read_timeout: self.read_timeout,
             transfer_timeout: self.transfer_timeout,
+            members_timeout: self.members_timeout,
+            custom_rules: self.options.raft.custom_rules.clone(),
         };
         let driver = Driver {
             replica,
@@ -403,6 +453,10 @@ impl NodeBuilder {
             syncs: 0,
             is_sound: true,
             close_timeout: self.close_timeout,
+            configuration: None,
+            custom_rules: self.options.raft.custom_rules,
+            reports: weak_reports,
+            announced: None,
         };
         tokio::spawn(driver.run());
         Ok(RaftNode { shared: Arc::new(shared) })
@@ -435,8 +489,12 @@ impl NodeBuilder {
             machine = Some(running);
         }
         let clock = Clock::start();
-        let replica =
-            Replica::new(self.options.clone(), restored, applied, incarnation, clock.now())?;
+        let options = self.options.clone();
+        let start = move || {
+            Replica::new(options, restored, applied, incarnation, clock.now())
+                .map_err(OpenError::from)
+        };
+        let replica = blocking(start).await??;
         Ok(Parts { log, reader, writer, machine, clock, replica })
     }
 }
@@ -451,6 +509,14 @@ struct Parts {
     replica: Replica,
 }
 
+/// Does what may take seconds, such as the proof that rules are safe, where it holds up nobody else.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, OpenError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| OpenError::RulePanicked)
+}
+
 fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
     let now = replica.status();
     Status {
@@ -462,7 +528,12 @@ fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
         paused: false,
         transferring: None,
         term: now.term,
-        members: options.raft.members.clone(),
+        members: opened_with(options),
+        members_at: None,
+        formed: false,
+        replaced: None,
+        rules: options.raft.rules.clone(),
+        tolerance: None,
         followers: Vec::new(),
         durable: now.durable,
         committed: now.committed,
@@ -473,4 +544,17 @@ fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
         calls: 0,
         syncs: 0,
     }
+}
+
+/// The members that a node was described with: a node that joins has no say in it.
+fn opened_with(options: &ReplicaOptions) -> Vec<Member> {
+    let (own, group) = (options.raft.id, options.raft.group);
+    let member = |&id: &NodeId| {
+        let member = Member::voter(id);
+        if id == own { Member { group, ..member } } else { member }
+    };
+    let others = options.raft.members.iter().filter(|&&id| !options.raft.joins || id != own);
+    let mut members: Vec<Member> = others.map(member).collect();
+    members.sort_unstable();
+    members
 }

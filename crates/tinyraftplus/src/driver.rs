@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tinyraftplus_core::{self as core, Time};
+use tinyraftplus_core::quorum::CustomRules;
+use tinyraftplus_core::{self as core, NodeId, Placed, Role, Term, Time};
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
     self as replica, Actions, Call, CallId, Happening, LoadRequest, Outcome, Replica,
@@ -20,10 +21,10 @@ use tokio::time::Instant;
 
 use crate::node::Arrived;
 use crate::queue::{Asked, Calls};
-use crate::threads::{Report, Running, Work};
+use crate::threads::{self, Report, Running, Work};
 use crate::writer::ToWriter;
 use crate::writes::Writes;
-use crate::{Event, Head, Status, StopReason, Warning};
+use crate::{Event, Head, Member, Status, StopReason, Warning};
 
 /// How many messages, calls and reports one step takes.
 const STEP_MAX: usize = 4096;
@@ -114,6 +115,23 @@ pub(crate) struct Driver {
     /// Cleared when the replica panicked: it is not asked again then.
     pub(crate) is_sound: bool,
     pub(crate) close_timeout: Duration,
+    /// The configuration that was published last.
+    pub(crate) configuration: Option<Placed>,
+    pub(crate) custom_rules: CustomRules,
+    /// To be reported to, as long as a thread of the node is there.
+    pub(crate) reports: mpsc::WeakSender<Report>,
+    /// What was announced last.
+    pub(crate) announced: Option<Announced>,
+}
+
+/// What an [`Event::Change`] says of a node that runs.
+#[derive(Eq, PartialEq)]
+pub(crate) struct Announced {
+    members: Vec<Member>,
+    role: Role,
+    leader: Option<NodeId>,
+    followers: Vec<NodeId>,
+    term: Term,
 }
 
 impl Driver {
@@ -215,6 +233,14 @@ impl Driver {
             Report::Loaded(reply) => Happening::Loaded(reply),
             Report::Applied { results } => Happening::Applied { results },
             Report::Answered { call, result } => Happening::Answered { call, result },
+            Report::Tolerance { of, tolerance } => {
+                if self.configuration.as_ref().is_some_and(|it| it.configuration == of) {
+                    let status = &self.outgoing.status;
+                    status.send_modify(|status| status.tolerance = Some(tolerance.clone()));
+                    self.tell(Event::Tolerance(tolerance));
+                }
+                return Ok(None);
+            }
             Report::Failed(reason) => return Err(reason),
         }))
     }
@@ -267,7 +293,7 @@ impl Driver {
         sent.map_err(|_| StopReason::Died("transport"))
     }
 
-    fn happened(&self, event: replica::Event) {
+    fn happened(&mut self, event: replica::Event) {
         match event {
             replica::Event::Changed { .. } | replica::Event::Raft(core::Event::Configured) => {
                 self.announce();
@@ -288,6 +314,10 @@ impl Driver {
             replica::Event::Raft(core::Event::Transferred { to, result }) => {
                 self.tell(Event::Transferred { to, result });
             }
+            replica::Event::Raft(event @ core::Event::Removed) => {
+                self.announce();
+                self.tell(Event::Warn(Warning::Raft(event)));
+            }
             replica::Event::Raft(event) => self.tell(Event::Warn(Warning::Raft(event))),
             replica::Event::Malformed { from, what } => {
                 self.tell(Event::Warn(Warning::Malformed { from, what }));
@@ -302,30 +332,60 @@ impl Driver {
         drop(self.outgoing.events.send(event));
     }
 
-    /// Tells what `status()` says now.
-    fn announce(&self) {
-        let event = {
+    /// Tells what `status()` says now, if that is news.
+    fn announce(&mut self) {
+        let now = {
             let status = self.outgoing.status.borrow();
-            Event::Change {
-                id: status.id,
+            Announced {
                 members: status.members.clone(),
                 role: status.role,
                 leader: status.leader,
                 followers: status.followers.clone(),
                 term: status.term,
-                open: status.open,
             }
         };
-        self.tell(event);
+        if self.announced.as_ref() == Some(&now) {
+            return;
+        }
+        self.tell(Event::Change {
+            id: self.replica.core().id(),
+            members: now.members.clone(),
+            role: now.role,
+            leader: now.leader,
+            followers: now.followers.clone(),
+            term: now.term,
+            open: true,
+        });
+        self.announced = Some(now);
     }
 
-    fn publish(&self) {
+    /// Notes whether members or rules have changed. Returns the new ones.
+    fn reconfigured(&mut self) -> Option<Placed> {
+        let newest = self.replica.core().configurations()?.newest();
+        let is_same = |known: &Placed| {
+            known.at == newest.at && Arc::ptr_eq(&known.configuration, &newest.configuration)
+        };
+        if self.configuration.as_ref().is_some_and(is_same) {
+            return None;
+        }
+        let newest = newest.clone();
+        if newest.configuration.old().is_none()
+            && let Some(reports) = self.reports.upgrade()
+        {
+            let (of, customs) = (Arc::clone(&newest.configuration), self.custom_rules.clone());
+            threads::work_out_tolerance(of, customs, reports);
+        }
+        self.configuration = Some(newest.clone());
+        Some(newest)
+    }
+
+    fn publish(&mut self) {
         let now = self.replica.status();
+        let configuration = self.reconfigured();
         let terms = self.replica.core().terms();
         self.outgoing.status.send_modify(|status| {
-            if let Some(configuration) = &now.configuration {
-                status.members.clear();
-                status.members.extend(configuration.members().iter().map(|member| member.id));
+            if let Some(placed) = configuration {
+                status.configure(&placed);
             }
             status.role = now.role;
             status.leader = now.leader;

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use tinyraftplus_core::{NodeIdError, Seq, TransferError};
+use tinyraftplus_core::{NodeIdError, PlanError, Seq, TransferError};
 use tinyraftplus_log::LogError;
-use tinyraftplus_replica::{Effect, Refused, StartError, Unknown};
+use tinyraftplus_replica::{ChangeError, Effect, Refused, StartError, Unknown};
 
 /// Why a node could not be opened. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum OpenError {
     /// The function that makes the log or the state machine panicked.
     #[error("the function that makes {0} panicked")]
     Panicked(&'static str),
+    /// A custom quorum rule panicked when it was asked about sets of members.
+    #[error("a custom quorum rule panicked")]
+    RulePanicked,
 }
 
 impl From<StartError> for OpenError {
@@ -159,6 +162,9 @@ pub enum LeadershipError {
         "the deadline passed before it was known whether leadership was transferred; look at who leads"
     )]
     Deadline,
+    /// It may have happened, or may still happen.
+    #[error("nobody knows whether leadership was transferred: {0}")]
+    Unknown(#[source] Unknown),
     /// A node's name.
     #[error("{name:?} can't name a node")]
     Name {
@@ -183,8 +189,53 @@ impl LeadershipError {
     pub const fn effect(&self) -> Effect {
         match self {
             // The last word to the other node may still arrive.
-            Self::NotTransferred(TransferError::TimedOut) | Self::Deadline => Effect::Possible,
+            Self::NotTransferred(TransferError::TimedOut) | Self::Deadline | Self::Unknown(_) => {
+                Effect::Possible
+            }
             Self::NotTransferred(_) | Self::Refused(_) | Self::Name { .. } => Effect::None,
+            Self::Stopped { effect, .. } => *effect,
+        }
+    }
+}
+
+/// Why the members are not as wanted. Look at [`MembersError::effect`] before trying again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MembersError {
+    /// These members can't be: none votes, one is listed twice, or the rules are not safe for them, which names two sets of
+    /// voters that could decide against each other.
+    #[error("the members were not changed: {0}")]
+    Plan(#[from] PlanError),
+    /// The leader says why not. It will not come of this call any more.
+    #[error("the members were not changed: {0}")]
+    NotChanged(#[source] ChangeError),
+    /// It was not tried.
+    #[error("the members were not changed: {0}")]
+    Refused(#[source] Refused),
+    /// The members may be as wanted, or may still come to be.
+    #[error("nobody knows whether the members were changed: {0}")]
+    Unknown(#[source] Unknown),
+    /// A custom rule panicked when it was asked about sets of these members.
+    #[error("the members were not changed: a custom quorum rule panicked")]
+    Panicked,
+    /// The node no longer runs.
+    #[error("{}: {reason}", if *effect == Effect::None { "the members were not changed" } else { "nobody knows whether the members were changed" })]
+    Stopped {
+        /// Whether anything happened.
+        effect: Effect,
+        /// Why it no longer runs.
+        #[source]
+        reason: StopReason,
+    },
+}
+
+impl MembersError {
+    /// Whether anything happened: after [`Effect::None`] the members are not as wanted, unless somebody else wants the same. New
+    /// ones may have been learners for a while.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::Plan(_) | Self::NotChanged(_) | Self::Refused(_) | Self::Panicked => Effect::None,
+            Self::Unknown(_) => Effect::Possible,
             Self::Stopped { effect, .. } => *effect,
         }
     }

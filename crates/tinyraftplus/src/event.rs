@@ -2,23 +2,24 @@
 
 use std::fmt;
 
+use tinyraftplus_core::quorum::Tolerance;
 use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, TransferError};
 use tinyraftplus_net::NetEvent;
 use tokio::sync::broadcast;
 
-use crate::StopReason;
+use crate::{Member, StopReason};
 
 /// What happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The node opened or closed, or its role, term, leader or followers changed. The last one agrees with
+    /// The node opened or closed, or its role, term, leader, followers or members changed. The last one agrees with
     /// [`RaftNode::status`](crate::RaftNode::status).
     Change {
         /// The node.
         id: NodeId,
-        /// All members.
-        members: Vec<NodeId>,
+        /// All members; while one membership replaces another, those of the new one.
+        members: Vec<Member>,
         /// Its role.
         role: Role,
         /// Who leads.
@@ -52,6 +53,9 @@ pub enum Event {
         /// Whether that node leads now, and if not, why.
         result: Result<(), TransferError>,
     },
+    /// Which failures the members survive, when the node opens and whenever members or rules have changed. Print it where
+    /// an operator sees it before it matters.
+    Tolerance(Tolerance),
     /// Something that the cluster avoids or recovers from by itself.
     Warn(Warning),
     /// Something happened to its connections; those that are lost are made again by themselves.

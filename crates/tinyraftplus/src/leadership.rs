@@ -87,9 +87,14 @@ impl RaftNode {
             }
             Ok(Outcome::Refused(why)) => Err(LeadershipError::Refused(why)),
             Ok(Outcome::Unknown(Unknown::Deadline)) => Err(LeadershipError::Deadline),
-            Ok(Outcome::Unknown(_) | Outcome::Committed { .. } | Outcome::Read { .. }) | Err(_) => {
-                Err(self.no_more(Effect::Possible))
-            }
+            Ok(Outcome::Unknown(Unknown::Stopped)) | Err(_) => Err(self.no_more(Effect::Possible)),
+            Ok(Outcome::Unknown(why)) => Err(LeadershipError::Unknown(why)),
+            Ok(
+                Outcome::Committed { .. }
+                | Outcome::Read { .. }
+                | Outcome::Changed { .. }
+                | Outcome::NotChanged(_),
+            ) => Err(LeadershipError::Unknown(Unknown::Forgotten)),
         }
     }
 

@@ -26,6 +26,7 @@ mod driver;
 mod error;
 mod event;
 mod leadership;
+mod members;
 mod node;
 mod queue;
 mod state_machine;
@@ -36,24 +37,27 @@ mod writes;
 
 pub use crate::builder::{IntoNodeId, NodeBuilder};
 pub use crate::error::{
-    AppendError, EntriesError, LeadershipError, OpenError, ReadError, StopReason,
+    AppendError, EntriesError, LeadershipError, MembersError, OpenError, ReadError, StopReason,
 };
 pub use crate::event::{Event, Events, Next, Warning};
+pub use crate::members::{Member, Members, Membership};
 pub use crate::node::{Appended, AppendedBatch, Entry, LocalRead, RaftNode, Read};
 pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
 pub use crate::status::{Head, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
-    EntryId, Lease, NodeId, NodeIdError, PeerStatus, QuorumRule, Role, RuleError, Rules, Seq, Term,
-    TransferError,
-    quorum::{CustomRule, CustomRules, Group, Present, Quorums, Tolerance, Voter},
+    EntryId, Lease, NodeId, NodeIdError, PeerStatus, PlanError, QuorumRule, Role, RuleError, Rules,
+    Seq, Term, TransferError,
+    quorum::{CustomRule, CustomRules, Group, Present, Quorums, Survives, Tolerance, Voter},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
 pub use tinyraftplus_net::{
     ConnectionError, DecodeError, HandshakeError, InProcess, Inbox, Key, KeyError, NetEvent,
     TcpOptions, TcpStats, TcpTransport, Transport, Wire,
 };
-pub use tinyraftplus_replica::{Effect, Message, Refused, ReplicaOptions, StartError, Unknown};
+pub use tinyraftplus_replica::{
+    ChangeError, Effect, Message, Refused, ReplicaOptions, StartError, Unknown,
+};
 
 /// What the README shows must compile and run.
 #[cfg(doctest)]

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinyraftplus_core::{NodeId, Seq, Term, quorum::CustomRule};
+use tinyraftplus_core::quorum::{CustomRule, CustomRules};
+use tinyraftplus_core::{NodeId, Seq, Term};
 use tinyraftplus_log::{EntryKind, LogRead};
 use tinyraftplus_net::{Inbox, NetEvent};
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
@@ -39,6 +40,9 @@ pub(crate) struct Shared {
     pub(crate) append_timeout: Duration,
     pub(crate) read_timeout: Duration,
     pub(crate) transfer_timeout: Duration,
+    pub(crate) members_timeout: Duration,
+    /// What rules of the program's own are checked with.
+    pub(crate) custom_rules: CustomRules,
 }
 
 /// With the last handle the node goes.
@@ -98,7 +102,8 @@ pub struct Entry {
 }
 
 impl RaftNode {
-    /// Begins to describe a node: its name, and the names of all members, itself among them.
+    /// Begins to describe a node: its name, and the names of all members, itself among them. They form the cluster. A node that
+    /// is to be added to one says [`NodeBuilder::join`].
     pub fn builder<M: IntoNodeId>(
         id: impl IntoNodeId,
         members: impl IntoIterator<Item = M>,
@@ -152,9 +157,13 @@ impl RaftNode {
             Ok(Outcome::Refused(why)) => Err(AppendError::Refused(why)),
             Ok(Outcome::Unknown(Unknown::Stopped)) => Err(stopped(Effect::Possible)),
             Ok(Outcome::Unknown(why)) => Err(AppendError::Unknown(why)),
-            Ok(Outcome::Read { .. } | Outcome::Done | Outcome::NotTransferred(_)) => {
-                Err(AppendError::Unknown(Unknown::Forgotten))
-            }
+            Ok(
+                Outcome::Read { .. }
+                | Outcome::Done
+                | Outcome::NotTransferred(_)
+                | Outcome::Changed { .. }
+                | Outcome::NotChanged(_),
+            ) => Err(AppendError::Unknown(Unknown::Forgotten)),
             Err(effect) => Err(stopped(effect)),
         }
     }
@@ -192,7 +201,9 @@ impl RaftNode {
                 Outcome::Committed { .. }
                 | Outcome::Unknown(_)
                 | Outcome::Done
-                | Outcome::NotTransferred(_),
+                | Outcome::NotTransferred(_)
+                | Outcome::Changed { .. }
+                | Outcome::NotChanged(_),
             ) => Err(ReadError::Refused(Refused::Deadline)),
         }
     }
@@ -273,7 +284,8 @@ impl RaftNode {
         leader.ok_or_else(|| self.stop_reason())
     }
 
-    /// Listens from now on. A slow listener misses events and is told how many; it never slows the node.
+    /// Listens from now on: [`NodeBuilder::events`] listens from the start on. A slow listener misses events and is told how
+    /// many; it never slows the node.
     pub fn events(&self) -> Events {
         let receiver = match self.shared.events.upgrade() {
             Some(events) => events.subscribe(),

@@ -1,10 +1,11 @@
 //! What a node looks like from outside.
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, NodeId, PeerStatus, Role, Seq, Term};
+use tinyraftplus_core::quorum::{Group, Tolerance};
+use tinyraftplus_core::{EntryId, NodeId, PeerStatus, Placed, Role, Rules, Seq, Term};
 use tinyraftplus_log::EntryKind;
 
-use crate::StopReason;
+use crate::{Member, StopReason};
 
 /// A consistent snapshot of a node.
 #[derive(Clone, Debug)]
@@ -28,9 +29,23 @@ pub struct Status {
     pub transferring: Option<NodeId>,
     /// Its term.
     pub term: Term,
-    /// All members, itself among them.
+    /// All members, as the configuration in force says, sorted by name; while one membership replaces another, those of the new
+    /// one. Before the cluster has formed, those that the node was opened with.
     #[doc(alias = "nodes")]
-    pub members: Vec<NodeId>,
+    pub members: Vec<Member>,
+    /// Where in the log that is written; `None` for what the cluster was formed with.
+    pub members_at: Option<Seq>,
+    /// Whether this node knows a cluster: it has formed, and named it.
+    pub formed: bool,
+    /// While one membership replaces another, and every decision needs a quorum of both (Raft section 6): the members of the
+    /// one that goes.
+    pub replaced: Option<Vec<Member>>,
+    /// Which sets of voters decide, in words if printed.
+    #[doc(alias = "quorum")]
+    pub rules: Rules,
+    /// Which failures these members survive under these rules, in words if printed. `None` until it was worked out, and while one
+    /// membership replaces another.
+    pub tolerance: Option<Tolerance>,
     /// If it leads: the peers that it has heard from lately.
     pub followers: Vec<NodeId>,
     /// The position after the last entry on its disk.
@@ -53,6 +68,28 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether it is a member. If not, it waits to be added, or was removed: then its calls are refused.
+    pub fn is_member(&self) -> bool {
+        self.members.iter().any(|member| member.id == self.id)
+    }
+
+    /// Its label for quorum rules, as the configuration says.
+    pub fn group(&self) -> Option<Group> {
+        self.members.iter().find(|member| member.id == self.id)?.group
+    }
+
+    /// Takes over what a configuration says.
+    pub(crate) fn configure(&mut self, placed: &Placed) {
+        let Placed { at, configuration } = placed;
+        let members = |of: &[tinyraftplus_core::Member]| of.iter().map(Member::from).collect();
+        self.members = members(configuration.members());
+        self.members_at = *at;
+        self.formed = true;
+        self.replaced = configuration.old().map(|old| members(old.members()));
+        self.rules = configuration.now().rules().clone();
+        self.tolerance = None;
+    }
+
     /// The position of the newest entry on its disk.
     pub fn seq(&self) -> Option<Seq> {
         self.head.as_ref().map(|head| head.id.seq)

@@ -11,7 +11,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use tinyraftplus_core::{Restored, Seq};
+use tinyraftplus_core::quorum::{CustomRules, Quorums, Tolerance, Voter};
+use tinyraftplus_core::{Configuration, Restored, Seq};
 use tinyraftplus_log::{Log, LogError, LogRead};
 use tinyraftplus_replica::{Apply, CallId, LoadReply, LoadRequest, Query};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
@@ -39,6 +40,11 @@ pub(crate) enum Report {
     Answered {
         call: CallId,
         result: Result<Bytes, String>,
+    },
+    /// What the members of a configuration survive.
+    Tolerance {
+        of: Arc<Configuration>,
+        tolerance: Tolerance,
     },
     Failed(StopReason),
 }
@@ -130,6 +136,19 @@ fn applied(machine: &mut dyn StateMachine, apply: &Apply) -> Report {
         )),
         Err(error) => failed(error.to_string()),
     }
+}
+
+/// Works out what the members of a configuration survive. With rules of the program's own that may take seconds.
+pub(crate) fn work_out_tolerance(of: Arc<Configuration>, customs: CustomRules, reports: Reports) {
+    tokio::task::spawn_blocking(move || {
+        let voters = of.now().voters().map(|voter| Voter { id: voter.id, group: voter.group });
+        let voters: Vec<Voter> = voters.collect();
+        // A rule that this node was not given it can't judge; that is told elsewhere.
+        if let Ok(quorums) = Quorums::compile(&voters, of.now().rules(), &customs) {
+            let tolerance = quorums.tolerance();
+            drop(reports.blocking_send(Report::Tolerance { of, tolerance }));
+        }
+    });
 }
 
 /// Starts a thread; if it panics, the driver is told.

@@ -328,6 +328,7 @@ async fn events_come_in_order_and_the_last_one_agrees_with_the_status() {
             Event::Commit { seq } => commits.push(seq),
             Event::Apply { seq } => applies.push(seq),
             Event::Change { role, open, leader, .. } => changes.push((role, open, leader)),
+            Event::Tolerance(_) => {}
             other => panic!("{other:?}"),
         }
     }

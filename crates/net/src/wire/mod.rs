@@ -3,6 +3,7 @@
 //! A message is its kind, a varint, and [tagged fields](fields). Fields that a version does not know are skipped;
 //! so is a message of a kind that it does not know, or that holds something of such a kind.
 
+mod change;
 pub(crate) mod fields;
 mod raft;
 
@@ -83,6 +84,8 @@ const READ_INDEX: u64 = 35;
 const READ_INDEX_REPLY: u64 = 36;
 const TRANSFER_ASK: u64 = 37;
 const TRANSFER_REPLY: u64 = 38;
+const CHANGE_ASK: u64 = 39;
+const CHANGE_REPLY: u64 = 40;
 
 /// Which messages wait for which: each lane is a queue of its own, and a lower one goes first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -103,9 +106,11 @@ pub(crate) fn lane(message: &Message) -> Lane {
         | Message::ReadIndex(_)
         | Message::ReadIndexReply(_)
         | Message::TransferAsk(_)
-        | Message::TransferReply(_) => Lane::Control,
+        | Message::TransferReply(_)
+        | Message::ChangeReply(_) => Lane::Control,
         Message::Answers(_) => Lane::Append,
-        Message::Forward(_) => Lane::Bulk,
+        // A thousand members are large.
+        Message::Forward(_) | Message::ChangeAsk(_) => Lane::Bulk,
     }
 }
 
@@ -173,6 +178,14 @@ pub(crate) fn encode(message: &Message) -> Encoded {
             put_asker(&mut out, *to, *incarnation, *number);
             put_transfer_result(&mut out, *result);
         }
+        Message::ChangeAsk(ask) => {
+            out.varint(CHANGE_ASK);
+            change::put_ask(&mut out, ask);
+        }
+        Message::ChangeReply(reply) => {
+            out.varint(CHANGE_REPLY);
+            change::put_reply(&mut out, *reply);
+        }
     }
     out.finish()
 }
@@ -224,6 +237,8 @@ fn decode_call(kind: u64, bytes: &[u8], mut input: Input<'_>) -> Result<Message,
             number: fields.number(3),
             result: take_transfer_result(&fields)?,
         }),
+        CHANGE_ASK => Message::ChangeAsk(Box::new(change::take_ask(&fields)?)),
+        CHANGE_REPLY => Message::ChangeReply(change::take_reply(&fields)?),
         kind => return Err(DecodeError::Newer { what: "a message", kind }),
     })
 }
@@ -316,8 +331,8 @@ fn put_refused(out: &mut Writer, refused: &Refused) {
         Refused::Overtaken => 8,
         Refused::Stopped => 9,
         Refused::Query(_) => 10,
-        // No kind is 0: a version that meets this skips the answer.
-        _ => 0,
+        // No kind is 0: a version that meets this skips the answer. These two a node says to its own clients only.
+        Refused::NotAMember | Refused::ChangeUnderWay | _ => 0,
     };
     out.number(5, kind);
     if let Refused::TooLarge { what, bytes, limit } = refused {

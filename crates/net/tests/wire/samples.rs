@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::quorum::{CustomRule, Group};
 use tinyraftplus_core::{
-    self as core, Configuration, Entry, EntryBody, EntryId, Identity, Member, Membership,
-    MessageBody, NodeId, Placed, QuorumRule, Rules, Seq, Term, TransferError,
+    self as core, Configuration, ConfigurationError, Entry, EntryBody, EntryId, Identity, Member,
+    MemberSpec, Membership, MessageBody, NodeId, Placed, Plan, QuorumRule, Rules, Seq, Term,
+    TransferError,
 };
 use tinyraftplus_net::Message;
 use tinyraftplus_replica::{
-    Answer, Answers, Forward, Inquire, ReadIndex, ReadIndexReply, Refused, Route, TransferAsk,
-    TransferReply,
+    Answer, Answers, Base, ChangeAnswer, ChangeAsk, ChangeError, ChangeReply, Forward, Inquire,
+    ReadIndex, ReadIndexReply, Refused, Route, TransferAsk, TransferReply,
 };
 
 /// Numbers like those that go wrong.
@@ -114,9 +115,48 @@ pub(crate) fn configuration() -> Configuration {
 }
 
 const BODIES: u64 = 10;
-const CALLS: u64 = 7;
+const CALLS: u64 = 9;
 /// How many kinds of messages there are.
 pub(crate) const KINDS: u64 = BODIES + CALLS;
+
+fn any_plan(rng: &mut Rng) -> Plan {
+    let from = configuration();
+    let keeps = |rng: &mut Rng| rng.below(3) > 0;
+    let specs = from.members().iter().map(MemberSpec::from);
+    let mut specs: Vec<MemberSpec> = specs.filter(|_| keeps(rng)).collect();
+    specs.push(MemberSpec::voter(NodeId::new("db-9.example.org:7000").unwrap()));
+    let rules = if rng.chance() { from.now().rules().clone() } else { Rules::default() };
+    Plan::unchecked(specs, rules).unwrap()
+}
+
+fn any_change_answer(rng: &mut Rng) -> ChangeAnswer {
+    let at = rng.chance().then(|| Seq::new(rng.number()));
+    let (id, other) = (rng.id(), rng.id());
+    let count = usize::try_from(rng.below(5000)).unwrap();
+    ChangeAnswer::Refused(match rng.below(19) {
+        0 => return ChangeAnswer::Begun,
+        1 => return ChangeAnswer::Changed { at },
+        2 => return ChangeAnswer::Absent,
+        3 => return ChangeAnswer::Unsettled,
+        4 => ChangeError::UnderWay,
+        5 => ChangeError::MembersChanged { at },
+        6 => ChangeError::Unreachable(id),
+        7 => ChangeError::TooSlow(id),
+        8 => ChangeError::ForeignCluster(id),
+        9 => ChangeError::UnfitRules,
+        10 => ChangeError::LogFull,
+        11 => ChangeError::Busy,
+        kind => ChangeError::NoConfiguration(match kind {
+            12 => ConfigurationError::NameTwice(id),
+            13 => ConfigurationError::IdentityTwice(id, other),
+            14 => ConfigurationError::LearnerWithoutLog(id),
+            15 => ConfigurationError::NoVoters,
+            16 => ConfigurationError::TooManyMembers { count },
+            17 => ConfigurationError::NoFounder,
+            _ => ConfigurationError::NoRoom,
+        }),
+    })
+}
 
 /// A message of this kind, the rest of it made up.
 pub(crate) fn any(kind: u64, rng: &mut Rng) -> Message {
@@ -156,6 +196,20 @@ pub(crate) fn any(kind: u64, rng: &mut Rng) -> Message {
             term: Term::new(rng.number()),
             to: rng.id(),
         }),
+        7 => Message::ChangeAsk(Box::new(ChangeAsk {
+            from: rng.identity(),
+            incarnation,
+            number,
+            term: Term::new(rng.number()),
+            base: Base(rng.chance().then(|| Seq::new(rng.number()))),
+            plan: any_plan(rng),
+            time: Duration::from_nanos(rng.number()),
+        })),
+        8 => {
+            let answer = any_change_answer(rng);
+            let to = rng.identity();
+            Message::ChangeReply(ChangeReply { to, incarnation, number, answer })
+        }
         _ => {
             let id = rng.id();
             let result = match rng.below(8) {

@@ -11,13 +11,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tinyraftplus_core::quorum::CustomRules;
 use tinyraftplus_core::{
-    HardState, Identity, NodeId, Options, Restored, Role, Seq, Term, Terms, Time,
+    HardState, Identity, MemberSpec, NodeId, Options, Plan, Restored, Role, Seq, Term, Terms, Time,
 };
 use tinyraftplus_log::{EntryKind, LogEntry, LogError, LogRead, Write};
 use tinyraftplus_replica::{
-    Actions, Apply, Call, CallId, Event, Happening, LoadRequest, Message, Outcome, Query, Replica,
-    ReplicaOptions, Request,
+    Actions, Apply, Base, Call, CallId, Change, Event, Happening, LoadRequest, Message, Outcome,
+    Query, Replica, ReplicaOptions, Request,
 };
 
 /// What becomes of a message.
@@ -39,6 +40,7 @@ pub struct Cluster {
     pub filter: Filter,
     pub outcomes: BTreeMap<CallId, Outcome>,
     tune: fn(&mut ReplicaOptions),
+    founders: Vec<NodeId>,
     next_call: u64,
     starts: u64,
 }
@@ -156,6 +158,7 @@ impl Cluster {
             filter: Box::new(|_, _, _| Fate::Deliver),
             outcomes: BTreeMap::new(),
             tune,
+            founders: (1..=count).map(id).collect(),
             next_call: 0,
             starts: 0,
         };
@@ -169,6 +172,21 @@ impl Cluster {
         cluster
     }
 
+    /// Another node, which knows the founders and waits to be added.
+    pub fn join(&mut self, number: u64) {
+        let disk = Disk { identity: u128::from(number), ..Disk::default() };
+        self.nodes.insert(id(number), Node { disk, ..Node::default() });
+        self.start(id(number));
+    }
+
+    /// A node loses its disk, and starts with an empty one.
+    pub fn wipe(&mut self, node: NodeId) {
+        self.starts += 1;
+        let disk = Disk { identity: u128::from(1000 + self.starts), ..Disk::default() };
+        self.nodes.insert(node, Node { disk, ..Node::default() });
+        self.start(node);
+    }
+
     /// Starts a node, or starts it again, with what its disk holds and an empty state machine.
     pub fn start(&mut self, node: NodeId) {
         self.start_at(node, Seq::ZERO);
@@ -177,8 +195,9 @@ impl Cluster {
     /// Starts a node whose state machine has kept what it was given before that position.
     pub fn start_at(&mut self, node: NodeId, applied: Seq) {
         self.starts += 1;
-        let members: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let mut options = ReplicaOptions::new(Options::new(node, members, self.starts));
+        let mut options =
+            ReplicaOptions::new(Options::new(node, self.founders.clone(), self.starts));
+        options.raft.joins = !self.founders.contains(&node);
         options.state_machine = true;
         (self.tune)(&mut options);
         let (starts, now) = (self.starts, self.now);
@@ -212,6 +231,28 @@ impl Cluster {
         let id = call.id;
         self.step(node, Happening::Calls(vec![call]));
         id
+    }
+
+    /// Asks a node for these voters under the rules that it knows, whatever the members are.
+    pub fn set_voters(&mut self, node: NodeId, voters: &[u64]) -> CallId {
+        let request = self.change(node, voters, None);
+        self.call(node, request)
+    }
+
+    /// The wish for these voters under the rules that a node knows, if the members are those at `base`.
+    pub fn change(&self, node: NodeId, voters: &[u64], base: Option<Base>) -> Request {
+        let members = voters.iter().map(|&voter| MemberSpec::voter(id(voter))).collect();
+        let known = self.replica(node).core().configuration();
+        let rules = known.map(|it| it.now().rules().clone()).unwrap_or_default();
+        let plan = Plan::new(members, rules, &CustomRules::default()).unwrap();
+        Request::ChangeMembers(Box::new(Change { plan, base, keeps_rules: true }))
+    }
+
+    /// The voters that a node knows, and where that is written.
+    pub fn voters(&self, node: NodeId) -> (Vec<NodeId>, Option<Seq>) {
+        let newest = self.replica(node).core().configurations().unwrap().newest().clone();
+        assert!(newest.configuration.old().is_none(), "node {node} is between two memberships");
+        (newest.configuration.now().voters().map(|voter| voter.id).collect(), newest.at)
     }
 
     pub fn append(&mut self, node: NodeId, payload: &str) -> CallId {
@@ -295,7 +336,8 @@ impl Cluster {
         }
         let replicas = self.nodes.iter().filter_map(|(&n, node)| Some((n, node.replica.as_ref()?)));
         let (at, node) = replicas.map(|(n, replica)| (replica.wake_at(), n)).min().unwrap();
-        self.now = self.now.max(at);
+        // Where nobody waits for anything, the clock goes on all the same.
+        self.now = self.now.max(at.min(self.now + Duration::from_secs(1)));
         self.step(node, Happening::Wake);
     }
 
@@ -320,25 +362,39 @@ impl Cluster {
     }
 
     pub fn leader(&mut self) -> NodeId {
+        let everybody: Vec<NodeId> = self.nodes.keys().copied().collect();
+        self.leader_among(&everybody)
+    }
+
+    /// The leader, once these know it; others may be no members.
+    pub fn leader_of(&mut self, members: &[u64]) -> NodeId {
+        let members: Vec<NodeId> = members.iter().map(|&member| id(member)).collect();
+        self.leader_among(&members)
+    }
+
+    fn leader_among(&mut self, members: &[NodeId]) -> NodeId {
         let leads = |c: &Self, n: NodeId| {
             c.nodes[&n].replica.as_ref().is_some_and(|replica| {
                 let core = replica.core();
                 let newest =
-                    c.nodes.values().filter_map(|n| Some(n.replica.as_ref()?.core().term()));
+                    members.iter().filter_map(|n| Some(c.nodes[n].replica.as_ref()?.core().term()));
                 core.role() == Role::Leader
                     && Some(core.term()) == newest.max()
                     && core.terms().entry_before(core.committed()).map(|e| e.term)
                         == Some(core.term())
             })
         };
-        let find = |c: &Self| c.nodes.keys().copied().find(|&n| leads(c, n));
+        let find = |c: &Self| members.iter().copied().find(|&n| leads(c, n));
         self.until(|cluster| find(cluster).is_some());
         let leader = find(self).unwrap();
         // Everybody who can hear it knows it.
         self.until(|c| {
-            c.nodes.iter().all(|(&n, node)| {
+            members.iter().all(|&n| {
                 c.cut.contains(&(leader, n))
-                    || node.replica.as_ref().is_none_or(|r| r.core().leader() == Some(leader))
+                    || c.nodes[&n]
+                        .replica
+                        .as_ref()
+                        .is_none_or(|r| r.core().leader() == Some(leader))
             })
         });
         leader
@@ -361,6 +417,8 @@ impl Cluster {
             other @ (Outcome::Read { .. }
             | Outcome::Done
             | Outcome::NotTransferred(_)
+            | Outcome::Changed { .. }
+            | Outcome::NotChanged(_)
             | Outcome::Refused(_)
             | Outcome::Unknown(_)) => panic!("call {call} ended as {other:?}"),
         }

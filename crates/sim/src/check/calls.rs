@@ -273,7 +273,14 @@ impl Calls {
                 Ended::Unknown
             }
             (Outcome::Committed { .. } | Outcome::Unknown(_), None)
-            | (Outcome::Read { .. } | Outcome::Done | Outcome::NotTransferred(_), _) => {
+            | (
+                Outcome::Read { .. }
+                | Outcome::Done
+                | Outcome::NotTransferred(_)
+                | Outcome::Changed { .. }
+                | Outcome::NotChanged(_),
+                _,
+            ) => {
                 let what = format!("call {call} ended as what it never was: {outcome:?}");
                 return Err(Violation::new(OUTCOME, what));
             }
