@@ -3,7 +3,6 @@
 
 use std::mem;
 
-use bytes::Bytes;
 use tinyraftplus_core::{MessageBody, Role, Term};
 use tinyraftplus_log::{LogError, Write};
 use tinyraftplus_replica::{Actions, Happening, LoadRequest, Message};
