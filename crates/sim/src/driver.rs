@@ -88,7 +88,7 @@ impl World {
         }
         for request in load {
             let disk = &self.profile.disk;
-            let delay = if self.chance.driver.chance(disk.stall) {
+            let delay = if self.chance.driver.chance(disk.stall + disk.slow_load) {
                 self.counts.slow_reads += 1;
                 self.chance.driver.within(disk.stall_time)
             } else {

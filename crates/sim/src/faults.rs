@@ -175,7 +175,12 @@ impl World {
         if kind == Fault::Split {
             let sides = rng.next();
             counts.splits += 1;
-            self.network.split(partition, |node| sides >> node & 1 == 1);
+            // A leader with one follower goes on appending what will be replaced, and sends it on.
+            let with_one = rng.chance(300);
+            let is_here = |node: usize| {
+                if with_one { node == leader || node == other } else { sides >> node & 1 == 1 }
+            };
+            self.network.split(partition, is_here);
         } else if kind == Fault::OneWay {
             counts.one_way_cuts += 1;
             self.network.cut(partition, at, other);
