@@ -250,6 +250,16 @@ counts! {
         read_locally: "reads answered locally",
         /// Questions to the leader that were asked again.
         reads_repeated: "reads asked again",
+        /// Wishes for other members that came true.
+        changes_done: "changes of members done",
+        /// .. that did not, for the leader could not, or would not.
+        changes_refused: "changes of members refused",
+        /// .. of which nobody knows what became.
+        changes_unknown: "changes of members unknown",
+        /// .. that came while another of the same node was under way.
+        changes_one_by_one: "changes of members refused beside another",
+        /// .. that a node was asked for which is no member.
+        asked_strangers: "changes of members asked of a removed node",
         /// Joint configurations committed.
         joints: "joint configurations committed",
         /// .. and left.

@@ -3,8 +3,7 @@
 
 use std::mem;
 
-use bytes::Bytes;
-use tinyraftplus_core::{Input, MessageBody, Role, Term};
+use tinyraftplus_core::{MessageBody, Role, Term};
 use tinyraftplus_log::{LogError, Write};
 use tinyraftplus_replica::{Actions, Happening, LoadRequest, Message};
 
@@ -43,19 +42,6 @@ impl World {
         self.observe(life, &actions);
         self.perform(life, actions)?;
         self.checks.calls.on_step(life, shown)?;
-        self.sleep(life);
-        Ok(())
-    }
-
-    /// Asks the consensus of a process for something directly.
-    pub(crate) fn input(&mut self, life: Life, input: Input<Bytes>) -> Verdict {
-        let shown = self.node(life.node).clock.shows(self.now);
-        let Some(process) = self.alive(life) else {
-            return Ok(());
-        };
-        let actions = process.replica.input(shown, input);
-        self.observe(life, &actions);
-        self.perform(life, actions)?;
         self.sleep(life);
         Ok(())
     }
@@ -102,7 +88,7 @@ impl World {
         }
         for request in load {
             let disk = &self.profile.disk;
-            let delay = if self.chance.driver.chance(disk.stall) {
+            let delay = if self.chance.driver.chance(disk.stall + disk.slow_load) {
                 self.counts.slow_reads += 1;
                 self.chance.driver.within(disk.stall_time)
             } else {

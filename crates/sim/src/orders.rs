@@ -1,7 +1,7 @@
-//! Orders that somebody gives to nodes: who is to lead, who is to sit still.
+//! Orders that somebody gives to nodes: who is to belong to the cluster, who is to lead, who is to sit still.
 
 use tinyraftplus_core::Role;
-use tinyraftplus_replica::{CallId, Outcome, Request};
+use tinyraftplus_replica::{CallId, Change, Outcome, Refused, Request};
 
 use crate::check::calls::{Asked, Life};
 use crate::check::{Verdict, require};
@@ -14,8 +14,10 @@ use crate::world::{What, World};
 const GO_ON: u64 = 200_000_000;
 
 /// An order, given to a node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Order {
+    /// These are to be the members.
+    Members(Box<Change>),
     /// The node at that place is to lead.
     HandOver(usize),
     /// It is to campaign now.
@@ -29,6 +31,7 @@ pub(crate) enum Order {
 impl Order {
     pub(crate) fn request(self) -> Request {
         match self {
+            Self::Members(change) => Request::ChangeMembers(change),
             Self::HandOver(to) => Request::Transfer { to: node_id(to) },
             Self::Campaign => Request::Campaign,
             Self::StepDown => Request::StepDown,
@@ -92,9 +95,12 @@ impl World {
     /// A node says that it has done what it was told.
     pub(crate) fn obeyed(&mut self, life: Life, call: u64, outcome: &Outcome) -> Verdict {
         const CHECK: &str = "orders are carried out";
-        let Some(&Asked::Order(order)) = self.checks.calls.asked(call) else {
+        let Some(Asked::Order(order)) = self.checks.calls.asked(call).cloned() else {
             return Ok(());
         };
+        if let Order::Members(change) = order {
+            return self.changed(life, &change, outcome);
+        }
         if *outcome != Outcome::Done {
             return Ok(());
         }
@@ -122,7 +128,34 @@ impl World {
             }
             // Whether it does is looked at from its next step on.
             Order::SitStill(still) => self.node(life.node).sits_still = still,
-            Order::Campaign => {}
+            Order::Campaign | Order::Members(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A node says what became of a wish for other members.
+    fn changed(&mut self, life: Life, change: &Change, outcome: &Outcome) -> Verdict {
+        let counts = &mut self.counts;
+        match outcome {
+            Outcome::Changed { at } => {
+                counts.changes_done += 1;
+                require!(
+                    self.checks.lineage.was(*at, &change.plan),
+                    "members are as a client was told",
+                    "node {} says that they are as wanted since {at:?}: {}",
+                    life.node + 1,
+                    crate::words::plan(&change.plan)
+                );
+            }
+            Outcome::NotChanged(_) => counts.changes_refused += 1,
+            Outcome::Refused(Refused::ChangeUnderWay) => counts.changes_one_by_one += 1,
+            Outcome::Refused(Refused::NotAMember) => counts.asked_strangers += 1,
+            Outcome::Unknown(_) => counts.changes_unknown += 1,
+            Outcome::Refused(_)
+            | Outcome::Committed { .. }
+            | Outcome::Read { .. }
+            | Outcome::Done
+            | Outcome::NotTransferred(_) => {}
         }
         Ok(())
     }

@@ -69,6 +69,8 @@ pub(crate) struct DiskProfile {
     pub(crate) load: Range,
     /// In how many of a thousand cases a write or a read takes very long.
     pub(crate) stall: u64,
+    /// .. a read, beside these.
+    pub(crate) slow_load: u64,
     pub(crate) stall_time: Range,
     /// After how long a write is reported as stalled.
     pub(crate) stall_limit: u64,
@@ -156,7 +158,7 @@ impl Profile {
                 Fault::Drop => self.network.drop = 0,
                 Fault::Duplicate => self.network.duplicate = 0,
                 Fault::Delay => self.network.detour = 0,
-                Fault::SlowDisk => self.disk.stall = 0,
+                Fault::SlowDisk => (self.disk.stall, self.disk.slow_load) = (0, 0),
                 Fault::CrashInRecovery => self.dies_opening = 0,
                 Fault::Drift => self.drift_ppm = 0,
                 Fault::SlowNodes => self.slow = 0,
@@ -193,7 +195,7 @@ impl Profile {
             (Fault::Drop, self.network.drop),
             (Fault::Duplicate, self.network.duplicate),
             (Fault::Delay, self.network.detour),
-            (Fault::SlowDisk, self.disk.stall),
+            (Fault::SlowDisk, self.disk.stall + self.disk.slow_load),
             (Fault::CrashInRecovery, self.dies_opening),
             (Fault::Drift, self.drift_ppm),
             (Fault::SlowNodes, self.slow),
@@ -303,6 +305,12 @@ impl Profile {
         // Entry by entry: what one leader began, the next one ends.
         self.replica.append_bytes_max = rng.pick(&[1, 1, 1 << 20]);
         self.replica.window_bytes = rng.pick(&[1, 1, 8 << 20]);
+        if rng.chance(500) {
+            // What a leader reads for a peer may come when its log is another's already.
+            self.replica.cache_bytes_max = 0;
+            self.disk.slow_load = 200;
+            self.faults.kinds.push(Split);
+        }
     }
 
     /// What the node at that place is told, with a new disk or its first one.
@@ -378,6 +386,7 @@ impl DiskProfile {
             sync: Range::micros(most / 10, most),
             load: Range::micros(10, most),
             stall: if calm || rng.chance(700) { 0 } else { rng.below(10) },
+            slow_load: 0,
             stall_time: Range::millis(100, 5_000),
             stall_limit: rng.pick(&[200, 1_000]) * 1_000_000,
             mark: rng.pick(&[0, 20, 500]),
@@ -386,7 +395,7 @@ impl DiskProfile {
     }
 
     pub(crate) fn heal(&mut self) {
-        self.stall = 0;
+        (self.stall, self.slow_load) = (0, 0);
         (self.sync.most, self.load.most) =
             (self.sync.most.min(2_000_000), self.load.most.min(200_000));
         self.sync.least = self.sync.least.min(self.sync.most);

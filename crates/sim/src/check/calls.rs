@@ -239,6 +239,7 @@ impl Calls {
         };
         let is_order = matches!(record.request, Asked::Order(_));
         let is_transfer = matches!(record.request, Asked::Order(Order::HandOver(_)));
+        let is_change = matches!(record.request, Asked::Order(Order::Members(_)));
         let (life, deadline, at, floor) = (record.life, record.deadline, record.at, record.floor);
         let ended = match (outcome, append) {
             (Outcome::Committed { first, last, results }, Some(payloads)) => {
@@ -265,7 +266,9 @@ impl Calls {
                 );
                 Ended::Refused
             }
-            (Outcome::Done, None) if is_order => Ended::Done,
+            (Outcome::Done, None) if is_order && !is_change => Ended::Done,
+            (Outcome::Changed { .. }, None) if is_change => Ended::Done,
+            (Outcome::NotChanged(_), None) if is_change => Ended::Refused,
             (Outcome::NotTransferred(_), None) if is_transfer => Ended::Refused,
             (Outcome::Unknown(_), None) if is_order => Ended::Unknown,
             (Outcome::Unknown(_), Some(_)) => {

@@ -1,9 +1,12 @@
 //! Configurations are of one lineage: one cluster is founded, each configuration follows from the one before it,
 //! and the next waits until that one is there to stay (Raft section 6, thesis chapter 4).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, Configurations, Identity, Membership, Role, Seq, Term};
+use tinyraftplus_core::{
+    Configuration, Configurations, Identity, MemberSpec, Membership, Plan, Role, Seq, Term,
+};
 use tinyraftplus_log::{EntryKind, Write, decode_configuration};
 
 use super::{NodeModel, Verdict, View, matching::Known, model::Model, require};
@@ -19,6 +22,8 @@ pub(crate) struct Lineage {
     newest: Option<(Term, Configuration)>,
     /// The newest that was not joint.
     settled: Option<Membership>,
+    /// All that were committed, by the positions of their entries.
+    all: BTreeMap<Seq, Configuration>,
     pub(crate) counts: Counts,
 }
 
@@ -70,6 +75,23 @@ impl Lineage {
         Ok(())
     }
 
+    /// Whether the members were as that plan wants them, by the configuration at that position, for good.
+    pub(crate) fn was(&self, at: Option<Seq>, plan: &Plan) -> bool {
+        let first = self.first.as_deref().filter(|_| at.is_none());
+        let Some(configuration) = first.or_else(|| self.all.get(&at?)) else {
+            return false;
+        };
+        let now = configuration.now();
+        let is = |spec: &MemberSpec| {
+            let member = now.member(spec.id);
+            member.is_some_and(|it| (it.group, it.votes) == (spec.group, spec.votes))
+        };
+        configuration.old().is_none()
+            && now.rules() == plan.rules()
+            && now.members().len() == plan.members().len()
+            && plan.members().iter().all(is)
+    }
+
     /// A leader has taken a step: if it has begun a change in this term, it might.
     pub(crate) fn on_leader(at: usize, node: &NodeModel, view: View<'_>) -> Verdict {
         let (who, log) = (at + 1, &node.decided);
@@ -105,6 +127,7 @@ impl Lineage {
             return;
         };
         let term = entry.id.term;
+        self.all.insert(entry.id.seq, next.clone());
         let counts = &mut self.counts;
         let joint_of = self.newest.as_ref().filter(|(_, before)| before.old().is_some());
         if let Some(&(begun, _)) = joint_of {

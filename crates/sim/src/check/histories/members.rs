@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tinyraftplus_core::{
-    Configuration, Configurations, Identity, Member, Membership, MessageBody, NodeId, Placed,
-    QuorumRule, Role, Seq,
+    Configuration, Configurations, Identity, Member, MemberSpec, Membership, MessageBody, NodeId,
+    Placed, Plan, QuorumRule, Role, Rules, Seq,
 };
 use tinyraftplus_log::{EntryKind, LogEntry, Write, encode_configuration};
 
@@ -132,6 +132,28 @@ fn a_leader_changes_nothing_before_its_first_commit() {
     };
     begins(2).holds();
     begins(0).breaks("a leader changes members after its first commit");
+}
+
+/// What a client is told of members: by that configuration they were as it wanted them. Fails if a joint one will do, or
+/// one that is not committed, or other members.
+#[test]
+fn members_are_as_a_client_was_told() {
+    let plan = |ids: &[u64]| {
+        let specs = ids.iter().map(|&n| MemberSpec::voter(NodeId::from(n))).collect();
+        Plan::unchecked(specs, Rules::default()).unwrap()
+    };
+    let at = |seq: u64| Some(Seq::new(seq));
+    let cluster = begun(&[0, 1, 2, 3, 4]).says(0, Role::Leader, 1, 2);
+    let known = cluster.checks.nodes[0].decided.configuration.clone().unwrap();
+    let cluster = (0..5).fold(cluster, |it, at| it.stores(at, &change(1, 2, &left(), &known)));
+    assert!(!cluster.checks.lineage.was(at(2), &plan(&[1, 4, 5])), "not committed");
+    let cluster = cluster.says(0, Role::Leader, 1, 3);
+    let lineage = &cluster.checks.lineage;
+    assert!(lineage.was(at(2), &plan(&[1, 4, 5])) && lineage.was(None, &plan(&[1, 2, 3])));
+    assert!(!lineage.was(at(1), &plan(&[1, 4, 5])), "joint");
+    assert!(!lineage.was(at(2), &plan(&[1, 4])) && !lineage.was(at(2), &plan(&[1, 4, 5, 6])));
+    assert!(!lineage.was(None, &plan(&[1, 4, 5])) && !lineage.was(at(0), &plan(&[1, 2, 3])));
+    cluster.holds();
 }
 
 #[test]
