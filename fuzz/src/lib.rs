@@ -3,9 +3,11 @@
 //! Each function takes any bytes and panics if a promise is broken. libFuzzer makes the bytes, and adds two
 //! promises of its own: no input takes long, and none takes much memory.
 
+mod import_js;
 mod input;
 mod recovery;
 
+pub use import_js::import_js;
 use input::Input;
 pub use recovery::recovery;
 use tinyraftplus_core::Identity;

@@ -6,6 +6,8 @@
 mod bench;
 mod demo;
 mod error;
+mod import;
+mod keygen;
 mod log;
 mod out;
 
@@ -28,6 +30,10 @@ enum Command {
     Bench(bench::Args),
     /// Look at logs, or change one by hand
     Log(log::Args),
+    /// Make a secret key, for the connections of a cluster and for encrypted logs
+    Keygen(keygen::Args),
+    /// Bring a log of the JavaScript package: read it, check it, and write a log with the same entries
+    ImportJs(import::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +50,8 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Log(args) => log::run(args).await,
+            Command::Keygen(args) => keygen::run(&args),
+            Command::ImportJs(args) => import::run(&args),
         }
     });
     match result {

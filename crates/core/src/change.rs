@@ -10,14 +10,15 @@
 //! commit. Where no set of voters changes, the joint step is left out. Whichever leader finds a committed joint
 //! configuration ends it; what comes before is over when the leader is.
 //!
-//! A member whose disk was lost asks who is there, under a new identity. Its name is then bound to the new log
-//! by the same joint step: in the old half its old log counts and can't speak, so a quorum without it has to
+//! A member whose disk was lost asks who is there, under a new identity. Once its old log has been silent for an
+//! election timeout, its name is bound to the new one by the same joint step: in the old half its old log counts and can't speak, so a quorum without it has to
 //! agree. A voter that was absent when the cluster formed is bound the same way.
 
 use crate::core::Part;
 use crate::electorate::Electorate;
 use crate::ids::Peer;
 use crate::leader::{has_committed, progress_of};
+use crate::planted::{self, Bug};
 use crate::progress::Progress;
 use crate::{
     ChangeMembers, Configuration, Core, Entry, EntryBody, EntryId, Event, Identity, Member,
@@ -154,9 +155,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             leader.changing.strange.remove(&from.id);
             leader.changing.newcomers.remove(&from.id);
         }
-        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept.
+        // Only a log that knows no configuration is new: an old one may be a copy that somebody has kept. And while the
+        // log speaks that has the name, it is not lost.
         let has_answered = leader.changing.strange.get(&from.id) == Some(&(from.identity, number));
-        if configuration.is_none() && has_answered && is_newcomer(known, from) {
+        let is_lost = !leader.hears(from.id, self.now, self.options.election_timeout);
+        if configuration.is_none() && has_answered && is_lost && is_newcomer(known, from) {
             leader.changing.strange.remove(&from.id);
             leader.changing.newcomers.insert(from.id, from.identity);
         }
@@ -171,16 +174,17 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         // Before a leader's own first commit, another configuration that it does not know of may be committed:
         // two changes of one voter each would have quorums without a common member (Ongaro 2015).
-        if !has_committed(&self.terms, committed, term)
-            || active.at().is_some_and(|at| at >= committed)
-        {
+        let committed_own =
+            has_committed(&self.terms, committed, term) || planted::is(Bug::ChangeBeforeOwnCommit);
+        let is_settled = active.at().is_none_or(|at| at < committed);
+        if !committed_own || !is_settled && !planted::is(Bug::OverlapChanges) {
             return;
         }
         self.introduce();
         let Some(active) = &self.active else {
             return;
         };
-        if active.configuration().old().is_some() {
+        if active.configuration().old().is_some() && !planted::is(Bug::StayJoint) {
             let left = active.configuration().left();
             self.append_configuration(left);
             return;
@@ -233,15 +237,19 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// Tells logs that were just added where they belong, once that can't be taken back. What gets lost they ask for.
+    /// Tells logs that were just added where they belong, once that can't be taken back. Tells them again until they
+    /// answer: they ask, too, but perhaps nobody who knows them.
     fn introduce(&mut self) {
         let known = self.active.as_ref().map(|active| active.all().newest().clone());
+        let (now, patience) = (self.now, self.options.election_timeout);
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         let mut strangers = Vec::new();
         for (&id, peer) in &mut leader.peers {
-            if !peer.heard && !mem::replace(&mut peer.is_introduced, true) {
+            let is_due = peer.introduced.is_none_or(|at| now.since(at) >= patience);
+            if !peer.heard && is_due {
+                peer.introduced = Some(now);
                 strangers.push(Peer { id, identity: peer.identity });
             }
         }
@@ -279,13 +287,14 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         let configuration = Arc::clone(active.configuration());
         // A leader that was removed may be asked to come back, and need not ask itself.
-        let log_of = |id| {
-            let found = wanted.found.get(&id).copied();
-            configuration.identity_of(id).or(found).or_else(|| (id == me.id).then_some(me.identity))
+        let log_of = |id| match configuration.member(id) {
+            Some(member) => member.identity,
+            None if id == me.id => Some(me.identity),
+            None => wanted.found.get(&id).copied(),
         };
-        let specs = wanted.plan.members().iter();
-        let missing: Vec<NodeId> =
-            specs.map(|spec| spec.id).filter(|&id| log_of(id).is_none()).collect();
+        let specs = wanted.plan.members().iter().map(|spec| spec.id);
+        let is_missing = |id: &NodeId| configuration.member(*id).is_none() && log_of(*id).is_none();
+        let missing: Vec<NodeId> = specs.filter(is_missing).collect();
         if !missing.is_empty() {
             if now >= wanted.ask_at {
                 wanted.ask_at = now + interval;
@@ -376,6 +385,9 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         let newcomers = mem::take(&mut leader.changing.newcomers);
+        if planted::is(Bug::ForgetNewcomers) {
+            return;
+        }
         let configuration = Arc::clone(active.configuration());
         let bound = configuration.members().iter().map(|member| {
             let identity = newcomers.get(&member.id).copied();
@@ -447,7 +459,8 @@ impl<P: AsRef<[u8]>> Core<P> {
                 });
             }
             let settled = at.is_none_or(|at| at < committed);
-            if settled && active.configuration().old().is_none() && !self.votes() {
+            let is_over = settled && active.configuration().old().is_none() && !self.votes();
+            if is_over && !planted::is(Bug::LeadUnnamed) {
                 self.resign();
             }
         }

@@ -123,6 +123,8 @@ pub struct Core<P> {
     pub(crate) held: Vec<Held<P>>,
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
     pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
+    /// The newest term of which something was seen committed while proposals were pending.
+    term_committed: Term,
     term_at_start: Term,
     /// How many questions about old entries were asked: a late answer must not pass for one of another term.
     pub(crate) loads: u64,
@@ -187,6 +189,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             held: Vec::new(),
             acknowledgements: VecDeque::new(),
             pending: BTreeMap::new(),
+            term_committed: Term::ZERO,
             term_at_start: hard_state.term,
             loads: 0,
             full_reported: false,
@@ -233,7 +236,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     pub fn wake_at(&self) -> Time {
         let mine = match &self.part {
             _ if self.active.is_none() => self.forming.ask_at,
-            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.is_paused => {
+            Part::Follower | Part::Candidate(_) if !self.may_lead() || self.sits_still() => {
                 Time::NEVER
             }
             Part::Leader(leader) => leader.wake_at(),
@@ -447,6 +450,16 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.out.events.push(Event::Changed);
     }
 
+    /// It can't write: it neither leads nor stands for election.
+    pub(crate) fn give_up(&mut self) {
+        if matches!(self.part, Part::Leader(_)) {
+            self.out.events.push(Event::Yielded);
+        }
+        if !matches!(self.part, Part::Follower) {
+            self.step_down();
+        }
+    }
+
     pub(crate) fn reset_election_timer(&mut self) {
         let jitter = u64::try_from(self.options.election_jitter.as_nanos()).unwrap_or(u64::MAX);
         let drawn = core::time::Duration::from_nanos(self.rng.below(jitter.saturating_add(1)));
@@ -551,14 +564,12 @@ impl<P: AsRef<[u8]>> Core<P> {
         if self.stalled.is_some_and(|stalled| stalled <= job) {
             self.stalled = None;
         }
-        let term = self.hard_state.term;
-        let (ready, waiting) =
+        let (ready, waiting): (Vec<Held<P>>, Vec<Held<P>>) =
             mem::take(&mut self.held).into_iter().partition(|held| held.job <= job);
         self.held = waiting;
-        let ready: Vec<Held<P>> = ready;
-        self.out
-            .send
-            .extend(ready.into_iter().filter(|held| held.term == term).map(|held| held.send));
+        let (term, stands) = (self.hard_state.term, matches!(self.part, Part::Candidate(_)));
+        let holds = |held: &Held<P>| held.term == term && (stands || !held.send.asks_for_vote());
+        self.out.send.extend(ready.into_iter().filter(holds).map(|held| held.send));
         self.acknowledge();
         self.own_vote_durable();
     }
@@ -568,11 +579,30 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         self.stalled = Some(job);
-        if matches!(self.part, Part::Leader(_)) {
-            // Its heartbeats would keep a leader in office that can't write: let another one lead.
-            self.out.events.push(Event::Yielded);
-            self.step_down();
+        // Its heartbeats would keep a leader in office that can't write: let another one lead. And who asks for votes would
+        // begin a term that it can't write, be deaf to everybody in older ones, and depose their leader later.
+        self.give_up();
+    }
+
+    /// After a committed entry nothing of an older term is ever committed: whoever waits for such an entry is told so now,
+    /// as the log may not get that far again for long.
+    fn refuse_replaced(&mut self) {
+        if self.pending.is_empty() {
+            return;
         }
+        let committed = self.terms.entry_before(self.committed);
+        let Some(term) = committed.map(|id| id.term).filter(|&term| term > self.term_committed)
+        else {
+            return;
+        };
+        self.term_committed = term;
+        let resolve = &mut self.out.resolve;
+        self.pending.retain(|(_, of), (ticket, _)| {
+            if *of < term {
+                resolve.push((*ticket, Resolution::Refused(Refusal::Replaced)));
+            }
+            *of >= term
+        });
     }
 
     /// Hands out what is settled: outcomes of proposals, and entries for the state machine.
@@ -591,6 +621,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             };
             self.out.resolve.push((ticket, resolution));
         }
+        self.refuse_replaced();
         let durable =
             if planted::is(Bug::ApplyPastDurable) { Seq::MAX } else { self.jobs.durable() };
         let end = self.committed.min(durable);

@@ -45,7 +45,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether this node would be of any use as a leader.
     pub(crate) fn may_campaign(&mut self) -> bool {
-        if self.is_paused || self.stalled.is_some() || self.space.is_lacking(self.now) {
+        if self.sits_still() || self.stalled.is_some() || self.space.is_lacking(self.now) {
             // It was told not to, or it can't write.
             return false;
         }
@@ -108,13 +108,12 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     pub(crate) fn on_pre_vote_reply(&mut self, from: Peer, term: Term, granted: bool) {
         let asked = self.hard_state.term.next();
-        if let Part::Candidate(campaign) = &mut self.part
+        if let Part::Candidate(campaign) = &self.part
             && campaign.pre
             && granted
             && Some(term) == asked
         {
-            campaign.votes.insert(from.identity);
-            self.count_votes();
+            self.take_vote(from);
         }
     }
 
@@ -133,10 +132,20 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     pub(crate) fn on_vote_reply(&mut self, from: Peer, term: Term, granted: bool) {
-        if let Part::Candidate(campaign) = &mut self.part
+        if let Part::Candidate(campaign) = &self.part
             && !campaign.pre
             && granted
             && term == self.hard_state.term
+        {
+            self.take_vote(from);
+        }
+    }
+
+    /// Takes a vote of a log that counts; there is no end of others.
+    fn take_vote(&mut self, from: Peer) {
+        let counts = self.configuration().is_some_and(|it| it.counts(from.id, from.identity));
+        if let Part::Candidate(campaign) = &mut self.part
+            && counts
         {
             campaign.votes.insert(from.identity);
             self.count_votes();
@@ -158,5 +167,35 @@ impl<P: AsRef<[u8]>> Core<P> {
         } else {
             self.lead();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Configurations, Input, Message, NodeId, Options, QuorumRule, Restored, Seq, Time};
+    use alloc::sync::Arc;
+
+    /// Made-up logs are not remembered: there is no end of them.
+    #[test]
+    fn only_votes_that_count_are_kept() {
+        let ids = [1, 2, 3].map(NodeId::from);
+        let member =
+            |number: u64| Member::voter(NodeId::from(number), Identity::new(number.into()));
+        let members = [1, 2, 3].map(member).to_vec();
+        let all = Configurations::found(members, QuorumRule::Majority, Seq::ZERO).ok();
+        let identity = Identity::new(1);
+        let restored = Restored { configuration: all.map(Arc::new), ..Restored::empty(identity) };
+        let options = Options::new(ids[0], ids.to_vec(), 1);
+        let mut core: Core<&str> = Core::new(options, restored, Time::ZERO).unwrap();
+        let _ = core.step(core.wake_at(), Input::Wake);
+        for number in 9..100 {
+            let body = MessageBody::PreVoteReply { granted: true };
+            let (from, to, term) = (Identity::new(number), Some(identity), Term::new(1));
+            let message = Message { from, to, term, body };
+            let _ = core.step(Time::ZERO, Input::Receive { from: ids[1], message });
+        }
+        let Part::Candidate(campaign) = &core.part else { panic!("it is a candidate") };
+        assert_eq!(campaign.votes, BTreeSet::from([identity]));
     }
 }

@@ -1,6 +1,7 @@
 //! A configuration that this node can evaluate: what its quorums are, in both halves if it is joint.
 
-use crate::quorum::{CustomRules, Quorums, RuleError, VoterSet};
+use crate::planted::{self, Bug};
+use crate::quorum::{CustomRules, Quorums, RuleError, Voter, VoterSet};
 use crate::{Configuration, Configurations, Member, Membership, Placed, Seq};
 use alloc::{sync::Arc, vec::Vec};
 
@@ -26,8 +27,11 @@ impl Electorate {
         customs: &CustomRules,
     ) -> Result<Self, RuleError> {
         let half = |membership: &Membership| {
-            let voters = membership.voters().copied().collect();
-            let quorums = Quorums::compile(&membership.electors(), membership.rules(), customs)?;
+            let members = membership.members().iter().copied();
+            let voters: Vec<Member> = members.filter(counts).collect();
+            let elector = |member: &Member| Voter { id: member.id, group: member.group };
+            let electors: Vec<Voter> = voters.iter().map(elector).collect();
+            let quorums = Quorums::compile(&electors, membership.rules(), customs)?;
             Ok(Half { voters, quorums })
         };
         Ok(Self { halves: configuration.halves().map(half).collect::<Result<_, _>>()? })
@@ -35,12 +39,12 @@ impl Electorate {
 
     /// Whether these members may elect a leader.
     pub(crate) fn elects(&self, has: impl Fn(&Member) -> bool) -> bool {
-        self.halves.iter().all(|half| half.quorums.elects(half.set(&has)))
+        self.halves(Bug::ElectInNewHalf).all(|half| half.quorums.elects(half.set(&has)))
     }
 
     /// Whether these members may commit an entry.
     pub(crate) fn may_commit(&self, has: impl Fn(&Member) -> bool) -> bool {
-        self.halves.iter().all(|half| half.quorums.commits(half.set(&has)))
+        self.halves(Bug::CommitInNewHalf).all(|half| half.quorums.commits(half.set(&has)))
     }
 
     /// Whether no leader can have been elected without one of these members: what confirms a read, and what a
@@ -49,17 +53,28 @@ impl Electorate {
     /// In each half: that all others of both halves together do not elect would not be enough. From {A, B, C} to
     /// {A, D, E}, A confirmed by D and E would not notice that B and C elect B under the old configuration.
     pub(crate) fn confirms(&self, has: impl Fn(&Member) -> bool) -> bool {
-        self.halves.iter().all(|half| half.quorums.confirms(half.set(&has)))
+        self.halves(Bug::ConfirmInNewHalf).all(|half| half.quorums.confirms(half.set(&has)))
     }
 
     /// Up to where a set of members that commits agrees, given how far each does.
     pub(crate) fn agreed(&self, matched: impl Fn(&Member) -> Seq) -> Seq {
-        let agreed = self.halves.iter().map(|half| {
+        let agreed = self.halves(Bug::CommitInNewHalf).map(|half| {
             let ends: Vec<Seq> = half.voters.iter().map(&matched).collect();
             half.quorums.agreed(&ends)
         });
         agreed.min().unwrap_or_default()
     }
+
+    /// All halves; with that bug, the new one.
+    fn halves(&self, bug: Bug) -> impl Iterator<Item = &Half> {
+        let count = if planted::is(bug) { 1 } else { self.halves.len() };
+        self.halves.iter().take(count)
+    }
+}
+
+/// Whether a member's word counts.
+fn counts(member: &Member) -> bool {
+    member.votes || planted::is(Bug::CountLearners)
 }
 
 impl Half {
@@ -119,6 +134,9 @@ impl Active {
 
     /// Without the entries of `from..end`: the same unless the newest is among them.
     pub(crate) fn without(&self, from: Seq, end: Seq) -> Self {
+        if planted::is(Bug::KeepConfiguration) {
+            return self.clone();
+        }
         match (self.all.without(from, end), &self.before) {
             (Some(all), Some(before)) => {
                 Self { all: Arc::new(all), newest: Arc::clone(before), before: None }

@@ -3,7 +3,7 @@
 use crate::quorum::{CustomRule, RuleError};
 use crate::{
     ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message,
-    NodeId, Seq, Term, TermRun, Ticket, TransferError,
+    MessageBody, NodeId, Seq, Term, TermRun, Ticket, TransferError,
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
@@ -211,6 +211,15 @@ pub enum Transmit<P> {
         /// Which entries; never empty, and ends with a batch.
         span: Span,
     },
+}
+
+impl<P> Transmit<P> {
+    pub(crate) const fn asks_for_vote(&self) -> bool {
+        matches!(
+            self,
+            Self::Message { message: Message { body: MessageBody::Vote { .. }, .. }, .. }
+        )
+    }
 }
 
 /// A stretch of the log, named so exactly that nobody can take another entry for one of it.

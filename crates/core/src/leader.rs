@@ -10,10 +10,11 @@ use crate::planted::{self, Bug};
 use crate::progress::{PeerStatus, Progress, Question, State};
 use crate::reads::Reads;
 use crate::{
-    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, Member, MessageBody, NodeId, Proposal,
-    Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
+    Core, Entry, EntryBody, EntryId, Event, Load, Loaded, Member, Membership, MessageBody, NodeId,
+    Proposal, Refusal, Resolution, Seq, Term, Terms, Ticket, Time, Transmit,
 };
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
+use core::time::Duration;
 
 /// What a leader remembers for the length of its term.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ impl Leader {
             priority: peer.priority,
         };
         self.peers.iter().map(move |(&id, peer)| (id, status(peer)))
+    }
+
+    /// Whether that peer was heard from lately.
+    pub(crate) fn hears(&self, id: NodeId, now: Time, patience: Duration) -> bool {
+        let contact = self.peers.get(&id).and_then(|peer| peer.contact);
+        contact.is_some_and(|at| now.since(at) <= patience)
     }
 
     /// Whoever waits for an answer, and whether something may have happened already.
@@ -82,8 +89,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     }
 
     /// Keeps track of all others that the configuration in force names, and of those that it no longer names
-    /// until they have been told. Those that come are to be introduced, or are members that know the cluster.
-    pub(crate) fn know_peers(&mut self, is_introduced: bool) {
+    /// until they have been told. Those that come are to be introduced, or `are_members` that know the cluster; one that
+    /// does not is introduced when it does not answer.
+    pub(crate) fn know_peers(&mut self, are_members: bool) {
         let (now, first, end) = (self.now, self.terms.start(), self.terms.end());
         let others = self.others();
         let Part::Leader(leader) = &mut self.part else {
@@ -98,7 +106,7 @@ impl<P: AsRef<[u8]>> Core<P> {
                 let mut peer = Progress::new(identity, first, end, now);
                 // It has a whole election timeout to answer before its silence counts.
                 peer.contact = Some(now);
-                peer.is_introduced = is_introduced;
+                peer.introduced = are_members.then_some(now);
                 leader.peers.insert(id, peer);
             }
         }
@@ -315,12 +323,13 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         };
         let committed = self.committed;
+        let counts_as = counts_as(active.configuration().now(), me.id);
         // Most answers vouch for nothing new, or are too few yet: to find that out is less than to sort them.
         if durable <= committed && leader.peers.values().all(|peer| peer.matched <= committed) {
             return;
         }
         let end = |member: &Member| {
-            if member.is(me.id, me.identity) {
+            if member.is(me.id, me.identity) || counts_as == Some(member.id) {
                 durable
             } else {
                 progress_of(&leader.peers, member).map_or(Seq::ZERO, |peer| peer.matched)
@@ -472,6 +481,13 @@ impl<P: AsRef<[u8]>> Core<P> {
         let body = MessageBody::Append { prev, entries: Vec::new(), committed, round };
         Some(self.message(to, body))
     }
+}
+
+/// The voter in whose place a leader counts itself that is none: nobody's, unless that bug is planted.
+fn counts_as(now: &Membership, me: NodeId) -> Option<NodeId> {
+    let is_removed =
+        || planted::is(Bug::CountRemovedLeader) && now.member(me).is_none_or(|it| !it.votes);
+    now.voters().next().filter(|_| is_removed()).map(|member| member.id)
 }
 
 /// What is known of the log that speaks for that member.

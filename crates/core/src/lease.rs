@@ -17,6 +17,7 @@
 use crate::core::Part;
 use crate::ids::Peer;
 use crate::leader::progress_of;
+use crate::planted::{self, Bug};
 use crate::{Core, Member, Options, Time};
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -77,8 +78,9 @@ impl Tenure {
 
 /// How long a node with these options votes for nobody after a start: it may have promised that before, if it is part
 /// of a cluster.
-pub(crate) const fn quiet_after_start(options: &Options, has_formed: bool) -> Duration {
-    if has_formed && options.lease.is_some() { options.election_timeout } else { Duration::ZERO }
+pub(crate) fn quiet_after_start(options: &Options, has_formed: bool) -> Duration {
+    let has_promised = has_formed && !planted::is(Bug::ForgetPromise);
+    if has_promised && options.lease.is_some() { options.election_timeout } else { Duration::ZERO }
 }
 
 impl<P: AsRef<[u8]>> Core<P> {
@@ -99,7 +101,8 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether this node has promised to vote for nobody. A leader counts itself among those that did.
     pub(crate) fn has_promised(&self) -> bool {
-        self.now < self.promised_until || self.holds_lease()
+        let has_promised = self.now < self.promised_until || self.holds_lease();
+        has_promised && !planted::is(Bug::BreakPromise)
     }
 
     /// A peer has promised to vote for nobody for so long, when a message of that round came to it.
@@ -107,20 +110,29 @@ impl<P: AsRef<[u8]>> Core<P> {
         let (Part::Leader(leader), Some(lease)) = (&mut self.part, self.options.lease) else {
             return;
         };
-        let promise = lease.shorten(promise.min(self.options.election_timeout));
+        let now = self.now;
+        let promise = promise.min(self.options.election_timeout);
+        let is_long = planted::is(Bug::LongLease);
+        let promise = if is_long { promise } else { lease.shorten(promise) };
         let peer = leader.peers.get_mut(&from.id);
         let peer = peer.filter(|peer| peer.identity == from.identity);
         if let (Some(peer), Some(sent)) = (peer, leader.tenure.sent_at(round)) {
-            peer.promised_until = peer.promised_until.max(sent + promise);
+            let from = if is_long { now } else { sent };
+            peer.promised_until = peer.promised_until.max(from + promise);
         }
     }
 
-    /// Whether nobody else can have been elected by now.
     pub(crate) fn holds_lease(&self) -> bool {
+        self.holds_lease_at(self.now)
+    }
+
+    /// Whether this node leads and nobody else can have been elected by that time, which is not before its last step: it
+    /// would answer reads without asking.
+    pub fn holds_lease_at(&self, now: Time) -> bool {
         let (Part::Leader(leader), Some(active)) = (&self.part, &self.active) else {
             return false;
         };
-        let (me, now) = (self.me(), self.now);
+        let me = self.me();
         let promised = |member: &Member| {
             progress_of(&leader.peers, member).is_some_and(|peer| peer.promised_until > now)
         };

@@ -79,6 +79,44 @@ bugs! {
     Overtake: "overtake",
     /// A read is answered before what it must see is applied.
     ServeEarly: "serve-early",
+    /// While one membership replaces another, only a quorum of the new one commits.
+    CommitInNewHalf: "commit-in-new-half",
+    /// While one membership replaces another, only a quorum of the new one elects.
+    ElectInNewHalf: "elect-in-new-half",
+    /// While one membership replaces another, a read is confirmed in the new one only.
+    ConfirmInNewHalf: "confirm-in-new-half",
+    /// A leader changes members before an entry of its own term is committed (Ongaro 2015).
+    ChangeBeforeOwnCommit: "change-before-own-commit",
+    /// The next configuration does not wait until the one before is committed.
+    OverlapChanges: "overlap-changes",
+    /// Learners count in quorums.
+    CountLearners: "count-learners",
+    /// A name is bound to another log without a joint configuration.
+    BindAtOnce: "bind-at-once",
+    /// A leader that is no voter any more counts itself in place of one.
+    CountRemovedLeader: "count-removed-leader",
+    /// A trim does not bring the configuration before it back.
+    KeepConfiguration: "keep-configuration",
+    /// A joint configuration is never left.
+    StayJoint: "stay-joint",
+    /// A node that lost its disk gets no place any more.
+    ForgetNewcomers: "forget-newcomers",
+    /// A leader that is no voter any more leads on.
+    LeadUnnamed: "lead-unnamed",
+    /// A lease is counted from when the answer came, as if clocks were perfect.
+    LongLease: "long-lease",
+    /// A lease is used on although a successor was told to campaign.
+    LeaseInTransfer: "lease-in-transfer",
+    /// A node votes although it has promised a leader not to.
+    BreakPromise: "break-promise",
+    /// A node that restarts does not wait until what it may have promised is over.
+    ForgetPromise: "forget-promise",
+    /// A wish to campaign counts in whatever term it arrives.
+    LateTimeoutNow: "late-timeout-now",
+    /// A node that was told to sit still campaigns.
+    CampaignPaused: "campaign-paused",
+    /// A leader never hands over to a voter of a higher priority.
+    IgnorePriority: "ignore-priority",
 }
 
 #[cfg(planted)]

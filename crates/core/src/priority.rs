@@ -5,6 +5,7 @@
 //! at stake, and nodes of equal priority never take turns.
 
 use crate::core::Part;
+use crate::planted::{self, Bug};
 use crate::transfer::Aim;
 use crate::{Core, NodeId, Seq, Time};
 use core::cmp::Reverse;
@@ -61,7 +62,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Hands over to a better one, if there is one. As often as a leader speaks.
     pub(crate) fn prefer(&mut self) {
         let (now, end, timeout) = (self.now, self.terms.end(), self.options.election_timeout);
-        if now < self.preference.look_at {
+        if now < self.preference.look_at || planted::is(Bug::IgnorePriority) {
             return;
         }
         self.preference.look_at = now + self.options.heartbeat_interval;
@@ -70,7 +71,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let since = self.preference.better.filter(|(id, _)| Some(*id) == better);
         self.preference.better = better.map(|id| (id, since.map_or(now, |(_, since)| since)));
         if let Some((to, since)) = self.preference.better
-            && now.since(since) >= timeout * 2
+            && now.since(since) >= timeout.saturating_mul(2)
             && now >= self.preference.rest_until
             && self.transfer.is_none()
         {

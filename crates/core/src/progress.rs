@@ -33,8 +33,8 @@ pub(crate) struct Progress {
     pub(crate) identity: Identity,
     /// Whether it has answered in this term. A log that was just added knows no configuration, and answers nothing before.
     pub(crate) heard: bool,
-    /// Whether it was told of the configuration that names it.
-    pub(crate) is_introduced: bool,
+    /// When it was last told of the configuration that names it. Members that may be taken to know it need not be.
+    pub(crate) introduced: Option<Time>,
     /// Since when it is no member any more. It is still told that, for a while.
     pub(crate) leaving: Option<Time>,
     pub(crate) matched: Seq,
@@ -86,7 +86,7 @@ impl Progress {
         Self {
             identity,
             heard: false,
-            is_introduced: false,
+            introduced: None,
             leaving: None,
             matched: first,
             next,
@@ -108,7 +108,7 @@ impl Progress {
     /// Whether an append is to be sent of a log that ends at `end`, with at most `limit` bytes under way.
     pub(crate) fn wants(&self, end: Seq, limit: u64) -> bool {
         // Who was not told yet that it belongs here drops all but that.
-        let listens = self.heard || self.is_introduced;
+        let listens = self.heard || self.introduced.is_some();
         self.next < end && listens && self.may_send(limit)
     }
 

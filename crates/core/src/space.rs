@@ -6,8 +6,7 @@
 //! becomes of the entries is for the cluster to say. A leader's may be in others' logs and be committed by the
 //! next leader; a follower's are sent again, ever more seldom.
 
-use crate::core::Part;
-use crate::{Core, Event, MessageBody, Time, Transmit};
+use crate::{Core, Event, Time};
 use alloc::sync::Arc;
 
 /// After so many refusals in a row, the rest before the next campaign grows no more.
@@ -60,18 +59,12 @@ impl<P: AsRef<[u8]>> Core<P> {
                 self.out.events.push(Event::Configured);
             }
         }
-        if matches!(self.part, Part::Leader(_)) {
-            self.out.events.push(Event::Yielded);
-        }
-        if !matches!(self.part, Part::Follower) {
-            self.step_down();
-        }
+        // A request for votes names the newest entry, which may be gone: it no longer leaves.
+        self.give_up();
         if self.stalled.is_some_and(|stalled| stalled >= job) {
             self.stalled = None;
         }
         self.acknowledgements.retain(|waiting| waiting.job < job);
-        // A request for votes names the newest entry, which may be gone.
-        self.held.retain(|held| held.job < job || !is_vote(&held.send));
         self.persisted(job - 1);
         self.jobs.end_refusal();
         self.rest();
@@ -101,12 +94,5 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.space.refusals = refusals;
         let rest = self.options.election_timeout.saturating_mul(1 << refusals.min(DOUBLINGS_MAX));
         self.space.rest_until = self.now + rest;
-    }
-}
-
-fn is_vote<P>(send: &Transmit<P>) -> bool {
-    match send {
-        Transmit::Message { message, .. } => matches!(message.body, MessageBody::Vote { .. }),
-        Transmit::Entries { .. } => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Steering a node from outside: campaign now, step down, pause, and word that the leader lives.
 
 use crate::core::Part;
+use crate::planted::{self, Bug};
 use crate::transfer::Aim;
 use crate::{Core, NodeId, Term};
 
@@ -51,6 +52,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             self.step_down();
         }
         self.reset_election_timer();
+    }
+
+    /// Whether it neither campaigns nor leads because it was told so.
+    pub(crate) fn sits_still(&self) -> bool {
+        self.is_paused && !planted::is(Bug::CampaignPaused)
     }
 
     /// The leader of that term was heard from by other means than its messages.

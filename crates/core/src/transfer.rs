@@ -7,6 +7,7 @@
 use crate::core::Part;
 use crate::ids::Peer;
 use crate::leader::progress_of;
+use crate::planted::{self, Bug};
 use crate::{Core, Event, MessageBody, NodeId, Resolution, Term, Ticket, Time};
 use core::fmt;
 
@@ -129,9 +130,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let Part::Leader(leader) = &self.part else {
             return false;
         };
-        let contact = leader.peers.get(&id).and_then(|peer| peer.contact);
-        let is_lately = |at| self.now.since(at) <= self.options.election_timeout;
-        self.is_voter(id) && contact.is_some_and(is_lately)
+        self.is_voter(id) && leader.hears(id, self.now, self.options.election_timeout)
     }
 
     /// Whether that peer stays a voter, with the log that this leader sends to.
@@ -180,7 +179,9 @@ impl<P: AsRef<[u8]>> Core<P> {
         };
         if self.now >= transfer.tell_at {
             transfer.tell_at = self.now + self.options.heartbeat_interval;
-            leader.tenure.end();
+            if !planted::is(Bug::LeaseInTransfer) {
+                leader.tenure.end();
+            }
             self.send(Peer { id: to, identity }, MessageBody::TimeoutNow);
         }
     }
@@ -222,7 +223,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// The leader of this term wants this node to take over.
     pub(crate) fn on_timeout_now(&mut self, from: Peer, term: Term) {
-        if term != self.hard_state.term {
+        if term != self.hard_state.term && !planted::is(Bug::LateTimeoutNow) {
             return;
         }
         if self.leader.is_some_and(|leader| leader != from) {

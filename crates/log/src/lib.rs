@@ -40,7 +40,7 @@ pub use crate::encoder::{
 };
 pub use crate::error::{Effect, LogError};
 pub use crate::ext::{Entries, LogExt};
-pub use crate::format::{decode_configuration, encode_configuration};
+pub use crate::format::{decode_configuration, decode_plan, encode_configuration, encode_plan};
 pub use crate::fs_log::{FsLog, MultiFsLog};
 #[doc(hidden)]
 pub use crate::inspect::frames as inspect;

@@ -142,6 +142,10 @@ mod tests {
             }
             has_room
         }
+
+        fn id(&self) -> NodeId {
+            NodeId::from(2)
+        }
     }
 
     fn message(number: u64) -> Message {

@@ -159,7 +159,9 @@ impl Replica {
             | Request::StepDown
             | Request::Pause(_) => (0, None),
         };
-        let is_busy = self.calls.len() >= self.options.calls_max
+        // What ends at once takes no place: a node that sits still may be full of calls that wait for it to go on.
+        let takes_place = !matches!(request, Request::Campaign | Request::Pause(_));
+        let is_busy = takes_place && self.calls.len() >= self.options.calls_max
             || self.calls.bytes.saturating_add(bytes) > self.options.calls_bytes_max;
         let refused = if self.is_stopped { Some(Refused::Stopped) } else { refused };
         if let Some(why) = refused.or_else(|| is_busy.then_some(Refused::Busy)) {
@@ -248,9 +250,10 @@ impl Replica {
     fn give_up(&mut self, order: u64, refused: Refused, unknown: Unknown) {
         let is_absent = match self.calls.all.get(&order).map(|pending| &pending.work) {
             Some(Work::Append { place, .. }) => *place == Place::Queued,
-            Some(Work::Transfer { .. }) => false,
+            // What the core was told it does, whoever waits for it.
+            Some(Work::Transfer { .. } | Work::Steer) => false,
             Some(Work::Change) => self.is_unchanged(order),
-            Some(Work::Read { .. } | Work::Querying { .. } | Work::Steer) | None => true,
+            Some(Work::Read { .. } | Work::Querying { .. }) | None => true,
         };
         let is_absent = is_absent || planted::is(Bug::RefuseSent);
         let outcome = if is_absent { Outcome::Refused(refused) } else { Outcome::Unknown(unknown) };

@@ -12,10 +12,12 @@
 //! A node makes one change at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tinyraftplus_core::{
-    ChangeMembers, Identity, Input, NodeId, Plan, Refusal, Resolution, Term, Ticket, Time,
+    ChangeMembers, Configurations, Identity, Input, NodeId, Placed, Plan, Refusal, Resolution,
+    Term, Ticket, Time,
 };
 
 use crate::calls::Way;
@@ -270,6 +272,7 @@ impl Replica {
     /// Hands a change to the core, unless the answer is known without it.
     fn begin_change(&mut self, asker: Asker, base: Base, plan: Plan, until: Time) {
         let newest = self.core.configurations().and_then(|all| all.newest().at);
+        let base = self.completed(base);
         let answer = if base != Base(newest) && self.is_met(&plan) {
             // By an earlier leader, perhaps; the answer got lost.
             Some(ChangeAnswer::Changed { at: newest })
@@ -294,6 +297,17 @@ impl Replica {
         if self.changes.tickets.contains_key(&ticket) {
             self.tell_change(asker, ChangeAnswer::Begun);
         }
+    }
+
+    /// Where that is the joint configuration that the newest one completes, the newest: who has seen the one knows what the other
+    /// says.
+    fn completed(&self, base: Base) -> Base {
+        let completes = |all: &&Arc<Configurations>| {
+            let is_joint = |placed: &Placed| placed.configuration.old().is_some();
+            let is_base = |before: &Placed| Base(before.at) == base && is_joint(before);
+            all.before().is_some_and(is_base) && !is_joint(all.newest())
+        };
+        self.core.configurations().filter(completes).map_or(base, |all| Base(all.newest().at))
     }
 
     fn can_evaluate(&self, plan: &Plan) -> bool {

@@ -170,14 +170,6 @@ impl Replica {
         mem::take(&mut self.out)
     }
 
-    /// Gives the consensus something directly: for simulations, until there is a request for it.
-    #[doc(hidden)]
-    pub fn input(&mut self, now: Time, input: Input<Bytes>) -> Actions {
-        self.now = self.now.max(now);
-        self.drive(input);
-        self.step_all(now, [])
-    }
-
     /// When to come again with [`Happening::Wake`], unless something else happens first.
     pub fn wake_at(&self) -> Time {
         if self.is_stopped {

@@ -324,7 +324,6 @@ fn the_leader_dies_at_any_moment() {
 fn a_node_that_is_behind() {
     let (mut cluster, leader, [asked, _]) = cast(&[4]);
     let call = cluster.set_voters(leader, &[1, 2, 3, 4]);
-    let behind = cluster.change(asked, &[1, 2, 3], None);
     let from = cluster.voters(asked).1;
     let based = cluster.change(asked, &[1, 2, 3], Some(Base(from)));
     changed(&mut cluster, call, &[1, 2, 3, 4]);
@@ -346,19 +345,48 @@ fn a_node_that_is_behind() {
     let append = cluster.set_voters(leader, &[1, 2, 3]);
     changed(&mut cluster, append, &[1, 2, 3]);
     assert_eq!(cluster.voters(asked).0, ids(&[1, 2, 3, 4]), "it is behind");
-    let request = Request::ChangeMembers(match behind {
-        Request::ChangeMembers(mut change) => {
-            let members = [1, 2, 3, 4].map(|n| MemberSpec::voter(id(n))).to_vec();
-            change.plan = Plan::unchecked(members, Rules::default()).unwrap();
-            change
-        }
-        other => panic!("{other:?}"),
-    });
+    let request = cluster.change(asked, &[1, 2, 3, 4], None);
     let call = cluster.call(asked, request);
     cluster.pass(Duration::from_millis(150));
     assert!(!cluster.outcomes.contains_key(&call));
     cluster.release();
     changed(&mut cluster, call, &[1, 2, 3, 4]);
+}
+
+/// The members were read while one membership replaced another. When that is over they are the same, and a change that is based
+/// on them is made; when there was another change in between, it is not. Fails if `completed` returns what it was given.
+#[test]
+fn based_on_a_joint_configuration() {
+    for is_late in [false, true] {
+        let (mut cluster, leader, [asked, _]) = cast(&[4]);
+        let call = cluster.set_voters(leader, &[1, 2, 3, 4]);
+        let is_joint = |c: &Cluster| {
+            let configuration = c.replica(asked).core().configuration();
+            configuration.is_some_and(|it| it.old().is_some())
+        };
+        cluster.until(is_joint);
+        let seen = cluster.replica(asked).core().configurations().unwrap().newest().at;
+        let request = cluster.change(asked, &[1, 2, 3], Some(Base(seen)));
+        changed(&mut cluster, call, &[1, 2, 3, 4]);
+        if is_late {
+            let call = cluster.set_voters(leader, &[1, 2, 4]);
+            changed(&mut cluster, call, &[1, 2, 4]);
+        }
+        let call = cluster.call(asked, request);
+        if is_late {
+            let outcome = cluster.outcome(call);
+            assert!(
+                matches!(
+                    outcome,
+                    Outcome::NotChanged(ChangeError::MembersChanged { .. })
+                        | Outcome::Refused(Refused::NotAMember)
+                ),
+                "{outcome:?}"
+            );
+        } else {
+            changed(&mut cluster, call, &[1, 2, 3]);
+        }
+    }
 }
 
 /// Rules that were not part of the wish have changed meanwhile: the call is refused, or it would bring the old ones back.

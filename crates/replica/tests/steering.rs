@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Cluster, Fate, bytes, id};
 use tinyraftplus_core::{self as core, NodeId, Role, Term, TransferError};
-use tinyraftplus_replica::{Happening, Message, Outcome, Request, TransferAsk, Unknown};
+use tinyraftplus_replica::{Happening, Message, Outcome, Refused, Request, TransferAsk, Unknown};
 
 fn word(message: &Message) -> bool {
     matches!(message, Message::Raft(raft) if raft.body == core::MessageBody::TimeoutNow)
@@ -233,4 +233,35 @@ fn step_down_campaign_pause() {
     let call = cluster.call(candidate, Request::Campaign);
     assert_eq!(cluster.outcome(call), Outcome::Done);
     cluster.leader();
+}
+
+/// A leader that was told to step down does so, also when nobody waits for that any more: the call whose time is up must
+/// not say that nothing happens. Fails if `give_up` takes it for absent (seen by the simulator).
+#[test]
+fn a_step_down_outlives_its_call() {
+    let mut cluster = Cluster::new(3, |_| {});
+    let leader = cluster.leader();
+    cluster.isolate(leader);
+    let call = cluster.call_for(leader, Request::StepDown, Duration::from_millis(20));
+    assert_eq!(cluster.outcome(call), Outcome::Unknown(Unknown::Deadline));
+    assert_eq!(cluster.replica(leader).core().role(), Role::Leader, "its successor has a while");
+    cluster.until(|cluster| cluster.replica(leader).core().role() != Role::Leader);
+}
+
+/// A node that sits still, and is full of calls that wait for a leader, can be told to go on: nothing else would ever free
+/// it. Fails if what ends at once is refused as busy (found by seed 974 of the simulator).
+#[test]
+fn a_node_full_of_calls_can_go_on() {
+    let mut cluster = Cluster::new(1, |options| options.calls_max = 2);
+    let leader = cluster.leader();
+    let call = cluster.call(leader, Request::Pause(true));
+    assert_eq!(cluster.outcome(call), Outcome::Done);
+    let waiting = [cluster.append(leader, "a"), cluster.append(leader, "b")];
+    let call = cluster.append(leader, "c");
+    assert_eq!(cluster.outcome(call), Outcome::Refused(Refused::Busy));
+    let call = cluster.call(leader, Request::Pause(false));
+    assert_eq!(cluster.outcome(call), Outcome::Done);
+    for call in waiting {
+        cluster.committed(call);
+    }
 }

@@ -104,6 +104,8 @@ counts! {
     Fault {
         /// Two sides that could not talk.
         splits: "partitions with two sides",
+        /// Partitions between members that come and members that go.
+        split_changes: "partitions in the middle of a change",
         /// Links of which one direction was cut.
         one_way_cuts: "one-way partitions",
         /// Leaders cut off from everybody.
@@ -152,6 +154,18 @@ counts! {
         slow_reads: "reads of a log that take very long",
         /// Disks lost.
         wipes: "disks wiped",
+        /// Wishes for other members or rules.
+        change_orders: "changes of members asked for",
+        /// Wishes that another node leads.
+        hand_overs: "orders to hand over",
+        /// Wishes that a node does not lead.
+        step_downs: "orders to step down",
+        /// Wishes that a node campaigns.
+        campaign_orders: "orders to campaign",
+        /// Wishes that a node sits still.
+        sit_stills: "orders to sit still",
+        /// Appends whose beginning came first.
+        alive: "appends whose beginning comes first",
         /// Nodes whose clock runs fast or slow.
         drifting: "clocks that run fast or slow",
         /// Nodes that are slower than others.
@@ -236,6 +250,62 @@ counts! {
         read_locally: "reads answered locally",
         /// Questions to the leader that were asked again.
         reads_repeated: "reads asked again",
+        /// Wishes for other members that came true.
+        changes_done: "changes of members done",
+        /// .. that did not, for the leader could not, or would not.
+        changes_refused: "changes of members refused",
+        /// .. of which nobody knows what became.
+        changes_unknown: "changes of members unknown",
+        /// .. that came while another of the same node was under way.
+        changes_one_by_one: "changes of members refused beside another",
+        /// .. that a node was asked for which is no member.
+        asked_strangers: "changes of members asked of a removed node",
+        /// Joint configurations committed.
+        joints: "joint configurations committed",
+        /// .. and left.
+        joints_left: "joint configurations left",
+        /// .. and left by another leader than the one that entered it.
+        left_by_another: "joint configurations left by another leader",
+        /// Configurations that were cut off before they were committed.
+        changes_cut: "configurations taken back",
+        /// Leaders elected while their configuration was joint.
+        won_joint: "elections won between two memberships",
+        /// Reads that a leader answered while its configuration was joint.
+        read_joint: "reads confirmed between two memberships",
+        /// Members added to stay.
+        members_added: "members added",
+        /// Learners that became voters.
+        promoted: "learners promoted",
+        /// Voters that became learners.
+        demoted: "voters that become learners",
+        /// Members removed.
+        members_removed: "members removed",
+        /// Leaders that were no voters any more when their change was over.
+        leaders_removed: "leaders removed",
+        /// Members that got another label.
+        relabelled: "members with another label",
+        /// Changes of the rules.
+        rules_changed: "changes of rules",
+        /// .. to rules of the user's own.
+        custom_rules: "changes to custom rules",
+        /// Members bound to a new log in place of one that was lost.
+        readmitted: "wiped nodes readmitted",
+        /// .. several at once.
+        readmitted_at_once: "several wiped nodes readmitted at once",
+        /// Founders that were absent and are bound to their logs.
+        absent_bound: "absent founders bound",
+        /// Nodes that learned that they are no members any more.
+        told_removed: "nodes told that they were removed",
+        /// Transfers that a leader began.
+        transfers: "transfers begun",
+        /// .. and the other leads.
+        transferred: "transfers that succeed",
+        /// .. and it does not.
+        not_transferred: "transfers that fail",
+        /// Reads that a leader answered while it held a lease.
+        leased: "reads answered by a lease",
+        /// Reads that a leader with leases answered after asking, because its lease was in doubt.
+        in_doubt: "reads confirmed while a lease is in doubt",
         /// Nodes that came back with an empty disk, and were told so.
         recognised: "wiped nodes recognised",
     }

@@ -3,10 +3,9 @@
 
 use std::mem;
 
-use bytes::Bytes;
-use tinyraftplus_core::{Input, Role};
+use tinyraftplus_core::{MessageBody, Role, Term};
 use tinyraftplus_log::{LogError, Write};
-use tinyraftplus_replica::{Actions, Happening, LoadRequest};
+use tinyraftplus_replica::{Actions, Happening, LoadRequest, Message};
 
 use crate::check::{Verdict, View, Violation, calls::Life};
 use crate::node::Task;
@@ -32,23 +31,17 @@ impl World {
         };
         process.due = false;
         let inbox = mem::take(&mut process.inbox);
+        let identity = process.replica.core().identity();
+        for term in inbox.iter().filter_map(appended_in) {
+            self.checks.leases.on_heard(identity, term, shown);
+        }
+        let Some(process) = self.alive(life) else {
+            return Ok(());
+        };
         let actions = process.replica.step_all(shown, inbox);
         self.observe(life, &actions);
         self.perform(life, actions)?;
         self.checks.calls.on_step(life, shown)?;
-        self.sleep(life);
-        Ok(())
-    }
-
-    /// Asks the consensus of a process for something directly.
-    pub(crate) fn input(&mut self, life: Life, input: Input<Bytes>) -> Verdict {
-        let shown = self.node(life.node).clock.shows(self.now);
-        let Some(process) = self.alive(life) else {
-            return Ok(());
-        };
-        let actions = process.replica.input(shown, input);
-        self.observe(life, &actions);
-        self.perform(life, actions)?;
         self.sleep(life);
         Ok(())
     }
@@ -58,16 +51,22 @@ impl World {
         let at = life.node;
         let Actions { writes, send, load, apply, query, reply, events } = actions;
         self.checks.on_events(at, &events)?;
+        self.checks.on_step_begun(at);
         for (job, write) in writes {
             let what = digest(&[30, job, words::write_digest(&write)]);
             self.note(at, what, || format!("writes {job}: {}", words::write(&write)));
             self.checks.on_write(at, &write)?;
+            self.split_change(at, &write);
             if let Some(process) = self.alive(life) {
                 process.queue.push_back((job, write));
             }
         }
-        if let Some(process) = self.nodes.get(at).and_then(|node| node.process.as_ref()) {
-            self.checks.on_step(at, View::of(process.replica.core()))?;
+        self.may_go_on(life, &reply);
+        self.looks_at_lease(at)?;
+        if let Some(node) = self.nodes.get(at)
+            && let Some(process) = &node.process
+        {
+            self.checks.on_step(at, View::of(process.replica.core(), node.sits_still))?;
         }
         for (to, message) in send {
             self.send(at, to, message)?;
@@ -85,10 +84,11 @@ impl World {
             let what = digest(&[32, call.0, words::outcome_digest(&outcome)]);
             self.note(at, what, || format!("call {call}: {}", words::outcome(&outcome)));
             self.checks.calls.on_outcome(call.0, &outcome)?;
+            self.obeyed(life, call.0, &outcome)?;
         }
         for request in load {
             let disk = &self.profile.disk;
-            let delay = if self.chance.driver.chance(disk.stall) {
+            let delay = if self.chance.driver.chance(disk.stall + disk.slow_load) {
                 self.counts.slow_reads += 1;
                 self.chance.driver.within(disk.stall_time)
             } else {
@@ -98,6 +98,22 @@ impl World {
         }
         self.write(life);
         Ok(())
+    }
+
+    /// A leader that would answer reads by its lease must be right.
+    fn looks_at_lease(&self, at: usize) -> Verdict {
+        if !self.profile.members.has_lease() {
+            return Ok(());
+        }
+        let clocks: Vec<_> = self.nodes.iter().map(|it| it.clock.shows(self.now)).collect();
+        let (shown, process) =
+            (clocks.get(at), self.nodes.get(at).and_then(|node| node.process.as_ref()));
+        match process.map(|process| process.replica.core()) {
+            Some(core) if shown.is_some_and(|&shown| core.holds_lease_at(shown)) => {
+                self.checks.on_lease(at, core, &clocks)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Has the process woken when it wants to be.
@@ -121,7 +137,7 @@ impl World {
         &mut self,
         from: usize,
         to: tinyraftplus_core::NodeId,
-        message: tinyraftplus_replica::Message,
+        message: Message,
     ) -> Verdict {
         let Some(to) = (0..self.profile.node_count).find(|&at| node_id(at) == to) else {
             return Err(Violation::new(
@@ -129,7 +145,8 @@ impl World {
                 format!("node {} sends to {to}", from + 1),
             ));
         };
-        self.checks.on_sent(from, to, &message)?;
+        let shown = self.node(from).clock.shows(self.now);
+        self.checks.on_sent(from, to, shown, &message)?;
         let fate = self.network.send(self.now, from, to);
         self.counts.sent += 1;
         self.counts.dropped += u64::from(fate.arrivals.is_empty());
@@ -399,6 +416,14 @@ impl World {
     pub(crate) fn breaks(&self) -> bool {
         self.phase == Phase::Safety
     }
+}
+
+/// The term of the leader whose append this is.
+fn appended_in(happening: &Happening) -> Option<Term> {
+    let Happening::Receive { message: Message::Raft(message), .. } = happening else {
+        return None;
+    };
+    matches!(message.body, MessageBody::Append { .. }).then_some(message.term)
 }
 
 /// How many bytes of a group a write takes at most, by what a log says about groups.

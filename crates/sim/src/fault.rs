@@ -66,6 +66,17 @@ faults! {
     Wipe: "wipe", 2,
     /// Somebody wants other members, or other rules.
     ChangeMembers: "change-members", 3,
+    /// Somebody wants another node to lead.
+    HandOver: "hand-over", 2,
+    /// Somebody wants a node not to lead.
+    StepDown: "step-down", 1,
+    /// Somebody wants a node to campaign.
+    Campaign: "campaign", 1,
+    /// Somebody wants a node to neither campaign nor lead for a while.
+    SitStill: "sit-still", 1,
+    /// The leader and those that come are cut off from those that go, just when one membership begins to replace
+    /// another.
+    SplitChange: "split-change", 0,
     /// Messages are lost.
     Drop: "drop", 0,
     /// Messages arrive twice.

@@ -1,10 +1,14 @@
 //! What breaks, and when it is mended.
 
-use tinyraftplus_core::{ChangeMembers, Input, Ticket};
+use tinyraftplus_core::Configurations;
+use tinyraftplus_log::Write;
+use tinyraftplus_replica::{Base, Change};
 
 use crate::check::Verdict;
 use crate::fault::Fault;
 use crate::node::Death;
+use crate::orders::Order;
+use crate::profile::node_id;
 use crate::rng::{Range, Rng};
 use crate::trace::{EVERYWHERE, digest};
 use crate::words;
@@ -109,9 +113,12 @@ impl World {
                     self.wipe(at);
                 }
             }
+            Fault::HandOver | Fault::StepDown | Fault::Campaign | Fault::SitStill => {
+                self.draw_order(kind, (at, other, leader), lasting, rng);
+            }
             Fault::ChangeMembers => {
-                let at = if rng.chance(800) { leader } else { at };
-                return self.change_members(at, rng);
+                let at = if rng.chance(500) { leader } else { at };
+                self.change_members(at, rng);
             }
             // These go on all the time.
             Fault::Drop
@@ -120,37 +127,39 @@ impl World {
             | Fault::SlowDisk
             | Fault::CrashInRecovery
             | Fault::Drift
-            | Fault::SlowNodes => {}
+            | Fault::SlowNodes
+            | Fault::SplitChange => {}
         }
         Ok(())
     }
 
     /// Somebody asks a node for other members, or other rules.
-    fn change_members(&mut self, at: usize, rng: &mut Rng) -> Verdict {
-        let shown = self.node(at).clock.shows(self.now);
+    fn change_members(&mut self, at: usize, rng: &mut Rng) {
         let time = rng.scale(Range::millis(100, 5_000));
-        let Some(life) = self.life(at) else {
-            return Ok(());
-        };
         let process = self.nodes.get(at).and_then(|node| node.process.as_ref());
         let known = process.and_then(|process| process.replica.core().configurations().cloned());
         let Some(known) = known else {
-            return Ok(());
+            return;
         };
         let newest = known.newest();
         let Some(plan) = self.draw_plan(rng, &newest.configuration) else {
-            return Ok(());
+            return;
         };
         if !self.can_plan_without(&plan, None) {
-            return Ok(());
+            return;
         }
-        // Its clock may be slow.
-        self.plans.push((plan.clone(), self.now + 2 * time));
+        // Its clock may be slow, and the leader hears of it late and then takes as much time.
+        let late = self.profile.network.detour_time.most.max(2 * self.profile.faults.lasting.most);
+        self.plans.push((plan.clone(), self.now + 4 * time + late));
         let words = format!("is asked for {} as members, by {}", words::plan(&plan), plan.rules());
         self.note(at, digest(&[54, plan.rules().fingerprint()]), || words);
-        let until = shown + std::time::Duration::from_nanos(time);
-        let change = ChangeMembers { ticket: Ticket(u64::MAX), base: newest.at, plan, until };
-        self.input(life, Input::ChangeMembers(change))
+        self.counts.change_orders += 1;
+        let keeps_rules = plan.rules() == newest.configuration.now().rules();
+        // Half of those who ask have not looked at what there is.
+        let base = rng.chance(500).then_some(Base(newest.at));
+        let keeps_rules = keeps_rules && rng.chance(500);
+        let change = Change { plan, base, keeps_rules };
+        self.order(at, Order::Members(Box::new(change)), time);
     }
 
     /// Some can't talk to others for a while.
@@ -166,7 +175,12 @@ impl World {
         if kind == Fault::Split {
             let sides = rng.next();
             counts.splits += 1;
-            self.network.split(partition, |node| sides >> node & 1 == 1);
+            // A leader with one follower goes on appending what will be replaced, and sends it on.
+            let with_one = rng.chance(300);
+            let is_here = |node: usize| {
+                if with_one { node == leader || node == other } else { sides >> node & 1 == 1 }
+            };
+            self.network.split(partition, is_here);
         } else if kind == Fault::OneWay {
             counts.one_way_cuts += 1;
             self.network.cut(partition, at, other);
@@ -184,6 +198,30 @@ impl World {
                 self.network.cut(partition, from, to);
             }
         }
+    }
+
+    /// A leader that begins to replace one membership by another may find itself alone with those that come.
+    pub(crate) fn split_change(&mut self, at: usize, write: &Write) {
+        let begins = |all: &Configurations| all.newest().configuration.old().is_some();
+        let newest = write.configuration.as_ref().filter(|all| begins(all)).cloned();
+        let Some(newest) = newest.filter(|_| self.breaks() && self.leader() == Some(at)) else {
+            return;
+        };
+        if !self.chance.deaths.chance(self.profile.faults.split_change) {
+            return;
+        }
+        let configuration = &newest.newest().configuration;
+        let stays = |node: usize| {
+            let was = configuration.old().is_some_and(|old| old.member(node_id(node)).is_some());
+            node == at || !was && configuration.now().member(node_id(node)).is_some()
+        };
+        let lasting = self.chance.deaths.scale(self.profile.faults.lasting);
+        let partition = self.partition(lasting);
+        self.counts.split_changes += 1;
+        self.note(EVERYWHERE, digest(&[55, partition]), || {
+            format!("partition {partition} of those that come")
+        });
+        self.network.split(partition, stays);
     }
 
     /// Nothing on the disk of a node can be read for a while.
@@ -243,6 +281,7 @@ impl World {
             self.mend_reads(at);
             self.resume(at);
             self.after(0, What::Start(at));
+            self.after(0, What::GoOn(at));
         }
     }
 }

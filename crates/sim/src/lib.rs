@@ -32,6 +32,7 @@ mod members;
 mod network;
 mod node;
 mod observe;
+mod orders;
 mod profile;
 mod rng;
 mod rules;

@@ -89,6 +89,9 @@ impl World {
         let Some(settled) = self.settled() else {
             return Some("a change of members is not over".to_owned());
         };
+        if !settled.now().member(node_id(leader)).is_some_and(|member| member.votes) {
+            return Some(format!("node {} leads, and is no voter", leader + 1));
+        }
         if let Some(better) = self.better_leader(leader, &settled) {
             return Some(format!("node {} leads, not node {better}", leader + 1));
         }
@@ -141,7 +144,9 @@ impl World {
                     return true;
                 }
                 // A leader that had to go, or a queue that was full, are no faults: it may be tried again.
-                Some(Ended::Refused | Ended::Unknown | Ended::Lost | Ended::Read) => true,
+                Some(Ended::Refused | Ended::Unknown | Ended::Lost | Ended::Read | Ended::Done) => {
+                    true
+                }
                 None => false,
             },
         };

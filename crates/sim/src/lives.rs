@@ -79,6 +79,7 @@ impl World {
         let node = self.node(at);
         let machine = node.kept.unwrap_or_else(|| Machine::new(start));
         node.lives += 1;
+        node.sits_still = false;
         let life = Life { node: at, number: node.lives };
         let shown = node.clock.shows(self.now);
         let unfinished: Vec<Write> = std::mem::take(&mut self.node(at).unfinished);

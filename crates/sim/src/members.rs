@@ -51,7 +51,7 @@ impl MembersProfile {
             priorities,
             form_with_majority: rng.chance(200),
             promote_distance: rng.pick(&[0, 5, 1024]),
-            lease: rng.chance(200).then(|| lease(drift_ppm)),
+            lease: rng.chance(300).then(|| lease(drift_ppm)),
         }
     }
 
@@ -79,6 +79,11 @@ impl MembersProfile {
             // The lease is too short for the heartbeats.
             raft.lease = None;
         }
+    }
+
+    /// Whether leaders may answer reads by a lease.
+    pub(crate) const fn has_lease(&self) -> bool {
+        self.lease.is_some()
     }
 
     /// The names that a node is told whose disk was lost: one that lists only itself would found another cluster.
@@ -124,6 +129,11 @@ fn plan(members: Vec<MemberSpec>, rules: Rules) -> Option<Plan> {
 impl World {
     /// Other members, or other rules, for somebody to wish for, who knows that configuration.
     pub(crate) fn draw_plan(&self, rng: &mut Rng, from: &Configuration) -> Option<Plan> {
+        if rng.chance(150)
+            && let Some(plan) = self.others_only(rng, from)
+        {
+            return Some(plan);
+        }
         let relabels = rng.chance(200);
         let mut members = Vec::new();
         for at in 0..self.profile.node_count {
@@ -142,6 +152,18 @@ impl World {
         let keeps = rng.chance(500);
         let rules = if keeps { from.now().rules().clone() } else { safe_rules(rng, &voters) };
         plan(members.clone(), rules).or_else(|| plan(members, Rules::default()))
+    }
+
+    /// One member stays, and with it come all who are none.
+    fn others_only(&self, rng: &mut Rng, from: &Configuration) -> Option<Plan> {
+        let stays = self.leader().unwrap_or_else(|| rng.place(self.profile.node_count));
+        let comes = |&at: &usize| at == stays || from.now().member(node_id(at)).is_none();
+        let all = (0..self.profile.node_count).filter(comes);
+        let members: Vec<_> = all.map(|at| voter(at, &self.profile.members.labels)).collect();
+        if members.len() < 2 {
+            return None;
+        }
+        plan(members, Rules::default())
     }
 
     /// Whether that plan can be carried out without the log of that node, and without any that are lost already. If

@@ -37,6 +37,8 @@ pub(crate) struct Node {
     /// Whether its state machine keeps what it has seen on a disk of its own, and what that is.
     pub(crate) keeps_machine: bool,
     pub(crate) kept: Option<Machine>,
+    /// Whether its process has said that it sits still.
+    pub(crate) sits_still: bool,
     /// Nothing runs on it before this time.
     pub(crate) paused_until: u64,
     /// What was being written when its process died.
@@ -140,6 +142,7 @@ impl Node {
             lives: 0,
             keeps_machine,
             kept: None,
+            sits_still: false,
             paused_until: 0,
             unfinished: Vec::new(),
             plans: Plans::default(),

@@ -72,6 +72,9 @@ impl World {
         }
         for (call, outcome) in &actions.reply {
             self.observe_outcome(call.0, seen.role, outcome);
+            if matches!(outcome, Outcome::Read { .. }) {
+                self.observe_read(life, call.0);
+            }
         }
         if let Some(process) = self.alive(life) {
             process.seen = seen;
@@ -81,6 +84,21 @@ impl World {
     fn observe_event(&mut self, event: &Event) {
         self.counts.formed += u64::from(*event == Event::Raft(RaftEvent::Configured));
         self.counts.recognised += u64::from(*event == Event::Raft(RaftEvent::Wiped));
+        match event {
+            Event::Raft(RaftEvent::Transferring { .. }) => self.counts.transfers += 1,
+            Event::Raft(RaftEvent::Transferred { result: Ok(()), .. }) => {
+                self.counts.transferred += 1;
+            }
+            Event::Raft(RaftEvent::Transferred { .. }) => self.counts.not_transferred += 1,
+            Event::Raft(RaftEvent::Removed) => self.counts.told_removed += 1,
+            Event::Changed { .. }
+            | Event::Committed { .. }
+            | Event::Applied { .. }
+            | Event::Raft(_)
+            | Event::Malformed { .. }
+            | Event::LoadFailed { .. }
+            | _ => {}
+        }
     }
 
     fn observe_write(&mut self, write: &Write) {
@@ -104,7 +122,10 @@ impl World {
             let decided = term > stands || role == Role::Leader || other;
             counts.undecided += u64::from(term > stands && again);
             counts.election_lost += u64::from(term > stands && !again || term == stands && other);
-            counts.won += u64::from(term == stands && role == Role::Leader);
+            let won = term == stands && role == Role::Leader;
+            counts.won += u64::from(won);
+            let is_joint = core.configuration().is_some_and(|it| it.old().is_some());
+            counts.won_joint += u64::from(won && is_joint);
             seen.stands = seen.stands.filter(|_| !decided);
         }
         for stands in actions.writes.iter().filter_map(|(_, write)| own_vote(write)) {
@@ -205,6 +226,24 @@ impl World {
             | Message::ChangeAsk(_)
             | Message::ChangeReply(_) => {}
         }
+    }
+
+    /// A read was answered: by a leader, how did that know?
+    fn observe_read(&mut self, life: Life, call: u64) {
+        let shown = self.node(life.node).clock.shows(self.now);
+        let process = self.nodes.get(life.node).and_then(|node| node.process.as_ref());
+        let is_local = matches!(self.checks.calls.asked(call), Some(Asked::Read { local: true }));
+        let Some(core) = process.map(|process| process.replica.core()) else {
+            return;
+        };
+        if core.role() != Role::Leader || is_local {
+            return;
+        }
+        let is_joint = core.configuration().is_some_and(|it| it.old().is_some());
+        self.counts.read_joint += u64::from(is_joint);
+        let holds = core.holds_lease_at(shown);
+        self.counts.leased += u64::from(holds);
+        self.counts.in_doubt += u64::from(self.profile.members.has_lease() && !holds);
     }
 
     fn observe_outcome(&mut self, call: u64, role: Option<Role>, outcome: &Outcome) {

@@ -39,6 +39,8 @@ pub(crate) struct Profile {
     /// In how many of a thousand cases a machine is slow, and by which factor.
     pub(crate) slow: u64,
     pub(crate) slow_factor: u64,
+    /// In how many of a thousand appends the beginning arrives first, and says that the leader lives.
+    pub(crate) alive: u64,
     /// How long a node takes until it looks at what arrived.
     pub(crate) wakeup: Range,
     /// How long the state machine takes.
@@ -67,6 +69,8 @@ pub(crate) struct DiskProfile {
     pub(crate) load: Range,
     /// In how many of a thousand cases a write or a read takes very long.
     pub(crate) stall: u64,
+    /// .. a read, beside these.
+    pub(crate) slow_load: u64,
     pub(crate) stall_time: Range,
     /// After how long a write is reported as stalled.
     pub(crate) stall_limit: u64,
@@ -86,6 +90,8 @@ pub(crate) struct FaultProfile {
     pub(crate) lasting: Range,
     /// How long a node stays down.
     pub(crate) down: Range,
+    /// In how many of a thousand changes of voters the network splits between those that come and those that go.
+    pub(crate) split_change: u64,
     /// Which faults there are, the frequent ones several times. Empty in a calm world.
     pub(crate) kinds: Vec<Fault>,
 }
@@ -119,6 +125,7 @@ pub(crate) struct Knobs {
     pub(crate) election: Duration,
     pub(crate) jitter: Duration,
     retry: Duration,
+    notice: Duration,
     append_bytes_max: u64,
     window_bytes: u64,
     uncommitted_bytes_max: u64,
@@ -148,10 +155,11 @@ impl Profile {
         self.faults.kinds.retain(|kind| !less.without.contains(kind));
         for &fault in &less.without {
             match fault {
+                Fault::SplitChange => self.faults.split_change = 0,
                 Fault::Drop => self.network.drop = 0,
                 Fault::Duplicate => self.network.duplicate = 0,
                 Fault::Delay => self.network.detour = 0,
-                Fault::SlowDisk => self.disk.stall = 0,
+                Fault::SlowDisk => (self.disk.stall, self.disk.slow_load) = (0, 0),
                 Fault::CrashInRecovery => self.dies_opening = 0,
                 Fault::Drift => self.drift_ppm = 0,
                 Fault::SlowNodes => self.slow = 0,
@@ -172,7 +180,11 @@ impl Profile {
                 | Fault::Restart
                 | Fault::FullDisk
                 | Fault::Wipe
-                | Fault::ChangeMembers => {}
+                | Fault::ChangeMembers
+                | Fault::HandOver
+                | Fault::StepDown
+                | Fault::Campaign
+                | Fault::SitStill => {}
             }
         }
     }
@@ -180,10 +192,11 @@ impl Profile {
     /// The kinds of faults that this world has.
     pub(crate) fn faults(&self) -> BTreeSet<Fault> {
         let always = [
+            (Fault::SplitChange, self.faults.split_change),
             (Fault::Drop, self.network.drop),
             (Fault::Duplicate, self.network.duplicate),
             (Fault::Delay, self.network.detour),
-            (Fault::SlowDisk, self.disk.stall),
+            (Fault::SlowDisk, self.disk.stall + self.disk.slow_load),
             (Fault::CrashInRecovery, self.dies_opening),
             (Fault::Drift, self.drift_ppm),
             (Fault::SlowNodes, self.slow),
@@ -219,6 +232,7 @@ impl Profile {
             dies_opening: if calm { 0 } else { 60 },
             slow: if calm || rng.chance(700) { 0 } else { 400 },
             slow_factor: rng.pick(&[4, 10, 20]),
+            alive: rng.pick(&[0, 300]),
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
             machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),
@@ -229,6 +243,9 @@ impl Profile {
         if rng.chance(300) {
             profile.segment(rng);
         }
+        if !calm && node_count > 2 && profile.members.has_lease() && rng.chance(500) {
+            profile.doubt(rng);
+        }
         profile
     }
 
@@ -238,6 +255,28 @@ impl Profile {
         self.clients.payload.most = self.clients.payload.most.min(300);
         self.replica.uncommitted_bytes_max = self.replica.uncommitted_bytes_max.min(12_000);
         self.replica.append_bytes_max = self.replica.append_bytes_max.min(12_000);
+    }
+
+    /// Leases that are put to the test: many reads at leaders that are cut off, while others are elected as soon as
+    /// they can be.
+    fn doubt(&mut self, rng: &mut Rng) {
+        use Fault::{HandOver, IsolateLeader, Kill, OneWay, Restart, Split};
+        let kinds = [Split, OneWay, IsolateLeader, IsolateLeader, Kill, Kill, Restart, HandOver];
+        self.faults.kinds = kinds.into_iter().filter(|_| rng.chance(700)).collect();
+        self.faults.kinds.push(IsolateLeader);
+        let term = crate::rng::nanos(self.replica.election);
+        self.faults.interval = Range::new(term / 8, term);
+        self.faults.lasting = Range::new(term, term * 3);
+        self.faults.down = Range::new(1_000, term / 10);
+        self.replica.jitter = self.replica.election / rng.pick(&[1, 4, 20]);
+        self.replica.retry = Duration::from_millis(20);
+        self.network.latency = Range::micros(50, 500);
+        self.disk.sync = Range::micros(20, 200);
+        self.clients.count = 5;
+        self.clients.pause = Range::millis(5, 30);
+        self.clients.burst = Range::new(1, 2);
+        (self.clients.read, self.clients.read_local) = (600, 0);
+        self.safety = self.safety.min(10_000_000_000);
     }
 
     /// Leaders that seldom last: the worlds of the Raft paper's figure 8, where an entry changes hands between
@@ -267,6 +306,12 @@ impl Profile {
         // Entry by entry: what one leader began, the next one ends.
         self.replica.append_bytes_max = rng.pick(&[1, 1, 1 << 20]);
         self.replica.window_bytes = rng.pick(&[1, 1, 8 << 20]);
+        if rng.chance(500) {
+            // What a leader reads for a peer may come when its log is another's already.
+            self.replica.cache_bytes_max = 0;
+            self.disk.slow_load = 200;
+            self.faults.kinds.push(Split);
+        }
     }
 
     /// What the node at that place is told, with a new disk or its first one.
@@ -278,6 +323,7 @@ impl Profile {
         raft.heartbeat_interval = knobs.heartbeat;
         raft.election_timeout = knobs.election;
         raft.election_jitter = knobs.jitter;
+        raft.commit_notice_delay = knobs.notice;
         raft.append_bytes_max = knobs.append_bytes_max;
         raft.window_bytes = knobs.window_bytes;
         raft.uncommitted_bytes_max = knobs.uncommitted_bytes_max;
@@ -342,6 +388,7 @@ impl DiskProfile {
             sync: Range::micros(most / 10, most),
             load: Range::micros(10, most),
             stall: if calm || rng.chance(700) { 0 } else { rng.below(10) },
+            slow_load: 0,
             stall_time: Range::millis(100, 5_000),
             stall_limit: rng.pick(&[200, 1_000]) * 1_000_000,
             mark: rng.pick(&[0, 20, 500]),
@@ -350,7 +397,7 @@ impl DiskProfile {
     }
 
     pub(crate) fn heal(&mut self) {
-        self.stall = 0;
+        (self.stall, self.slow_load) = (0, 0);
         (self.sync.most, self.load.most) =
             (self.sync.most.min(2_000_000), self.load.most.min(200_000));
         self.sync.least = self.sync.least.min(self.sync.most);
@@ -374,6 +421,7 @@ impl FaultProfile {
             interval: Range::millis(pace / 4, pace * 2),
             lasting: Range::millis(50, rng.pick(&[500, 3_000])),
             down: Range::millis(1, rng.pick(&[100, 3_000])),
+            split_change: if calm { 0 } else { rng.pick(&[0, 500]) },
             kinds,
         }
     }
@@ -415,6 +463,7 @@ impl Knobs {
             forward_bytes_max: rng.pick(&[1, 1_000, 8 << 20]),
             calls_max: rng.pick(&[8, 65_536, 65_536, 65_536]),
             fail_fast: rng.chance(200),
+            notice: Duration::from_millis(rng.pick(&[0, 1, 1, 30])),
         }
     }
 }

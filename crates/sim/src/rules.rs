@@ -31,6 +31,24 @@ pub(crate) fn custom(
     name == WITH_EVERY_GROUP && count * 2 > all && groups.values().all(|&(_, here)| here > 0)
 }
 
+/// Whether a rule of the user's own is part of these.
+pub(crate) fn has_custom(rules: &Rules) -> bool {
+    fn is_custom(rule: &QuorumRule) -> bool {
+        match rule {
+            QuorumRule::Custom(_) => true,
+            QuorumRule::All(parts) | QuorumRule::Any(parts) => parts.iter().any(is_custom),
+            QuorumRule::Majority
+            | QuorumRule::AtLeast(_)
+            | QuorumRule::MajorityOfEachGroup
+            | QuorumRule::MajorityOfGroups
+            | QuorumRule::InEachGroup(_)
+            | QuorumRule::Weighted { .. }
+            | _ => false,
+        }
+    }
+    is_custom(&rules.elections) || is_custom(&rules.commits)
+}
+
 /// Some rules for that many voters.
 pub(crate) fn draw(rng: &mut Rng, voters: usize) -> Rules {
     let elections = rule(rng, voters, 2);

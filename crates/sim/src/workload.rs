@@ -82,17 +82,20 @@ impl World {
     pub(crate) fn call(&mut self, at: usize, asked: Vec<(Asked, u64)>) -> Option<u64> {
         let life = self.life(at)?;
         let clock = self.node(at).clock;
+        let core = self.nodes.get(at)?.process.as_ref()?.replica.core();
+        let term = core.term();
         let first = self.checks.calls.next_number();
         let mut calls = Vec::with_capacity(asked.len());
         for (request, time) in asked {
             let number = self.checks.calls.next_number();
             let deadline: Time = clock.shows(self.now + time);
             self.note(at, digest(&[60, number, deadline.as_nanos()]), || words(number, &request));
-            self.checks.calls.on_call(life, deadline, request.clone());
+            self.checks.calls.on_call(life, deadline, term, request.clone());
             let request = match request {
                 Asked::Append(payloads) => Request::Append { payloads },
                 Asked::Read { local: false } => Request::Read { query: Bytes::new() },
                 Asked::Read { local: true } => Request::ReadLocal { query: Bytes::new() },
+                Asked::Order(order) => order.request(),
             };
             calls.push(Call { id: CallId(number), request, deadline });
         }
@@ -125,5 +128,6 @@ fn words(number: u64, request: &Asked) -> String {
     match request {
         Asked::Append(payloads) => format!("call {number}: append {} entries", payloads.len()),
         Asked::Read { local } => format!("call {number}: read, local={local}"),
+        Asked::Order(order) => format!("call {number}: {order:?}"),
     }
 }

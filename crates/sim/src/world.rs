@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tinyraftplus_core::Plan;
+use tinyraftplus_core::{MessageBody, Plan};
 use tinyraftplus_replica::{Happening, LoadRequest, Message};
 
 use crate::check::{Checks, Verdict, Violation, calls::Life, require};
@@ -107,6 +107,8 @@ pub(crate) enum What {
     Readable(usize),
     /// A client wants something.
     Client(usize, Burst),
+    /// A node that was told to sit still is told to go on.
+    GoOn(usize),
     /// Time to look whether all is well.
     Look,
 }
@@ -251,6 +253,7 @@ impl World {
             }
             What::Readable(at) => self.mend_reads(at),
             What::Client(client, burst) => self.client(client, burst),
+            What::GoOn(at) => self.go_on(at),
             What::Look => return self.look(),
         }
         Ok(())
@@ -265,6 +268,16 @@ impl World {
             return;
         };
         self.note(to, what, || format!("<- n{} {}", from + 1, words::message(&message)));
+        let is_append =
+            matches!(&message, Message::Raft(it) if matches!(it.body, MessageBody::Append { .. }));
+        if let Message::Raft(raft) = &message
+            && is_append
+            && self.chance.driver.chance(self.profile.alive)
+        {
+            // As if the first part of it had come by itself.
+            self.counts.alive += 1;
+            self.hand(life, Happening::Alive { from: node_id(from), term: raft.term });
+        }
         self.hand(life, Happening::Receive { from: node_id(from), message });
     }
 
@@ -309,6 +322,7 @@ impl World {
         counts.reads_answered = calls.reads_answered;
         counts.drifting = self.nodes.iter().map(|node| u64::from(node.drifts())).sum();
         counts.slow_nodes = self.slow_nodes;
+        counts += self.checks.lineage.counts;
         counts.sectors_lost = self.nodes.iter().map(|node| node.disk.stats().sectors_lost).sum();
         counts
     }

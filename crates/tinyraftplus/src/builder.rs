@@ -10,14 +10,14 @@ use std::time::Duration;
 use tinyraftplus_core::quorum::{CustomRules, Group};
 use tinyraftplus_core::{Lease, NodeId, NodeIdError, Options, QuorumRule, Rules, Seq};
 use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, LogRead};
-use tinyraftplus_net::{Inbox, Transport};
+use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
 use crate::driver::{Driver, Outgoing, Published};
 use crate::mailbox::{Mail, Mailbox};
-use crate::node::Shared;
+use crate::node::{NodeInbox, Shared};
 use crate::threads::{self, MakeMachine, OpenLog, Opened, Running, Work};
 use crate::writer;
 use crate::writes::Writes;
@@ -146,6 +146,8 @@ impl NodeBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
+    ///
+    /// The transports of the others must know the way to it: [`TcpTransport::set_peer`](crate::TcpTransport::set_peer).
     ///
     /// It changes nothing for a node whose log knows a cluster, so it can stay there. A program that always opens its node like this,
     /// but for the first nodes on their first start, does not form a second cluster when a disk is lost.
@@ -409,8 +411,14 @@ impl NodeBuilder {
         let (status, status_seen) = watch::channel(first_status(&self.options, &replica));
         let (done, done_seen) = watch::channel(false);
         let watchers = Arc::new(AtomicUsize::new(0));
+        let inbox = Arc::new(NodeInbox {
+            id: self.id,
+            custom_rules: self.options.raft.custom_rules.names().collect(),
+            mailbox: Arc::clone(&mailbox),
+            events: events.downgrade(),
+        });
         let transport = self.transport.unwrap_or_else(|| Arc::new(|_: NodeId, _: Message| {}));
-        transport.attach(Arc::clone(&mailbox) as Arc<dyn Inbox>);
+        transport.attach(inbox);
         let shared = Shared {
             mailbox,
             killed,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use tinyraftplus_core::quorum::Tolerance;
 use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, TransferError};
+use tinyraftplus_net::NetEvent;
 use tokio::sync::broadcast;
 
 use crate::{Member, StopReason};
@@ -57,6 +58,8 @@ pub enum Event {
     Tolerance(Tolerance),
     /// Something that the cluster avoids or recovers from by itself.
     Warn(Warning),
+    /// Something happened to its connections; those that are lost are made again by themselves.
+    Net(NetEvent),
     /// The node stops. The reason says what to do.
     Error(StopReason),
 }

@@ -50,10 +50,13 @@ pub use bytes::Bytes;
 pub use tinyraftplus_core::{
     EntryId, Lease, NodeId, NodeIdError, PeerStatus, PlanError, QuorumRule, Role, RuleError, Rules,
     Seq, Term, TransferError,
-    quorum::{CustomRule, CustomRules, Group, Present, Survives, Tolerance},
+    quorum::{CustomRule, CustomRules, Group, Present, Quorums, Survives, Tolerance, Voter},
 };
 pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
-pub use tinyraftplus_net::{InProcess, Inbox, Transport};
+pub use tinyraftplus_net::{
+    ConnectionError, DecodeError, HandshakeError, InProcess, Inbox, Key, KeyError, NetEvent,
+    TcpOptions, TcpStats, TcpTransport, Transport, Wire,
+};
 pub use tinyraftplus_replica::{
     ChangeError, Effect, Message, Refused, ReplicaOptions, StartError, Unknown,
 };

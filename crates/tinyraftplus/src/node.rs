@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tinyraftplus_core::quorum::CustomRules;
+use tinyraftplus_core::quorum::{CustomRule, CustomRules};
 use tinyraftplus_core::{NodeId, Seq, Term};
 use tinyraftplus_log::{EntryKind, LogRead};
-use tinyraftplus_net::Inbox;
+use tinyraftplus_net::{Inbox, NetEvent};
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -423,8 +423,31 @@ impl std::fmt::Debug for RaftNode {
     }
 }
 
-impl Inbox for Mailbox {
+/// Where messages for the node arrive. It does not keep the node alive.
+pub(crate) struct NodeInbox {
+    pub(crate) id: NodeId,
+    pub(crate) custom_rules: Vec<CustomRule>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) events: broadcast::WeakSender<Event>,
+}
+
+impl Inbox for NodeInbox {
     fn deliver(&self, from: NodeId, message: Message) -> bool {
-        self.deliver(Arrived::Message(from, message))
+        self.mailbox.deliver(Arrived::Message(from, message))
+    }
+
+    fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn custom_rules(&self) -> Vec<CustomRule> {
+        self.custom_rules.clone()
+    }
+
+    fn tell(&self, event: NetEvent) {
+        if let Some(events) = self.events.upgrade() {
+            // Nobody listens: fine.
+            drop(events.send(Event::Net(event)));
+        }
     }
 }

@@ -33,7 +33,8 @@ pub struct Status {
     /// one. Before the cluster has formed, those that the node was opened with.
     #[doc(alias = "nodes")]
     pub members: Vec<Member>,
-    /// Where in the log that is written; `None` for what the cluster was formed with.
+    /// Where in the log that is written; `None` for what the cluster was formed with. See
+    /// [`Members::based_on`](crate::Members::based_on).
     pub members_at: Option<Seq>,
     /// Whether this node knows a cluster: it has formed, and named it.
     pub formed: bool,

@@ -24,6 +24,17 @@ fn log() {
     );
 }
 
+/// It compares what happens with the tolerance report by itself, and fails where they differ.
+#[test]
+fn quorum_groups() {
+    let text = run("quorum_groups");
+    let lost = |what: &str| text.lines().filter(|line| line.starts_with(what)).count();
+    assert_eq!((lost("without node "), lost("without site ")), (13, 5), "{text}");
+    let stops: Vec<&str> = text.lines().filter(|line| line.contains("elections stop")).collect();
+    let expected = ["a", "b"].map(|s| format!("without site {s}: elections stop, commits stop"));
+    assert_eq!(stops, expected, "only two sites without a third stop");
+}
+
 #[test]
 fn replicated_log() {
     let expected = "open\nhave leader\nseq = 1\nseq = 2\nseq = 3\n";
@@ -32,6 +43,26 @@ fn replicated_log() {
 }
 
 #[test]
+fn members() {
+    let removed =
+        "not appended: this node is not a member of the cluster any more; call one that is";
+    let (joined, replaced) = ("two have joined: 1 2 3 4 5", "one is replaced: 1 2 4 5 6");
+    assert_eq!(
+        run("members"),
+        format!(
+            "{joined}\n{replaced}\nremoved: {removed}\n4 members go on, led by another: true\n"
+        )
+    );
+}
+
+#[test]
 fn state_machine() {
     assert_eq!(run("state_machine"), "state 1 1\nstate 2 2\nstate 3 3\nread  3 3\n");
+}
+
+#[test]
+fn tcp_cluster() {
+    let expected = "have leader\nseq = 1\nseq = 2\nseq = 3\n";
+    let heads = "head b\"payload 3\"\n".repeat(3);
+    assert_eq!(run("tcp_cluster"), format!("{expected}{heads}"));
 }

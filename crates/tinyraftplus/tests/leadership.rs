@@ -157,7 +157,9 @@ async fn pause_campaign_resume() {
     other.pause().await.unwrap();
     second.wait(|status| status.role == Role::Leader).await.unwrap();
     // Both paused ones vote and take entries, or this could not be.
-    second.append("x").await.unwrap();
+    let appended = second.append("x").await.unwrap();
+    // Without it, it could not lead; and the other one that has it sits still.
+    paused.wait(|status| status.seq() >= Some(appended.seq)).await.unwrap();
     second.kill().await;
     paused.resume().await.unwrap();
     assert!(!paused.status().paused);

@@ -4,7 +4,7 @@ use crate::error::{Error, explain};
 use bytes::Bytes;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tinyraftplus::{InProcess, NodeId, RaftNode};
+use tinyraftplus::{InProcess, Key, NodeId, RaftNode, TcpTransport};
 
 const NODES: u64 = 3;
 /// Before anything is measured: files grow to their size, caches fill.
@@ -16,18 +16,21 @@ pub(crate) async fn appends(
     clients: usize,
     payload: usize,
     time: Duration,
+    over_tcp: bool,
 ) -> Result<super::Row, Error> {
     let dir = tempfile::Builder::new().prefix("nodes-").tempdir_in(dir);
     let dir =
         dir.map_err(|error| Error::failed(explain("can't make a directory for the logs", &error)))?;
     let wire = InProcess::new();
+    let mut sockets = if over_tcp { sockets().await? } else { Vec::new() }.into_iter();
     let mut nodes = Vec::new();
     for number in 1..=NODES {
-        let node = RaftNode::builder(number, 1..=NODES)
-            .log_dir(dir.path())
-            .transport(wire.endpoint(NodeId::from(number)))
-            .open()
-            .await;
+        let node = RaftNode::builder(number, 1..=NODES).log_dir(dir.path());
+        let node = match sockets.next() {
+            Some(socket) => node.transport(socket),
+            None => node.transport(wire.endpoint(NodeId::from(number))),
+        };
+        let node = node.open().await;
         nodes.push(node.map_err(|error| failed("can't start a node", &error))?);
     }
     let mut leader = None;
@@ -41,11 +44,28 @@ pub(crate) async fn appends(
     run(leader, clients, payload, WARM_UP).await?;
     let began = Instant::now();
     let latency = run(leader, clients, payload, time).await?;
-    let row = super::Row::new("three nodes: append on a quorum", clients, latency, began.elapsed());
+    let what = if over_tcp { "the same over TCP" } else { "three nodes: append on a quorum" };
+    let row = super::Row::new(what, clients, latency, began.elapsed());
     for node in nodes {
         node.close().await.map_err(|error| failed("a node did not close", &error))?;
     }
     Ok(row)
+}
+
+/// A transport for each node, encrypted, each with the addresses of the others.
+async fn sockets() -> Result<Vec<TcpTransport>, Error> {
+    let key = Key::generate().map_err(|error| failed("no key", &error))?;
+    let mut sockets = Vec::new();
+    for _ in 1..=NODES {
+        let socket = TcpTransport::bind("127.0.0.1:0", &key, &[]).await;
+        sockets.push(socket.map_err(|error| failed("can't listen", &error))?);
+    }
+    for here in &sockets {
+        for (number, there) in (1..).zip(&sockets) {
+            here.set_peer(NodeId::from(number), there.local_addr().to_string());
+        }
+    }
+    Ok(sockets)
 }
 
 async fn run(

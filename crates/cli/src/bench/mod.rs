@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Where the logs go; choose a real disk [default: a temporary directory, removed afterwards]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Measure nodes that are joined over encrypted TCP, too
+    #[arg(long)]
+    tcp: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -69,7 +72,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     add(disk::one_file(dir.path(), args.payload, time)?);
     add(disk::three_files(dir.path(), args.payload, time)?);
     for &clients in &args.clients {
-        add(cluster::appends(dir.path(), clients, args.payload, time).await?);
+        add(cluster::appends(dir.path(), clients, args.payload, time, false).await?);
+        if args.tcp {
+            add(cluster::appends(dir.path(), clients, args.payload, time, true).await?);
+        }
     }
     add(disk::three_files(dir.path(), args.payload, time)?);
     if args.json {

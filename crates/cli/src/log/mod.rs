@@ -10,6 +10,9 @@ mod inspect;
 mod verify;
 mod which;
 
+pub(crate) use inspect::{bytes, grouped};
+pub(crate) use which::read_key;
+
 use crate::error::Error;
 
 /// What is to be done with logs.

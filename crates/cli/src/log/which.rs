@@ -129,7 +129,8 @@ pub(crate) const fn encoder_name(id: u8) -> &'static str {
     }
 }
 
-fn read_key(path: &Path) -> Result<Key, Error> {
+/// The key in a key file.
+pub(crate) fn read_key(path: &Path) -> Result<Key, Error> {
     let cant = |what: &dyn std::fmt::Display| {
         Error::usage(format!("--key-file {}: {what}", path.display()))
     };

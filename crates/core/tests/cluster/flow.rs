@@ -63,6 +63,7 @@ fn catch_up(count: u64, by_another: bool) -> (usize, usize) {
     cluster.partition(&[&[1, 2]]);
     let proposal =
         |number| Proposal { ticket: Ticket(1_000_000 + number), payloads: vec!["x".to_owned()] };
+    cluster.open.extend((0..count).map(|number| (proposal(number).ticket, id(1))));
     cluster.step(id(1), Input::Propose((0..count).map(proposal).collect()));
     cluster.settle();
     let leader = if by_another { 2 } else { 1 };

@@ -205,6 +205,8 @@ pub(crate) struct Cluster {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// By how many millionths a node's clock is faster than the cluster's time.
     pub(crate) skew: BTreeMap<NodeId, i64>,
+    /// Questions without an answer, and whom they were asked; those of a node that dies are forgotten.
+    pub(crate) open: BTreeMap<Ticket, NodeId>,
     /// Disks that finish nothing.
     pub(crate) stuck: BTreeSet<NodeId>,
     next_ticket: u64,
@@ -256,6 +258,7 @@ impl Cluster {
             transcript: None,
             cut: BTreeSet::new(),
             skew: BTreeMap::new(),
+            open: BTreeMap::new(),
             stuck: BTreeSet::new(),
             next_ticket: 1,
             patience: Duration::from_mins(1),
@@ -289,11 +292,17 @@ impl Cluster {
 
     /// Another node, on an empty disk, that knows the names of the others.
     pub(crate) fn join(&mut self, number: u64) {
+        self.join_with(number, |_| {});
+    }
+
+    /// The same, with other options.
+    pub(crate) fn join_with(&mut self, number: u64, adjust: impl Fn(&mut Options)) {
         let first = self.nodes.values().next().unwrap();
         let mut options = first.options.clone();
         options.id = id(number);
         options.seed = number;
         options.members.push(options.id);
+        adjust(&mut options);
         let disk = Disk::empty(identity(options.id, 0), options.first_seq);
         self.nodes.insert(id(number), Node::new(options, disk));
         self.start(id(number));
@@ -330,6 +339,7 @@ impl Cluster {
         rules: Option<Rules>,
     ) -> (Ticket, Input<String>) {
         let ticket = self.ticket();
+        self.open.insert(ticket, node);
         let core = self.core(node);
         let newest = core.configurations().unwrap().newest();
         let rules = rules.unwrap_or_else(|| newest.configuration.now().rules().clone());
@@ -409,6 +419,7 @@ impl Cluster {
             node.disk.write(&job);
         }
         node.loads.clear();
+        self.open.retain(|_, asked| *asked != id);
         let disk = node.disk.clone();
         self.check.crashed(id);
         self.check.durable(&disk);
@@ -484,7 +495,9 @@ impl Cluster {
         let Some(core) = self.nodes.get_mut(&id).and_then(|node| node.core.as_mut()) else {
             return;
         };
+        let is_wake = matches!(input, Input::Wake);
         let output = core.step(now, input);
+        assert!(!is_wake || core.wake_at() > now, "node {id} wants to be woken for ever");
         self.carry_out(id, output);
         let node = &self.nodes[&id];
         self.check.step(id, node);
@@ -542,6 +555,9 @@ impl Cluster {
         let term = node.core.as_ref().map_or(Term::ZERO, Core::term);
         for (ticket, resolution) in resolve {
             self.check.resolved(ticket, &resolution, term);
+            if !matches!(resolution, Resolution::Accepted { .. }) {
+                assert!(self.open.remove(&ticket).is_some(), "{ticket:?} is answered twice");
+            }
             self.answers.push((id, ticket, resolution));
         }
         self.events.extend(events.into_iter().map(|event| (id, event)));
@@ -643,6 +659,7 @@ impl Cluster {
     /// Asks a node to append a batch; comes back with the ticket.
     pub(crate) fn propose(&mut self, id: NodeId, payloads: &[&str]) -> Ticket {
         let ticket = self.ticket();
+        self.open.insert(ticket, id);
         let payloads = payloads.iter().map(|&p| p.to_owned()).collect();
         self.step(id, Input::Propose(vec![Proposal { ticket, payloads }]));
         ticket
@@ -651,6 +668,7 @@ impl Cluster {
     pub(crate) fn read(&mut self, id: NodeId) -> Ticket {
         let ticket = self.ticket();
         self.check.asked(ticket);
+        self.open.insert(ticket, id);
         self.step(id, Input::Read { ticket });
         ticket
     }
@@ -658,6 +676,7 @@ impl Cluster {
     /// Asks a node to hand its leadership over; comes back with the ticket.
     pub(crate) fn transfer(&mut self, id: NodeId, to: NodeId) -> Ticket {
         let ticket = self.ticket();
+        self.open.insert(ticket, id);
         self.step(id, Input::Transfer { ticket, to });
         ticket
     }

@@ -21,6 +21,8 @@ mod leases;
 #[cfg(test)]
 mod membership;
 #[cfg(test)]
+mod newcomers;
+#[cfg(test)]
 mod paper;
 #[cfg(test)]
 mod priorities;
@@ -42,3 +44,5 @@ mod steering;
 mod strangers;
 #[cfg(test)]
 mod transfers;
+#[cfg(test)]
+mod usurpers;

@@ -127,3 +127,19 @@ fn who_can_not_lead_asks_for_nothing() {
     pass(&mut cluster, 4);
     assert_eq!((cluster.leader(), tries(&cluster)), (Some(id(2)), 1));
 }
+
+/// No time is too long to be doubled. Fails if `prefer` multiplies the election timeout unchecked.
+#[test]
+fn an_endless_election_timeout() {
+    let mut cluster = Cluster::formed_with(3, |options| {
+        options.election_timeout = Duration::MAX;
+        options.priority = u32::from(options.id == id(2));
+    });
+    cluster.step(id(1), Input::Campaign);
+    cluster.settle();
+    for _ in 0..10 {
+        cluster.wake(id(1));
+        cluster.settle();
+    }
+    assert_eq!(cluster.leader(), Some(id(1)));
+}

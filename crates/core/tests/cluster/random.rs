@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tinyraftplus_core::{
     EntryBody, Event, Input, Lease, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules,
-    Ticket, Time,
+    Ticket, Time, quorum::Group,
 };
 
 /// `SplitMix64`.
@@ -34,6 +34,21 @@ impl Random {
     }
 }
 
+fn group(id: NodeId) -> Group {
+    Group::new(if id.as_str() < "3" { "a" } else { "b" }).unwrap()
+}
+
+/// Safe rules for that many voters, other than a majority for everything.
+fn rules(random: &mut Random, voters: u64) -> Rules {
+    if random.once_in(3) {
+        return QuorumRule::MajorityOfEachGroup.into();
+    }
+    let least = |n: u64| QuorumRule::AtLeast(u32::try_from(n).unwrap());
+    let elects = voters / 2 + 1 + random.below(voters - voters / 2);
+    let commits = voters + 1 - elects + random.below(elects);
+    Rules { elections: least(elects), commits: least(commits) }
+}
+
 struct Run {
     cluster: Cluster,
     random: Random,
@@ -43,6 +58,7 @@ struct Run {
     /// How often a disk has no space.
     refusals: u64,
     cuts: u64,
+    stalls: u64,
     /// Whether members come, go and lose their disks.
     changes: bool,
     /// The node that lost its disk, until it votes again.
@@ -62,10 +78,15 @@ impl Run {
         let ranked = random.once_in(2);
         let leases = random.once_in(2).then_some(Lease { clock_error_ppm: 200_000 });
         let notice = [0, 0, 3, 80].map(Duration::from_millis)[usize::try_from(seed % 4).unwrap()];
+        let majority_forms = random.once_in(3);
+        let rules = if random.once_in(4) { rules(&mut random, count) } else { Rules::default() };
         let mut cluster = Cluster::with_options(count, |options| {
             options.seed ^= seed << 8;
             options.commit_notice_delay = notice;
             options.lease = leases;
+            options.form_with_majority = majority_forms;
+            options.rules = rules.clone();
+            options.group = Some(group(options.id));
             if ranked {
                 options.priority = options.id.as_str().parse::<u32>().unwrap() % 3;
             }
@@ -86,6 +107,7 @@ impl Run {
         let deaths = 10 + random.below(300);
         let cuts = 10 + random.below(300);
         let changes = random.once_in(2);
+        let stalls = 1 + random.below(20);
         let refusals = if random.once_in(3) { 5 + random.below(50) } else { u64::MAX };
         let mut run = Self {
             cluster,
@@ -94,6 +116,7 @@ impl Run {
             deaths,
             refusals,
             cuts,
+            stalls,
             changes,
             wiped: None,
             wipes: 0,
@@ -102,10 +125,46 @@ impl Run {
         };
         if changes {
             run.cluster.patience = Duration::from_secs(2);
-            run.cluster.join(count + 1);
-            run.cluster.join(count + 2);
+            for number in [count + 1, count + 2] {
+                run.cluster.join_with(number, |options| {
+                    (options.rules, options.group) = (Rules::default(), Some(group(options.id)));
+                });
+            }
+        }
+        if majority_forms && run.random.once_in(2) {
+            let absent = run.any();
+            run.cluster.crash(absent, 0);
         }
         run
+    }
+
+    /// The leader gets no time for a while, or again. Meanwhile somebody may want to be elected at once: what the others
+    /// have promised to the leader is all that keeps them from it.
+    fn doze(&mut self) {
+        self.asleep = if self.asleep.is_some() { None } else { self.cluster.leader() };
+        if self.asleep.is_some() && self.random.once_in(2) {
+            let millis = self.random.below(600);
+            self.cluster.now = self.cluster.now + Duration::from_millis(millis);
+            for node in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+                if Some(node) != self.asleep && self.random.once_in(2) {
+                    self.cluster.step(node, Input::Campaign);
+                }
+            }
+        }
+    }
+
+    /// The oldest write of a node takes too long; it may still end.
+    fn stall(&mut self, node: NodeId) {
+        if let Some(job) = self.cluster.node(node).jobs.front().map(|job| job.job) {
+            self.cluster.step(node, Input::PersistStalled { job });
+        }
+    }
+
+    /// Whether the leader is on the way from one membership to the next.
+    fn is_between(&self) -> bool {
+        self.cluster.leader().is_some_and(|leader| {
+            self.cluster.core(leader).configuration().is_some_and(|it| it.old().is_some())
+        })
     }
 
     fn any(&mut self) -> NodeId {
@@ -128,12 +187,14 @@ impl Run {
             75..85 => self.time(),
             85..92 => self.client(node),
             92..96 if self.random.once_in(self.deaths / 10) => self.death(node),
-            96..98 if self.random.once_in(self.cuts / 10) => self.cut(),
-            98 if self.random.once_in(3) => {
-                self.asleep = if self.asleep.is_some() { None } else { self.cluster.leader() };
-            }
+            96 if self.random.once_in(self.cuts / 20 + 1) => self.cut(),
+            97 if self.random.once_in(self.stalls) => self.stall(node),
+            98 if self.random.once_in(3) => self.doze(),
             99 if self.changes => self.change(),
             _ => {}
+        }
+        if self.is_between() && self.random.once_in(15) {
+            self.split();
         }
         if let Some(leader) = self.cluster.leader() {
             self.cluster.check.leader_is_complete(self.cluster.node(leader));
@@ -182,7 +243,7 @@ impl Run {
         };
         let leaders: Vec<NodeId> =
             self.cluster.nodes.iter().filter(|(_, n)| believer(n)).map(|(&id, _)| id).collect();
-        let node = if let Some(asleep) = self.asleep.filter(|_| self.random.once_in(4)) {
+        let node = if let Some(asleep) = self.asleep.filter(|_| self.random.once_in(2)) {
             asleep
         } else if leaders.is_empty() || self.random.once_in(10) {
             any
@@ -200,7 +261,7 @@ impl Run {
                 [Input::Campaign, Input::StepDown, Input::Pause(true), Input::Pause(false)];
             let input = inputs.into_iter().nth(self.random.index(4)).unwrap();
             self.cluster.step(node, input);
-        } else if self.random.once_in(3) {
+        } else if self.random.once_in(if self.asleep == Some(node) { 1 } else { 3 }) {
             self.cluster.read(node);
         } else {
             let batch = ["a", "bc", "a payload of some length"];
@@ -214,15 +275,16 @@ impl Run {
         let Some(leader) = self.cluster.leader().filter(|_| !self.random.once_in(10)) else {
             return;
         };
-        if self.random.once_in(4) {
+        if self.random.once_in(2) {
             return self.wipe(leader);
         }
         let mut members = Vec::new();
+        // Few, so that old and new quorums have little in common, or most.
+        let absent = 1 + self.random.below(4);
         for &id in self.cluster.nodes.keys() {
-            match self.random.below(4) {
+            match (self.random.below(absent + 3) + 1).saturating_sub(absent) {
                 0 => {}
-                1 => members.push(MemberSpec::learner(id)),
-                _ => members.push(MemberSpec::voter(id)),
+                kind => members.push(MemberSpec { id, group: Some(group(id)), votes: kind > 1 }),
             }
         }
         if !members.iter().any(|member| member.votes) {
@@ -236,10 +298,10 @@ impl Run {
         let least = voters / 2 + 1 + self.random.index(2);
         let least = u32::try_from(least.min(voters)).unwrap();
         let rule = QuorumRule::AtLeast(least);
-        let rules = if self.random.once_in(3) && self.wiped.is_none() {
-            rule.into()
-        } else {
-            Rules::default()
+        let rules = match self.random.below(6) {
+            0 | 1 if self.wiped.is_none() => rule.into(),
+            2 if self.wiped.is_none() => rules(&mut self.random, voters as u64),
+            _ => Rules::default(),
         };
         self.wishes.push(self.cluster.set_members(leader, members, Some(rules)));
     }
@@ -266,8 +328,11 @@ impl Run {
             return;
         }
         let node = self.any();
-        if self.cluster.node(node).options.members.len() == 1 {
-            // It would found a cluster of one again, as it was told.
+        let options = &self.cluster.node(node).options;
+        let mut fellows = options.members.iter().filter(|&&id| id != node);
+        let is_new = |id: &NodeId| self.cluster.node(*id).disk.configuration.is_none();
+        if options.members.len() == 1 || (options.form_with_majority && fellows.any(is_new)) {
+            // It would found a cluster again, as it was told.
             return;
         }
         let end = self.cluster.check.end();
@@ -297,19 +362,31 @@ impl Run {
     }
 
     fn cut(&mut self) {
-        if self.random.once_in(3) {
-            self.cluster.heal();
-        } else {
-            let (from, to) = (self.any(), self.any());
-            let up = self.random.once_in(3);
-            self.cluster.link(from, to, up);
-            if self.random.once_in(2) {
-                // All of its links, in both directions: a leader that goes on believing in itself.
-                let node = self.cluster.leader().unwrap_or(from);
-                for other in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
-                    self.cluster.link(node, other, up);
-                    self.cluster.link(other, node, up);
-                }
+        match self.random.below(9) {
+            0..3 => return self.cluster.heal(),
+            3..5 => return self.split(),
+            _ => {}
+        }
+        let (from, to) = (self.any(), self.any());
+        let up = self.random.once_in(3);
+        self.cluster.link(from, to, up);
+        if self.random.once_in(2) {
+            // All of its links, in both directions: a leader that goes on believing in itself.
+            let node = self.cluster.leader().unwrap_or(from);
+            for other in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+                self.cluster.link(node, other, up);
+                self.cluster.link(other, node, up);
+            }
+        }
+    }
+
+    /// Two sides that do not hear each other; whoever leads may be alone with those that are new, or with the old ones.
+    fn split(&mut self) {
+        let ids: Vec<NodeId> = self.cluster.nodes.keys().copied().collect();
+        let side: Vec<bool> = ids.iter().map(|_| self.random.once_in(2)).collect();
+        for (a, of_a) in ids.iter().zip(&side) {
+            for (b, of_b) in ids.iter().zip(&side) {
+                self.cluster.link(*a, *b, of_a == of_b);
             }
         }
     }
@@ -359,6 +436,8 @@ impl Run {
         // A change that is still under way may remove the leader; then the next one is asked.
         let done = (0..5).any(|_| self.ends());
         assert!(done, "a new entry does not get everywhere");
+        let answered = self.cluster.until(1000, Self::all_are_answered);
+        assert!(answered, "some wait for ever: {:?}", self.cluster.open);
         // Those with the highest priority lead in the end, however often that failed before.
         let led = self.cluster.until(20_000, |cluster| {
             cluster.leader().is_some_and(|leader| {
@@ -379,6 +458,17 @@ impl Run {
 }
 
 impl Run {
+    /// Nobody waits for ever, but for entries at nodes that are no members any more, and hear nothing.
+    fn all_are_answered(cluster: &Cluster) -> bool {
+        cluster.leader().is_some_and(|leader| {
+            let configuration = cluster.core(leader).configuration().unwrap();
+            cluster.open.iter().all(|(&ticket, &node)| {
+                let is_member = configuration.names(node, cluster.node(node).disk.identity);
+                cluster.answer(ticket).is_some() && !is_member
+            })
+        })
+    }
+
     /// Whether a new entry gets to all members, and a read is answered.
     fn ends(&mut self) -> bool {
         assert!(self.cluster.until(20_000, |cluster| cluster.leader().is_some()));
@@ -402,13 +492,13 @@ impl Run {
     }
 }
 
-/// Prints how to repeat a run that panics.
-struct Hint(u64);
+/// Says which run it was that panics.
+pub(crate) struct Hint(pub(crate) u64);
 
 impl Drop for Hint {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("run {} failed: TRP_SEED={} prints its transcript", self.0, self.0);
+            eprintln!("run {} failed; of `random`, TRP_SEED={} prints it", self.0, self.0);
         }
     }
 }

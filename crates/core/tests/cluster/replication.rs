@@ -490,6 +490,22 @@ fn replaced_is_not_committed() {
     assert!(cluster.until(100, answered));
 }
 
+/// The same, and the log that won is shorter: the answer does not wait until it is as long as the other was. Fails if
+/// `refuse_replaced` is left out (found by run 21).
+#[test]
+fn what_is_replaced_by_a_shorter_log() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    cluster.partition(&[&[2, 3]]);
+    let lost = ["a", "b", "c"].map(|payload| cluster.propose(id(1), &[payload]));
+    cluster.elect(id(2));
+    cluster.heal();
+    assert!(cluster.until(100, |cluster| cluster.node(id(1)).applied == Seq::new(2)));
+    for ticket in lost {
+        assert_eq!(cluster.answer(ticket), Some(Resolution::Refused(Refusal::Replaced)));
+    }
+}
+
 /// The newest positions of a log that began near the end of all numbers work, and past them proposals are
 /// refused; nothing wraps, and nobody campaigns for a term that could not begin. Fails if `pre_campaign`
 /// does not look for room: terms would rise for ever.

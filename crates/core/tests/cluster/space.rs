@@ -178,3 +178,26 @@ fn a_full_follower_is_not_flooded() {
     cluster.settle();
     assert!(cluster.until(100, |cluster| cluster.core(id(2)).durable() == Seq::new(101)));
 }
+
+/// A node asks whether it would win, and then its disk gets stuck. When the others say yes it begins no term: it could not
+/// write that, and would be deaf to the leader that they find meanwhile, to depose it when the disk goes on. Fails if
+/// `persist_stalled` looks only at leaders.
+#[test]
+fn a_stuck_disk_begins_no_term() {
+    let mut cluster = Cluster::formed(3);
+    cluster.elect(id(1));
+    cluster.propose(id(1), &["x"]);
+    cluster.deliver_all(id(1), id(2));
+    cluster.now = cluster.now + cluster.node(id(2)).options.election_timeout * 3;
+    cluster.step(id(2), Input::Wake);
+    let job = cluster.node(id(2)).jobs.front().unwrap().job;
+    cluster.step(id(2), Input::PersistStalled { job });
+    cluster.inject(id(3), id(2), 2, MessageBody::PreVoteReply { granted: true });
+    assert_eq!(cluster.core(id(2)).term(), Term::new(1));
+    // It still answers.
+    cluster.flying.clear();
+    let heartbeat = append(Some(at(1, 0)), Vec::new(), 1);
+    cluster.inject(id(1), id(2), 1, heartbeat);
+    let answers = |l: &Letter| matches!(l.message.body, MessageBody::Accepted { .. });
+    assert!(cluster.flying.iter().any(answers));
+}

@@ -5,8 +5,9 @@ use crate::random::Random;
 use std::sync::Arc;
 use std::time::Duration;
 use tinyraftplus_core::{
-    Configuration, Entry, EntryBody, EntryId, Identity, Input, Loaded, Member, Membership, Message,
-    MessageBody, NodeId, Placed, QuorumRule, Role, Seq, Term, Terms, Ticket, Time,
+    ChangeMembers, Configuration, Entry, EntryBody, EntryId, Identity, Input, Lease, Loaded,
+    Member, MemberSpec, Membership, Message, MessageBody, NodeId, Placed, Plan, QuorumRule, Role,
+    Seq, Term, Terms, Ticket, Time,
     quorum::{CustomRule, Group},
 };
 
@@ -145,10 +146,27 @@ fn message(
     Message { from, to: to.filter(|_| !random.once_in(8)), term: Term::new(term), body }
 }
 
+/// A wish that nobody has checked.
+fn change(random: &mut Random) -> ChangeMembers {
+    let member = |n| MemberSpec { id: id(n), group: None, votes: n % 3 > 0 };
+    let first = random.below(3);
+    let members = (first..first + 2 + random.below(3)).map(member).collect();
+    let rules = QuorumRule::AtLeast(u32::try_from(random.below(5)).unwrap());
+    let plan = Plan::unchecked(members, rules.into()).unwrap();
+    let base = random.once_in(2).then(|| seq(random));
+    ChangeMembers { ticket: Ticket(0), base, plan, until: Time::from_nanos(number(random)) }
+}
+
 /// A node in the given role, with a log and work under way.
 fn stage(role: Role, random: &mut Random) -> (Cluster, NodeId) {
     let first = [0, 1 << 53, u64::MAX - 4][random.index(3)];
-    let adjust = |options: &mut tinyraftplus_core::Options| options.first_seq = Seq::new(first);
+    let (leases, bits) = (random.once_in(2), random.next());
+    let adjust = |options: &mut tinyraftplus_core::Options| {
+        options.first_seq = Seq::new(first);
+        options.lease = leases.then_some(Lease { clock_error_ppm: 1000 });
+        options.form_with_majority = bits & 1 == 0;
+        options.priority = u32::from(bits & 2 == 0);
+    };
     let mut cluster = if role == Role::Learner {
         Cluster::with_options(3, adjust)
     } else {
@@ -199,11 +217,14 @@ fn malformed_message() {
             entry.core.take().unwrap()
         };
         let (cluster, _) = stage(Role::Learner, &mut random);
-        let mut jobs = 0;
+        let (mut jobs, mut latest) = (0, now);
         for _ in 0..60 {
             let from = id(random.below(5));
             let message = message(&mut random, &cluster, (from, node), core.terms());
-            let input = match random.below(17) {
+            let input = match random.below(21) {
+                7 => Input::ChangeMembers(change(&mut random)),
+                8 => Input::Read { ticket: Ticket(0) },
+                9 => Input::Alive { from, term: Term::new(random.below(4)) },
                 0 => Input::Wake,
                 1 => Input::Persisted { job: jobs },
                 2 => Input::PersistStalled { job: number(&mut random) },
@@ -222,7 +243,11 @@ fn malformed_message() {
                 _ => Input::Receive { from, message },
             };
             now = if random.once_in(30) { Time::from_nanos(number(&mut random)) } else { now };
+            let is_wake = matches!(input, Input::Wake);
             let output = core.step(now, input);
+            latest = latest.max(now);
+            let comes_again = core.wake_at() <= latest && latest < Time::NEVER;
+            assert!(!is_wake || !comes_again, "it wants to be woken for ever");
             jobs = output.persist.map_or(jobs, |job| job.job);
             let (applied, end) = (core.committed(), core.terms().end());
             assert!(applied <= end && core.durable() <= end);

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use tinyraftplus_core::{
-    Configuration, Configurations, Identity, Member, Membership, NodeId, Placed, QuorumRule, Rules,
-    Seq,
+    Configuration, Configurations, Identity, Member, MemberSpec, Membership, NodeId, Placed, Plan,
+    QuorumRule, Rules, Seq,
     quorum::{CustomRule, Group},
 };
 
@@ -109,6 +109,31 @@ pub fn decode_configuration(payload: &[u8]) -> Option<Configuration> {
     take_configuration(&mut take).filter(|_| take.0.is_empty())
 }
 
+/// The bytes of members and rules that somebody wants: those of a membership whose members have no logs yet.
+///
+/// # Errors
+///
+/// If there is a rule that this version can't write.
+pub fn encode_plan(plan: &Plan) -> Result<Vec<u8>, LogError> {
+    let mut out = Vec::new();
+    let member = |spec: &MemberSpec| {
+        let MemberSpec { id, group, votes } = *spec;
+        Member { id, identity: None, group, votes }
+    };
+    let members: Vec<Member> = plan.members().iter().map(member).collect();
+    put_members(&mut out, plan.rules(), &members)?;
+    Ok(out)
+}
+
+/// Reads what [`encode_plan`] wrote; `None` if it is no plan. Whether the rules are safe is not asked.
+pub fn decode_plan(bytes: &[u8]) -> Option<Plan> {
+    let mut take = Take(bytes);
+    let (members, rules) = take_members(&mut take).filter(|_| take.0.is_empty())?;
+    let has_log = members.iter().any(|member| member.identity.is_some());
+    let specs = members.iter().map(MemberSpec::from).collect();
+    Plan::unchecked(specs, rules).ok().filter(|_| !has_log)
+}
+
 /// The rule, if everything about these configurations fits the short layout.
 fn short_rule(configurations: &Configurations) -> Option<(u8, u32)> {
     let Placed { at: None, configuration } = configurations.newest() else { return None };
@@ -156,10 +181,14 @@ fn take_configuration(take: &mut Take<'_>) -> Option<Configuration> {
 }
 
 fn put_membership(out: &mut Vec<u8>, membership: &Membership) -> Result<(), LogError> {
-    put_rule(out, &membership.rules().elections)?;
-    put_rule(out, &membership.rules().commits)?;
-    put_varint(out, u64_of(membership.members().len()));
-    for member in membership.members() {
+    put_members(out, membership.rules(), membership.members())
+}
+
+fn put_members(out: &mut Vec<u8>, rules: &Rules, members: &[Member]) -> Result<(), LogError> {
+    put_rule(out, &rules.elections)?;
+    put_rule(out, &rules.commits)?;
+    put_varint(out, u64_of(members.len()));
+    for member in members {
         let flag = |is: bool, flag| if is { flag } else { 0 };
         out.push(
             flag(member.votes, VOTES)
@@ -178,6 +207,11 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) -> Result<(), LogE
 }
 
 fn take_membership(take: &mut Take<'_>) -> Option<Membership> {
+    let (members, rules) = take_members(take)?;
+    Membership::new(members, rules).ok()
+}
+
+fn take_members(take: &mut Take<'_>) -> Option<(Vec<Member>, Rules)> {
     let mut parts = 0;
     let elections = take_rule(take, 1, &mut parts)?;
     parts = 0;
@@ -195,7 +229,7 @@ fn take_membership(take: &mut Take<'_>) -> Option<Membership> {
         let group = if has(HAS_GROUP) { Some(Group::new(take_text(take)?).ok()?) } else { None };
         members.push(Member { id, identity, group, votes: has(VOTES) });
     }
-    Membership::new(members, Rules { elections, commits }).ok()
+    Some((members, Rules { elections, commits }))
 }
 
 fn put_rule(out: &mut Vec<u8>, rule: &QuorumRule) -> Result<(), LogError> {
@@ -375,6 +409,24 @@ mod tests {
                 let again = encode_configuration(&read).unwrap();
                 assert_eq!(decode_configuration(&again), Some(read));
             }
+        }
+    }
+
+    /// Any plan comes back, cut off it is none, and nobody is made of one with a log. Fails if `decode_plan` takes members
+    /// with identities.
+    #[test]
+    fn plans_are_read_as_they_were_written() {
+        let mut rng = SimRng::new(11);
+        for _ in 0..300 {
+            let now = membership(&mut rng);
+            let specs = now.members().iter().map(MemberSpec::from).collect();
+            let plan = Plan::unchecked(specs, now.rules().clone()).unwrap();
+            let bytes = encode_plan(&plan).unwrap();
+            assert_eq!(decode_plan(&bytes), Some(plan));
+            assert!((0..bytes.len()).all(|cut| decode_plan(&bytes[..cut]).is_none()));
+            let mut with_logs = Vec::new();
+            put_membership(&mut with_logs, &now).unwrap();
+            assert_eq!(decode_plan(&with_logs), None);
         }
     }
 }

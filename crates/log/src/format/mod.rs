@@ -14,7 +14,7 @@ pub(crate) use body::{
     put_summary, put_term, put_trim,
 };
 pub(crate) use configuration::configuration_bytes;
-pub use configuration::{decode_configuration, encode_configuration};
+pub use configuration::{decode_configuration, decode_plan, encode_configuration, encode_plan};
 pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
 pub(crate) use segment::{Last, Segment, SegmentCopy};
 pub(crate) use summary::Summary;

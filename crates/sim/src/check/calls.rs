@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use tinyraftplus_core::{Seq, Time};
+use tinyraftplus_core::{Seq, Term, Time};
 use tinyraftplus_log::EntryKind;
 use tinyraftplus_replica::Outcome;
 
 use super::{Verdict, Violation, matching::Known, reads::Reads, require};
+use crate::orders::Order;
 
 /// Names one start of one node's process.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -50,6 +51,8 @@ pub(crate) struct Counts {
 struct Record {
     life: Life,
     deadline: Time,
+    /// That of its node when it began.
+    term: Term,
     request: Asked,
     /// What had been acknowledged or read when it began: it comes after all of that.
     floor: Seq,
@@ -59,12 +62,14 @@ struct Record {
 }
 
 /// What a call asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
     /// Append these.
     Append(Vec<Bytes>),
     /// Read, from all of them or from this node only.
     Read { local: bool },
+    /// Do as you are told.
+    Order(Order),
 }
 
 /// How a call ended.
@@ -72,6 +77,7 @@ pub(crate) enum Asked {
 pub(crate) enum Ended {
     Committed,
     Read,
+    Done,
     Refused,
     Unknown,
     /// Its node died.
@@ -109,20 +115,27 @@ impl Calls {
     }
 
     /// A call begins.
-    pub(crate) fn on_call(&mut self, life: Life, deadline: Time, request: Asked) {
+    pub(crate) fn on_call(&mut self, life: Life, deadline: Time, term: Term, request: Asked) {
         match request {
             Asked::Append(_) => self.counts.appends += 1,
             Asked::Read { .. } => self.counts.reads += 1,
+            Asked::Order(_) => {}
         }
         let number = self.next_number();
         self.open.entry(life).or_default().insert((deadline, number));
         let floor = self.reads.floor();
-        self.records.push(Record { life, deadline, request, floor, at: None, ended: None });
+        let (at, ended) = (None, None);
+        self.records.push(Record { life, deadline, term, request, floor, at, ended });
     }
 
     /// What a call asks for.
     pub(crate) fn asked(&self, call: u64) -> Option<&Asked> {
         self.record(call).map(|record| &record.request)
+    }
+
+    /// The term of its node when a call began.
+    pub(crate) fn term(&self, call: u64) -> Term {
+        self.record(call).map(|record| record.term).unwrap_or_default()
     }
 
     /// How a call ended, if it has.
@@ -192,7 +205,7 @@ impl Calls {
         let Asked::Append(payloads) = &record.request else {
             return Err(Violation::new(
                 OUTCOME,
-                format!("call {call} was a read, and is committed"),
+                format!("call {call} was no append, and is committed"),
             ));
         };
         let ends = place + 1 == payloads.len();
@@ -222,8 +235,11 @@ impl Calls {
         );
         let append = match &record.request {
             Asked::Append(payloads) => Some(payloads.clone()),
-            Asked::Read { .. } => None,
+            Asked::Read { .. } | Asked::Order(_) => None,
         };
+        let is_order = matches!(record.request, Asked::Order(_));
+        let is_transfer = matches!(record.request, Asked::Order(Order::HandOver(_)));
+        let is_change = matches!(record.request, Asked::Order(Order::Members(_)));
         let (life, deadline, at, floor) = (record.life, record.deadline, record.at, record.floor);
         let ended = match (outcome, append) {
             (Outcome::Committed { first, last, results }, Some(payloads)) => {
@@ -232,7 +248,7 @@ impl Calls {
                 self.reads.on_results(call, *first, payloads.len(), results)?;
                 Ended::Committed
             }
-            (Outcome::Read { seq, result }, None) => {
+            (Outcome::Read { seq, result }, None) if !is_order => {
                 self.counts.reads_answered += 1;
                 let local = matches!(
                     self.record(call).map(|r| &r.request),
@@ -250,14 +266,19 @@ impl Calls {
                 );
                 Ended::Refused
             }
+            (Outcome::Done, None) if is_order && !is_change => Ended::Done,
+            (Outcome::Changed { .. }, None) if is_change => Ended::Done,
+            (Outcome::NotChanged(_), None) if is_change => Ended::Refused,
+            (Outcome::NotTransferred(_), None) if is_transfer => Ended::Refused,
+            (Outcome::Unknown(_), None) if is_order => Ended::Unknown,
             (Outcome::Unknown(_), Some(_)) => {
                 self.counts.unknown += 1;
                 Ended::Unknown
             }
             (Outcome::Committed { .. } | Outcome::Unknown(_), None)
-            | (Outcome::Read { .. }, Some(_))
             | (
-                Outcome::Done
+                Outcome::Read { .. }
+                | Outcome::Done
                 | Outcome::NotTransferred(_)
                 | Outcome::Changed { .. }
                 | Outcome::NotChanged(_),

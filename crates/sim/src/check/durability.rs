@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use tinyraftplus_core::{EntryId, Identity, Restored, Seq};
+use tinyraftplus_core::{EntryId, Identity, Restored};
 use tinyraftplus_log::{LogEntry, Write};
 
 use super::{NodeModel, Verdict, View, matching::Matching, model::Model, quorums, require};
@@ -34,9 +34,11 @@ pub(crate) fn agrees(at: usize, node: &NodeModel, view: View<'_>) -> Verdict {
 
 /// An entry that is committed lies on the disks of so many nodes that the rules are met, in each half of the
 /// configuration.
-pub(crate) fn on_quorum(nodes: &[NodeModel], at: usize, seq: Seq, id: EntryId) -> Verdict {
+pub(crate) fn on_quorum(nodes: &[NodeModel], at: usize, leads: bool, id: EntryId) -> Verdict {
+    let seq = id.seq;
     let holders: BTreeSet<Identity> = nodes.iter().flat_map(|node| node.holding(id)).collect();
-    let configurations = nodes.get(at).map(NodeModel::in_force).unwrap_or_default();
+    let deciding = |node: &NodeModel| if leads { node.deciding(seq) } else { node.in_force() };
+    let configurations = nodes.get(at).map(deciding).unwrap_or_default();
     require!(
         configurations.iter().any(|configuration| quorums::commits(configuration, &holders)),
         "committed is durable on a quorum",

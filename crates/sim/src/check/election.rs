@@ -27,6 +27,16 @@ impl Election {
         Ok(())
     }
 
+    /// Who led that term.
+    pub(crate) fn leader(&self, term: Term) -> Option<usize> {
+        self.leaders.get(&term).copied()
+    }
+
+    /// Whether that node has led a term, that one or a later one.
+    pub(crate) fn has_led(&self, at: usize, from: Term) -> bool {
+        self.leaders.range(from..).any(|(_, &leader)| leader == at)
+    }
+
     /// Who sends entries or heartbeats claims to lead.
     pub(crate) fn on_sent(&mut self, at: usize, message: &Message<Bytes>) -> Verdict {
         match message.body {

@@ -10,6 +10,8 @@ pub(crate) mod durability;
 pub(crate) mod election;
 #[cfg(test)]
 mod histories;
+pub(crate) mod leases;
+pub(crate) mod lineage;
 pub(crate) mod matching;
 pub(crate) mod model;
 pub(crate) mod promises;
@@ -22,14 +24,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tinyraftplus_core::{
     Configuration, Configurations, Core, EntryId, Event as RaftEvent, Identity, Role, Seq, Term,
-    Terms,
+    Terms, Time,
 };
 use tinyraftplus_log::{LogEntry, Write};
 use tinyraftplus_replica::{Apply, Event, Message};
 
 use self::{
     calls::Calls, committed::Committed, completeness::Completeness, election::Election,
-    matching::Matching, model::Model, promises::Promises,
+    leases::Leases, lineage::Lineage, matching::Matching, model::Model, promises::Promises,
 };
 
 /// A property that did not hold.
@@ -76,16 +78,19 @@ pub(crate) struct View<'a> {
     /// Everything before this is on its disk.
     pub(crate) durable: Seq,
     pub(crate) terms: &'a Terms,
+    /// Whether it was told to sit still.
+    pub(crate) sits_still: bool,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn of(core: &'a Core<Bytes>) -> Self {
+    pub(crate) fn of(core: &'a Core<Bytes>, sits_still: bool) -> Self {
         Self {
             role: core.role(),
             term: core.term(),
             committed: core.committed(),
             durable: core.durable(),
             terms: core.terms(),
+            sits_still,
         }
     }
 }
@@ -97,6 +102,8 @@ pub(crate) struct Checks {
     pub(crate) matching: Matching,
     pub(crate) committed: Committed,
     pub(crate) calls: Calls,
+    pub(crate) lineage: Lineage,
+    pub(crate) leases: Leases,
     election: Election,
     completeness: Completeness,
     promises: Promises,
@@ -116,6 +123,8 @@ pub(crate) struct NodeModel {
     pub(crate) lost: Vec<(Identity, Model)>,
     /// The configuration that was in force before its last step.
     before: Option<Arc<Configurations>>,
+    /// Up to where its disk held what it had decided, before it decided what its last step brings.
+    durable_before: Seq,
     /// Up to where it has said that entries are committed, since it started.
     pub(crate) committed: Seq,
     /// Up to where its state machine has been given entries, since it started.
@@ -135,6 +144,23 @@ impl NodeModel {
     pub(crate) fn in_force(&self) -> Vec<Arc<Configuration>> {
         let all = [&self.before, &self.decided.configuration];
         all.into_iter().flatten().map(|all| Arc::clone(&all.newest().configuration)).collect()
+    }
+
+    /// The configurations by which a leader may have committed that position in its last step. It begins the next
+    /// one only when the one before is committed, and everything up to that by nothing newer.
+    pub(crate) fn deciding(&self, seq: Seq) -> Vec<Arc<Configuration>> {
+        let Some(before) = self.before.as_ref().map(|all| all.newest()) else {
+            return self.in_force();
+        };
+        let mut deciding = vec![Arc::clone(&before.configuration)];
+        let mut at = before.at;
+        for (next, configuration) in self.decided.changes_after(before.at) {
+            if at < Some(seq) {
+                deciding.push(Arc::new(configuration.clone()));
+            }
+            at = Some(next);
+        }
+        deciding
     }
 
     /// Up to where its disk holds what the node has decided: a suffix that is still being replaced is there too,
@@ -160,6 +186,7 @@ impl Checks {
             durable: Model::new(start),
             lost: Vec::new(),
             before: None,
+            durable_before: start,
             committed: start,
             applied: start,
         };
@@ -168,6 +195,8 @@ impl Checks {
             matching: Matching::default(),
             committed: Committed::new(start),
             calls: Calls::new(start),
+            lineage: Lineage::default(),
+            leases: Leases::default(),
             election: Election::default(),
             completeness: Completeness::default(),
             promises: Promises::default(),
@@ -179,10 +208,17 @@ impl Checks {
         self.nodes.get_mut(at).expect("as many models as nodes")
     }
 
+    /// A node has taken a step; what it writes and says comes next.
+    pub(crate) fn on_step_begun(&mut self, at: usize) {
+        let node = self.node(at);
+        node.durable_before = node.durable_end();
+    }
+
     /// A node has decided to write this.
     pub(crate) fn on_write(&mut self, at: usize, write: &Write) -> Verdict {
         let model = &mut self.nodes.get_mut(at).expect("as many models as nodes").decided;
         self.matching.on_write(at, model, write)?;
+        self.lineage.on_write(at, model, write)?;
         model.apply(at, write)
     }
 
@@ -198,6 +234,7 @@ impl Checks {
 
     /// The disk of a node has made this durable.
     pub(crate) fn on_durable(&mut self, at: usize, write: &Write) -> Verdict {
+        self.lineage.on_durable(at, write.configuration.as_ref())?;
         self.node(at).durable.apply(at, write)
     }
 
@@ -206,10 +243,20 @@ impl Checks {
         let node = self.nodes.get(at).expect("as many models as nodes");
         durability::agrees(at, node, view)?;
         let leads = view.role == Role::Leader;
+        let is_active = matches!(view.role, Role::Leader | Role::Candidate);
+        require!(
+            !view.sits_still || !is_active,
+            "who was told to sit still does",
+            "node {} is a {:?} in term {}",
+            at + 1,
+            view.role,
+            view.term
+        );
         if leads {
             self.election.on_leader(at, view.term)?;
             if self.inside {
                 self.promises.on_leader(at, node, view.term)?;
+                Lineage::on_leader(at, node, view)?;
             }
             self.completeness.on_leader(at, view, &self.committed)?;
         }
@@ -228,8 +275,11 @@ impl Checks {
                     first_seen = Some(entry.id);
                     self.completeness.on_committed(view.term, seq);
                     if self.inside {
-                        durability::on_quorum(&self.nodes, at, seq, entry.id)?;
+                        durability::on_quorum(&self.nodes, at, leads, entry.id)?;
                     }
+                    let leader = self.election.leader(entry.id.term);
+                    let leader = leader.and_then(|at| self.nodes.get(at)).map(|node| node.identity);
+                    self.lineage.on_committed(entry, leader);
                     self.calls.on_committed(seq, entry)?;
                 }
             }
@@ -245,6 +295,18 @@ impl Checks {
         let node = self.node(at);
         node.before.clone_from(&node.decided.configuration);
         Ok(())
+    }
+
+    /// A leader holds a lease, while the clocks of the nodes show that.
+    pub(crate) fn on_lease(&self, at: usize, core: &Core<Bytes>, clocks: &[Time]) -> Verdict {
+        let logs = self.nodes.iter().map(|node| node.identity);
+        let clocks = logs.zip(clocks.iter().copied()).collect();
+        match core.configuration().filter(|_| self.inside) {
+            Some(decides) => {
+                self.leases.on_lease(at, core.term(), decides, core.identity(), &clocks)
+            }
+            None => Ok(()),
+        }
     }
 
     /// A node reports this. All nodes are correct, so none may find that another is not.
@@ -267,13 +329,22 @@ impl Checks {
     }
 
     /// A node has sent this.
-    pub(crate) fn on_sent(&mut self, at: usize, to: usize, message: &Message) -> Verdict {
+    pub(crate) fn on_sent(
+        &mut self,
+        at: usize,
+        to: usize,
+        shown: Time,
+        message: &Message,
+    ) -> Verdict {
         let Message::Raft(message) = message else {
             return Ok(());
         };
         let node = self.nodes.get(at).expect("as many models as nodes");
         let receiver = self.nodes.get(to).map(|node| node.identity);
         self.election.on_sent(at, message)?;
+        if self.inside {
+            self.leases.on_sent(at, node.identity, shown, message)?;
+        }
         self.promises.on_sent(at, node, receiver, self.inside, message)
     }
 
@@ -294,6 +365,7 @@ impl Checks {
     ) -> Verdict {
         let node = self.nodes.get_mut(at).expect("as many models as nodes");
         durability::on_start(at, node, restored, entries, flight, &self.matching)?;
+        self.lineage.on_durable(at, restored.configuration.as_ref())?;
         node.identity = restored.identity;
         node.decided = node.durable.clone();
         node.before = None;
@@ -335,6 +407,11 @@ impl Checks {
             );
         }
         Ok(())
+    }
+
+    /// Whether that node has led a term, that one or a later one.
+    pub(crate) fn has_led(&self, at: usize, from: Term) -> bool {
+        self.election.has_led(at, from)
     }
 
     /// How many terms had a leader.

@@ -66,6 +66,20 @@ impl Model {
         self.entry(id.seq) == Some(id)
     }
 
+    /// The newest configuration before that position, and where it is.
+    pub(crate) fn change_before(&self, seq: Seq) -> Option<(Seq, &Configuration)> {
+        self.changes.range(..seq).next_back().map(|(&at, change)| (at, change))
+    }
+
+    /// The configurations after that position, in order.
+    pub(crate) fn changes_after(
+        &self,
+        at: Option<Seq>,
+    ) -> impl Iterator<Item = (Seq, &Configuration)> {
+        let start = at.map_or(Seq::ZERO, Seq::after);
+        self.changes.range(start..).map(|(&at, change)| (at, change))
+    }
+
     /// Whether the entries of both are the same.
     pub(crate) fn same_entries(&self, other: &Self) -> bool {
         // Where a log without entries begins is nobody's business.

@@ -13,6 +13,8 @@ use crate::words;
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
     votes: BTreeMap<(Identity, Term), Identity>,
+    /// The logs that the leader of a term told to campaign.
+    wishes: BTreeSet<(Term, Identity)>,
     /// The leaders that were looked at.
     leaders: BTreeSet<(Term, usize)>,
 }
@@ -30,8 +32,16 @@ impl Promises {
         const CHECK: &str = "promises are durable";
         let (who, term, hard_state) = (at + 1, message.term, node.durable.hard_state);
         match message.body {
-            MessageBody::Vote { .. } => {
+            MessageBody::Vote { transfer, .. } => {
                 self.vote(who, node.identity, term, node.identity)?;
+                let wished = |&(of, log): &(Term, Identity)| {
+                    log == node.identity && of.get() + 1 == term.get()
+                };
+                require!(
+                    !inside || !transfer || self.wishes.iter().any(wished),
+                    "a transfer is the leader's wish",
+                    "node {who} campaigns in term {term} as if a leader of the term before wanted it"
+                );
                 require!(
                     !inside || covers(hard_state, term, Some(node.identity)),
                     CHECK,
@@ -51,7 +61,9 @@ impl Promises {
                 );
             }
             MessageBody::Accepted { matched, .. } => {
-                let end = node.durable_end();
+                // What it says in a term that ends in the same step, it says of the log that it had then.
+                let is_over = term < node.decided.hard_state.term;
+                let end = if is_over { node.durable_before } else { node.durable_end() };
                 require!(
                     !inside || covers(hard_state, term, None) && matched <= end,
                     CHECK,
@@ -65,13 +77,13 @@ impl Promises {
                     "node {who} leads term {term} with {hard_state:?} on disk"
                 );
             }
+            MessageBody::TimeoutNow => self.wishes.extend(message.to.map(|to| (term, to))),
             MessageBody::VoteReply { granted: false }
             | MessageBody::Ask { .. }
             | MessageBody::Answer { .. }
             | MessageBody::PreVote { .. }
             | MessageBody::PreVoteReply { .. }
-            | MessageBody::Rejected { .. }
-            | MessageBody::TimeoutNow => {}
+            | MessageBody::Rejected { .. } => {}
         }
         Ok(())
     }

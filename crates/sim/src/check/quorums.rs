@@ -11,6 +11,11 @@ pub(crate) fn elects(configuration: &Configuration, logs: &BTreeSet<Identity>) -
     configuration.halves().all(|half| holds(&half.rules().elections, half, logs))
 }
 
+/// Whether these logs could elect somebody whom one half is enough for: a node may know only what was before.
+pub(crate) fn some_half_elects(configuration: &Configuration, logs: &BTreeSet<Identity>) -> bool {
+    configuration.halves().any(|half| holds(&half.rules().elections, half, logs))
+}
+
 /// Whether an entry that these logs hold may be committed under that configuration.
 pub(crate) fn commits(configuration: &Configuration, logs: &BTreeSet<Identity>) -> bool {
     configuration.halves().all(|half| holds(&half.rules().commits, half, logs))

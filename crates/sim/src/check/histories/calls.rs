@@ -1,14 +1,15 @@
 //! What clients ask for and are told.
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, Seq, Term, Time};
+use tinyraftplus_core::{EntryId, MemberSpec, NodeId, Plan, Rules, Seq, Term, Time, TransferError};
 use tinyraftplus_log::EntryKind;
-use tinyraftplus_replica::{Outcome, Refused, Unknown};
+use tinyraftplus_replica::{Change, ChangeError, Outcome, Refused, Unknown};
 
 use crate::check::Verdict;
 use crate::check::calls::{Asked, Calls, Life, payload};
 use crate::check::matching::Known;
 use crate::machine::Machine;
+use crate::orders::Order;
 
 const A: Life = Life { node: 0, number: 1 };
 const B: Life = Life { node: 1, number: 1 };
@@ -30,17 +31,22 @@ impl History {
     fn appends(mut self, life: Life, count: usize) -> Self {
         let number = self.calls.next_number();
         let payloads = (0..count).map(|place| payload(number, place, 20)).collect();
-        self.calls.on_call(life, Time::from_nanos(1_000), Asked::Append(payloads));
+        self.calls.on_call(life, Time::from_nanos(1_000), Term::ZERO, Asked::Append(payloads));
         self
     }
 
     fn appends_nothing(mut self, life: Life) -> Self {
-        self.calls.on_call(life, Time::from_nanos(1_000), Asked::Append(vec![Bytes::new()]));
+        self.calls.on_call(
+            life,
+            Time::from_nanos(1_000),
+            Term::ZERO,
+            Asked::Append(vec![Bytes::new()]),
+        );
         self
     }
 
     fn reads(mut self, life: Life) -> Self {
-        self.calls.on_call(life, Time::from_nanos(1_000), Asked::Read { local: false });
+        self.calls.on_call(life, Time::from_nanos(1_000), Term::ZERO, Asked::Read { local: false });
         self
     }
 
@@ -228,6 +234,35 @@ fn an_outcome_is_one_of_a_call_that_was_made_and_of_its_kind() {
     History::new().reads(A).commits(0, 0, true).breaks("outcomes are true");
 }
 
+/// An order ends as what it is. Fails if a transfer may end as a change of members, or either as a read.
+#[test]
+fn an_order_ends_as_what_it_is() {
+    const CHECK: &str = "outcomes are true";
+    let told = |order: Order| {
+        let mut history = History::new();
+        history.calls.on_call(A, Time::from_nanos(1_000), Term::ZERO, Asked::Order(order));
+        history
+    };
+    let plan = Plan::unchecked(vec![MemberSpec::voter(NodeId::from(1))], Rules::default());
+    let change = Change { plan: plan.unwrap(), base: None, keeps_rules: false };
+    let members = || told(Order::Members(Box::new(change.clone())));
+    let changed = Outcome::Changed { at: None };
+    let refused = Outcome::NotChanged(ChangeError::UnderWay);
+    members().ends(0, &changed).holds();
+    members().ends(0, &refused).holds();
+    members().ends(0, &Outcome::Unknown(Unknown::Deadline)).holds();
+    members().ends(0, &Outcome::Done).breaks(CHECK);
+    members().ends(0, &changed).ends(0, &changed).breaks("a call ends once");
+    let failed = Outcome::NotTransferred(TransferError::TimedOut);
+    told(Order::HandOver(1)).ends(0, &Outcome::Done).holds();
+    told(Order::HandOver(1)).ends(0, &failed).holds();
+    told(Order::HandOver(1)).ends(0, &changed).breaks(CHECK);
+    told(Order::StepDown).ends(0, &failed).breaks(CHECK);
+    History::new().reads(A).ends(0, &Outcome::Done).breaks(CHECK);
+    let read = Outcome::Read { seq: None, result: Bytes::new() };
+    told(Order::SitStill(true)).ends(0, &read).breaks(CHECK);
+}
+
 #[test]
 fn results_are_what_the_state_machine_said_of_just_these_entries() {
     let two = || History::new().appends(A, 2).commits(0, 0, false).commits(0, 1, true);
@@ -247,7 +282,7 @@ fn a_local_read_may_be_old_and_not_made_up() {
     let known = || {
         let mut history = History::new().appends(A, 1).commits(0, 0, true).acknowledges(0, 0, 0);
         let local = Asked::Read { local: true };
-        history.calls.on_call(B, Time::from_nanos(1_000), local);
+        history.calls.on_call(B, Time::from_nanos(1_000), Term::ZERO, local);
         history
     };
     known().sees(1, 0).holds();

@@ -1,174 +1,14 @@
 //! What nodes write, say and find on their disks.
 
-use std::sync::Arc;
+use tinyraftplus_core::{Event as RaftEvent, MessageBody, NodeId, Role, Seq, Term};
+use tinyraftplus_log::{LogEntry, Reset, Write};
+use tinyraftplus_replica::Event;
 
-use bytes::Bytes;
-use tinyraftplus_core::{
-    Configurations, EntryId, Event as RaftEvent, HardState, Identity, Member, Message, MessageBody,
-    NodeId, QuorumRule, Restored, Role, Seq, Term, Terms, Time,
-};
-use tinyraftplus_log::{EntryKind, LogEntry, Reset, Write};
-use tinyraftplus_replica::{Applied, Apply, Event};
-
-use crate::check::calls::{self, Asked, Life};
-use crate::check::{Checks, Verdict, View};
+use super::cluster::{Cluster, append, append_message, entry, id, terms_of, vote};
+use crate::check::{Checks, View};
 
 const PROMISE: &str = "promises are durable";
 const SURVIVES: &str = "what was durable survives a crash";
-
-const fn id(term: u64, seq: u64) -> EntryId {
-    EntryId::new(Term::new(term), Seq::new(seq))
-}
-
-fn entry(term: u64, seq: u64, payload: &'static str) -> LogEntry {
-    let kind = if payload.is_empty() { EntryKind::Noop } else { EntryKind::Payload };
-    LogEntry { id: id(term, seq), kind, ends_batch: true, payload: bytes(payload) }
-}
-
-/// What "a", "b" and "c" stand for: what one client each has appended.
-fn bytes(payload: &'static str) -> Bytes {
-    match payload {
-        "a" => calls::payload(0, 0, 16),
-        "b" => calls::payload(1, 0, 16),
-        "c" => calls::payload(2, 0, 16),
-        other => Bytes::from(other),
-    }
-}
-
-fn append(entries: &[(u64, u64, &'static str)]) -> Write {
-    let entry = |&(term, seq, payload): &(u64, u64, &'static str)| entry(term, seq, payload);
-    Write { append: entries.iter().map(entry).collect(), ..Write::default() }
-}
-
-fn vote(term: u64, vote: u128) -> Write {
-    let vote = (vote > 0).then_some(Identity::new(vote));
-    Write { hard_state: Some(HardState { term: Term::new(term), vote }), ..Write::default() }
-}
-
-/// The log of the node at that place.
-const fn log(at: usize) -> Identity {
-    Identity::new(at as u128 + 1)
-}
-
-/// The cluster of the first `count` nodes, as it was founded.
-fn founded(count: u64) -> Arc<Configurations> {
-    let member = |n: u64| Member::voter(NodeId::from(n), Identity::new(u128::from(n)));
-    let members = (1..=count).map(member).collect();
-    Arc::new(Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap())
-}
-
-/// Three nodes, of which two are a quorum. Node `n` has the identity `n + 1`.
-struct Cluster {
-    checks: Checks,
-    verdict: Verdict,
-}
-
-impl Cluster {
-    fn new() -> Self {
-        let mut checks = Checks::new(3, Seq::ZERO, true);
-        for (at, node) in checks.nodes.iter_mut().enumerate() {
-            node.identity = log(at);
-            node.decided.configuration = Some(founded(3));
-            node.durable.configuration = Some(founded(3));
-        }
-        for (payload, number) in ["a", "b", "c"].into_iter().zip(1..) {
-            let asked = Asked::Append(vec![bytes(payload)]);
-            checks.calls.on_call(Life { node: 0, number }, Time::NEVER, asked);
-        }
-        Self { checks, verdict: Ok(()) }
-    }
-
-    fn then(mut self, next: impl FnOnce(&mut Checks) -> Verdict) -> Self {
-        if self.verdict.is_ok() {
-            self.verdict = next(&mut self.checks);
-        }
-        self
-    }
-
-    /// A node decides to write this.
-    fn writes(self, at: usize, write: &Write) -> Self {
-        self.then(|checks| checks.on_write(at, write))
-    }
-
-    /// .. and it is durable at once.
-    fn stores(self, at: usize, write: &Write) -> Self {
-        self.writes(at, write).then(|checks| checks.on_durable(at, write))
-    }
-
-    /// All three nodes store this.
-    fn all_store(self, write: &Write) -> Self {
-        (0..3).fold(self, |cluster, at| cluster.stores(at, write))
-    }
-
-    /// A node says what it is, and that everything before `committed` is committed; of its log, what it wrote.
-    fn says(self, at: usize, role: Role, term: u64, committed: u64) -> Self {
-        self.then(|checks| {
-            let node = &checks.nodes[at];
-            let (terms, durable) =
-                (terms_of(node.decided.end(), |seq| node.decided.entry(seq)), node.durable.end());
-            let (term, committed) = (Term::new(term), Seq::new(committed));
-            checks.on_step(at, View { role, term, committed, durable, terms: &terms })
-        })
-    }
-
-    /// A node was elected by itself and that other, and says what `says` says.
-    fn leads(self, at: usize, with: usize, term: u64, committed: u64) -> Self {
-        let elected = [at, with].into_iter().fold(self, |cluster, voter| {
-            cluster.then(|checks| {
-                checks.promises.vote(voter + 1, log(voter), Term::new(term), log(at))
-            })
-        });
-        elected.says(at, Role::Leader, term, committed)
-    }
-
-    fn applies(self, at: usize, start: u64, end: u64, entries: &[(u64, &'static str)]) -> Self {
-        let applied = |&(seq, payload): &(u64, &'static str)| Applied {
-            seq: Seq::new(seq),
-            payload: bytes(payload),
-        };
-        let entries = entries.iter().map(applied).collect();
-        let apply = Apply { start: Seq::new(start), end: Seq::new(end), entries };
-        self.then(|checks| checks.on_apply(at, &apply))
-    }
-
-    fn sends(self, at: usize, to: usize, term: u64, body: MessageBody<Bytes>) -> Self {
-        let message = Message { from: log(at), to: Some(log(to)), term: Term::new(term), body };
-        self.then(|checks| checks.on_sent(at, to, &tinyraftplus_replica::Message::Raft(message)))
-    }
-
-    /// A node starts, and finds these in its log, and that term and vote.
-    fn starts(self, at: usize, flight: &[Write], hard: &Write, found: &[LogEntry]) -> Self {
-        let end = Seq::new(found.len() as u64);
-        let entry = |seq: Seq| found.iter().map(|entry| entry.id).find(|id| id.seq == seq);
-        let restored = Restored {
-            hard_state: hard.hard_state.unwrap_or_default(),
-            configuration: Some(founded(3)),
-            terms: terms_of(end, entry),
-            ..Restored::empty(log(at))
-        };
-        self.then(|checks| checks.on_start(at, &restored, found, flight, Seq::ZERO))
-    }
-
-    fn holds(self) {
-        assert_eq!(self.verdict, Ok(()));
-    }
-
-    fn breaks(self, check: &str) {
-        assert_eq!(self.verdict.expect_err("a bad history").check, check);
-    }
-}
-
-fn terms_of(end: Seq, entry: impl Fn(Seq) -> Option<EntryId>) -> Terms {
-    let mut terms = Terms::empty(Seq::ZERO, Term::ZERO);
-    for seq in (0..end.get()).map(Seq::new) {
-        terms.append(entry(seq).unwrap().term, 1);
-    }
-    terms
-}
-
-const fn append_message() -> MessageBody<Bytes> {
-    MessageBody::Append { prev: None, entries: Vec::new(), committed: Seq::ZERO, round: 0 }
-}
 
 #[test]
 fn one_entry_has_one_content_and_one_predecessor() {
@@ -286,6 +126,7 @@ fn a_node_knows_its_own_log_and_disk() {
                 committed: Seq::ZERO,
                 durable: Seq::new(durable),
                 terms: &terms,
+                sits_still: false,
             };
             checks.on_step(0, view)
         })
@@ -301,7 +142,17 @@ fn a_node_knows_its_own_log_and_disk() {
             let terms = terms_of(Seq::new(2), |seq| checks.nodes[0].decided.entry(seq));
             let (role, term) = (Role::Follower, Term::new(2));
             let durable = Seq::new(durable);
-            checks.on_step(0, View { role, term, committed: Seq::ZERO, durable, terms: &terms })
+            checks.on_step(
+                0,
+                View {
+                    role,
+                    term,
+                    committed: Seq::ZERO,
+                    durable,
+                    terms: &terms,
+                    sits_still: false,
+                },
+            )
         })
     };
     replaces(1).holds();
@@ -393,6 +244,18 @@ fn what_is_acknowledged_is_on_the_disk_and_its_term_too() {
     stored().sends(0, 1, 5, accepted(2)).breaks(PROMISE);
     stored().sends(0, 1, 6, accepted(1)).breaks(PROMISE);
     stored().writes(0, &append(&[(5, 1, "b")])).sends(0, 1, 5, accepted(2)).breaks(PROMISE);
+    // A step may bring the end of a term, and what replaces its entries, right after an acknowledgement.
+    let replaced = || {
+        let begun = stored().then(|checks| {
+            checks.on_step_begun(0);
+            Ok(())
+        });
+        let other = Write { trim: Some(Seq::ZERO), ..append(&[(6, 0, "b")]) };
+        begun.writes(0, &vote(6, 0)).writes(0, &other)
+    };
+    replaced().sends(0, 1, 5, accepted(1)).holds();
+    replaced().sends(0, 1, 5, accepted(2)).breaks(PROMISE);
+    replaced().sends(0, 1, 6, accepted(1)).breaks(PROMISE);
     // Whoever leads has voted for itself, durably.
     stored().sends(0, 1, 5, append_message()).breaks(PROMISE);
     Cluster::new().stores(0, &vote(5, 1)).sends(0, 1, 5, append_message()).holds();

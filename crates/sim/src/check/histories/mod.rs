@@ -2,5 +2,7 @@
 //! check has at least one that it must not like, beside one that is all but the same and must pass.
 
 mod calls;
+mod cluster;
 mod logs;
+mod members;
 mod worlds;

@@ -1,0 +1,147 @@
+//! Nodes over TCP: three of them, one that comes back, one with another key, and a slow link.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../net/tests/tcp/relay.rs"]
+mod relay;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use relay::{Mode, Relay};
+use tinyraftplus::{
+    Bytes, Event, HandshakeError, Key, NetEvent, Next, NodeId, RaftNode, Seq, TcpTransport,
+};
+
+const IDS: [u64; 3] = [1, 2, 3];
+
+/// What must happen, and soon.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it hangs")
+}
+
+fn key() -> Key {
+    Key::from_bytes([7; 32])
+}
+
+async fn bind(address: &str) -> TcpTransport {
+    TcpTransport::bind(address, &key(), &[]).await.unwrap()
+}
+
+async fn open(dir: &Path, id: u64, transport: TcpTransport) -> RaftNode {
+    RaftNode::builder(id, IDS).log_dir(dir).transport(transport).open().await.unwrap()
+}
+
+fn tell(transport: &TcpTransport, addresses: &[SocketAddr]) {
+    for (id, address) in IDS.into_iter().zip(addresses) {
+        transport.set_peer(NodeId::from(id), address.to_string());
+    }
+}
+
+async fn cluster(dir: &Path) -> (Vec<RaftNode>, Vec<SocketAddr>) {
+    let transports =
+        [bind("127.0.0.1:0").await, bind("127.0.0.1:0").await, bind("127.0.0.1:0").await];
+    let addresses: Vec<_> = transports.iter().map(TcpTransport::local_addr).collect();
+    let mut nodes = Vec::new();
+    for (id, transport) in IDS.into_iter().zip(transports) {
+        tell(&transport, &addresses);
+        nodes.push(open(dir, id, transport).await);
+    }
+    (nodes, addresses)
+}
+
+/// Three nodes elect, and each takes an append and a read; then each in turn is killed, misses entries, and comes
+/// back at its address.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut nodes, addresses) = cluster(dir.path()).await;
+    let mut seq = 0;
+    for node in &nodes {
+        soon(node.await_committed_leader()).await.unwrap();
+        seq = soon(node.append("before")).await.unwrap().seq.get();
+    }
+    assert_eq!(seq, 3);
+    for at in 0..3 {
+        soon(nodes[at].kill()).await;
+        let other = &nodes[(at + 1) % 3];
+        let gone = NodeId::from(IDS[at]);
+        soon(other.wait(|status| status.leader.is_some_and(|leader| leader != gone)))
+            .await
+            .unwrap();
+        seq = soon(other.append("while one is away")).await.unwrap().seq.get();
+        let transport = bind(&addresses[at].to_string()).await;
+        tell(&transport, &addresses);
+        nodes[at] = open(dir.path(), IDS[at], transport).await;
+        soon(nodes[at].wait(|status| status.committed > Seq::new(seq))).await.unwrap();
+        assert!(soon(nodes[at].append("after")).await.unwrap().seq.get() > seq);
+    }
+    for node in &nodes {
+        soon(node.close()).await.unwrap();
+    }
+}
+
+/// A node with another key is told so, and the two others do without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_another_key_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (nodes, addresses) = cluster(dir.path()).await;
+    for node in &nodes {
+        soon(node.await_committed_leader()).await.unwrap();
+    }
+    soon(nodes[2].kill()).await;
+    let address = addresses[2].to_string();
+    let other = TcpTransport::bind(&address, &Key::from_bytes([8; 32]), &[]).await.unwrap();
+    tell(&other, &addresses);
+    let stranger = open(dir.path(), 3, other).await;
+    let mut events = stranger.events();
+    soon(async {
+        loop {
+            let Some(Next::Event(Event::Net(event))) = events.next().await else { continue };
+            if let NetEvent::Unreachable { why, .. } = &event
+                && why.to_string() == format!("the other side {}", HandshakeError::Key)
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    soon(nodes[0].append("two are enough")).await.unwrap();
+    assert_eq!(stranger.status().leader, None);
+}
+
+/// `control_behind_bulk`: a batch of 8 MiB on links of 4 MiB a second. Heartbeats pass it: nobody campaigns.
+#[tokio::test(flavor = "multi_thread")]
+async fn control_behind_bulk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut transports, mut relays, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in IDS {
+        let transport = bind("127.0.0.1:0").await;
+        let relay = Relay::new(transport.local_addr()).await;
+        addresses.push(relay.address);
+        transports.push(transport);
+        relays.push(relay);
+    }
+    let mut nodes = Vec::new();
+    for (id, transport) in IDS.into_iter().zip(transports) {
+        tell(&transport, &addresses);
+        nodes.push(open(dir.path(), id, transport).await);
+    }
+    let mut leader = NodeId::from(1);
+    for node in &nodes {
+        leader = soon(node.await_committed_leader()).await.unwrap();
+    }
+    let leader = nodes.iter().find(|node| node.status().id == leader).unwrap();
+    let term = leader.status().term;
+    for relay in &relays {
+        relay.set(Mode::Slow(4 << 10));
+    }
+    let batch = vec![Bytes::from(vec![9; 1 << 20]); 8];
+    let appended = soon(leader.append_batch(batch)).await.unwrap();
+    let last = appended.seqs.end;
+    for node in &nodes {
+        soon(node.wait(|status| status.committed >= last)).await.unwrap();
+        assert_eq!(node.status().term, term);
+    }
+    assert!(relays.iter().all(|relay| !relay.recorded(0).is_empty()));
+}

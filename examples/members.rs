@@ -1,0 +1,60 @@
+//! Members come and go while the cluster runs: three nodes in one process, two more join, one is replaced, and the leader is
+//! removed.
+
+use std::error::Error;
+
+use tinyraftplus::{InProcess, Member, Members, NodeBuilder, RaftNode, Status};
+
+fn describe(dir: &tempfile::TempDir, net: &InProcess, id: u64) -> NodeBuilder {
+    RaftNode::builder(id, [1_u64, 2, 3]).log_dir(dir.path()).transport(net.endpoint(id.into()))
+}
+
+fn show(what: &str, status: &Status) {
+    let names: Vec<String> = status.members.iter().map(|member| member.id.to_string()).collect();
+    println!("{what}: {}", names.join(" "));
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (dir, net) = (tempfile::tempdir()?, InProcess::new());
+    let mut nodes = Vec::new();
+    for id in 1..=6 {
+        let node = describe(&dir, &net, id);
+        // The first three form the cluster, the others wait until they are added.
+        let node = if id <= 3 { node } else { node.join() };
+        nodes.push(node.open().await?);
+    }
+    let [first, .., fifth, sixth] = nodes.as_slice() else {
+        return Err("not six nodes".into());
+    };
+    first.append("before").await?;
+
+    // Any change is one call, on any node. It returns when the change is committed.
+    first.set_members((1..=5).map(Member::voter).collect::<Vec<_>>()).await?;
+    let now = fifth.wait(|status| status.members.len() == 5).await?;
+    show("two have joined", &now);
+
+    // One goes, another one comes, unless somebody else has changed the members since they were read.
+    let mut members = now.members;
+    members.retain(|member| member.id != 3.into());
+    members.push(Member::voter(6));
+    fifth.set_members(Members::new(members).based_on(now.members_at)).await?;
+    let now = sixth.wait(Status::is_member).await?;
+    show("one is replaced", &now);
+
+    // Even the leader: another one takes over, and the one that was removed says so.
+    let leader = sixth.await_leader().await?;
+    let rest: Vec<Member> = now.members.into_iter().filter(|member| member.id != leader).collect();
+    sixth.set_members(rest).await?;
+    let removed = nodes.iter().find(|node| node.id() == leader).ok_or("no leader")?;
+    removed.wait(|status| !status.is_member() && status.leader != Some(leader)).await?;
+    println!("removed: {}", removed.append("late").await.expect_err("it was removed"));
+    let stays = if sixth.id() == leader { fifth } else { sixth };
+    stays.append("after").await?;
+    let now = stays.wait(|status| status.members.len() == 4).await?;
+    println!("{} members go on, led by another: {}", now.members.len(), now.leader != Some(leader));
+    for node in &nodes {
+        node.close().await?;
+    }
+    Ok(())
+}
