@@ -28,31 +28,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("not six nodes".into());
     };
     first.append("before").await?;
+    first.transfer_leadership(1).await?;
 
-    // Any change is one call, on any node. It returns when the change is committed.
-    first.set_members((1..=5).map(Member::voter).collect::<Vec<_>>()).await?;
-    let now = fifth.wait(|status| status.members.len() == 5).await?;
+    // Any change is one call, on any node. It returns when the change is committed, and says where that is written.
+    let five = first.set_members((1..=5).map(Member::voter).collect::<Vec<_>>()).await?;
+    let now = fifth.wait(|status| status.members_at == five.at).await?;
     show("two have joined", &now);
 
     // One goes, another one comes, unless somebody else has changed the members since they were read.
     let mut members = now.members;
     members.retain(|member| member.id != 3.into());
     members.push(Member::voter(6));
-    fifth.set_members(Members::new(members).based_on(now.members_at)).await?;
-    let now = sixth.wait(Status::is_member).await?;
+    let other = fifth.set_members(Members::new(members).based_on(now.members_at)).await?;
+    let now = sixth.wait(|status| status.members_at == other.at).await?;
     show("one is replaced", &now);
 
     // Even the leader: another one takes over, and the one that was removed says so.
-    let leader = sixth.await_leader().await?;
-    let rest: Vec<Member> = now.members.into_iter().filter(|member| member.id != leader).collect();
-    sixth.set_members(rest).await?;
-    let removed = nodes.iter().find(|node| node.id() == leader).ok_or("no leader")?;
-    removed.wait(|status| !status.is_member() && status.leader != Some(leader)).await?;
-    println!("removed: {}", removed.append("late").await.expect_err("it was removed"));
-    let stays = if sixth.id() == leader { fifth } else { sixth };
-    stays.append("after").await?;
-    let now = stays.wait(|status| status.members.len() == 4).await?;
-    println!("{} members go on, led by another: {}", now.members.len(), now.leader != Some(leader));
+    let rest: Vec<Member> = now.members.into_iter().filter(|member| member.id != 1.into()).collect();
+    let four = sixth.set_members(rest).await?;
+    first.wait(|status| !status.is_member() && status.leader != Some(1.into())).await?;
+    println!("removed: {}", first.append("late").await.expect_err("it was removed"));
+    sixth.append("after").await?;
+    let now = sixth.wait(|status| status.members_at == four.at && status.leader.is_some()).await?;
+    println!("{} members go on, led by another: {}", now.members.len(), now.leader != Some(1.into()));
     for node in &nodes {
         node.close().await?;
     }

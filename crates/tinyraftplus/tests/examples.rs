@@ -1,15 +1,22 @@
 //! The examples are what newcomers copy: each must run and end well, and print what the README says.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::time::Duration;
+
+use tokio::process::Command;
 
 /// Cargo builds the examples before the tests, into a directory beside that of the tests.
 fn run(example: &str) -> String {
     let tests = std::env::current_exe().expect("tests run from a file");
     let dir = tests.ancestors().nth(2).map(|dir| dir.join("examples")).unwrap_or_default();
     let path: PathBuf = dir.join(example).with_extension(std::env::consts::EXE_EXTENSION);
-    let output =
-        Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let output = runtime.expect("a runtime").block_on(async {
+        let output = Command::new(&path).kill_on_drop(true).output();
+        let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+        let output = output.unwrap_or_else(|_| panic!("{} does not end", path.display()));
+        output.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    });
     let text = String::from_utf8(output.stdout).expect("it prints text");
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     text
