@@ -90,7 +90,9 @@ impl Checker {
                 self.appended.insert(first, count);
             }
         }
-        entries.iter().for_each(|&entry| self.extend(entry));
+        for &entry in entries {
+            self.extend(entry);
+        }
         for (call, certain) in std::mem::take(&mut self.open) {
             self.append(call, certain);
         }
@@ -120,7 +122,10 @@ impl Checker {
                 hash = machine::after(hash, seq, number);
                 let known = self.appended.range(..=number).next_back();
                 if known.is_none_or(|(first, count)| number >= first + count) {
-                    self.find(Kind::Foreign, format_args!("nobody appended {number}, at seq {seq}"));
+                    self.find(
+                        Kind::Foreign,
+                        format_args!("nobody appended {number}, at seq {seq}"),
+                    );
                 }
                 if self.refused.contains(&number) {
                     self.find(

@@ -67,8 +67,7 @@ fn a_good_history_passes() {
 fn an_unknown_append_may_come_in_a_later_part() {
     let whole = log(&[None, Some(10), Some(20), Some(21)]);
     let mut checker = Checker::default();
-    let calls =
-        [append(&whole, (0, 1), 10, 1, 1), other((2, 3), 20, 2, Outcome::Unknown)];
+    let calls = [append(&whole, (0, 1), 10, 1, 1), other((2, 3), 20, 2, Outcome::Unknown)];
     assert_eq!(checker.part(&calls, &whole[..2]), []);
     assert_eq!(checker.part(&[read(&whole, (4, 5), 3)], &whole[2..]), []);
     assert_eq!(checker.end(), 4);
@@ -133,11 +132,8 @@ fn appends_in_another_order_than_they_were_made_in_are_found() {
     let calls = [append(&log, (0, 1), 20, 1, 2), other((2, 3), 10, 1, Outcome::Unknown)];
     assert_eq!(kinds(&calls, &log), [Kind::Order]);
     // After a read, everything new comes after what was read.
-    let calls = [
-        append(&log, (0, 10), 20, 1, 2),
-        read(&log, (1, 2), 2),
-        append(&log, (3, 4), 10, 1, 1),
-    ];
+    let calls =
+        [append(&log, (0, 10), 20, 1, 2), read(&log, (1, 2), 2), append(&log, (3, 4), 10, 1, 1)];
     assert_eq!(kinds(&calls, &log), [Kind::Order]);
 }
 

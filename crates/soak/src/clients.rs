@@ -116,7 +116,7 @@ impl Calls {
             Some((first, count)) => {
                 Some(Deed::Append { first, count, outcome: self.appended(answer) })
             }
-            None => self.was_read(answer),
+            None => self.was_read(answer.as_ref()),
         };
         let Some(what) = what else { return false };
         let (node, process) = (process.id, process.start);
@@ -152,9 +152,9 @@ impl Calls {
         }
     }
 
-    fn was_read(&self, answer: Option<Answer>) -> Option<Deed> {
+    fn was_read(&self, answer: Option<&Answer>) -> Option<Deed> {
         let mut counts = lock(&self.0.counts);
-        if let Some(Answer::Read { seq, hash }) = answer {
+        if let Some(&Answer::Read { seq, hash }) = answer {
             counts.read += 1;
             return Some(Deed::Read { seq, hash });
         }

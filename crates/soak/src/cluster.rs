@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tinyraftplus::Key;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::Error;
 use crate::network::Network;
@@ -167,7 +167,8 @@ impl Cluster {
     /// Which node leads in the newest term, as far as anybody said.
     pub(crate) fn leader(&self) -> Option<u64> {
         let running = self.running();
-        let leads = running.iter().filter_map(|node| Some((node.leads().borrow().as_ref()?.0, node.id)));
+        let leads =
+            running.iter().filter_map(|node| Some((node.leads().borrow().as_ref()?.0, node.id)));
         leads.max().map(|(_, id)| id)
     }
 
@@ -193,10 +194,11 @@ impl Cluster {
     pub(crate) async fn states(&self) -> Result<Vec<State>, Error> {
         let mut states = Vec::new();
         for id in IDS {
-            match self.node(id)?.query(Ask::Status, QUERY_TIME).await? {
-                Answer::Status(state) => states.push(state),
-                other => return Err(Error::failed(format_args!("no status but {other}"))),
-            }
+            let answer = self.node(id)?.query(Ask::Status, QUERY_TIME).await?;
+            let Answer::Status(state) = answer else {
+                return Err(Error::failed(format_args!("node {id}: no status but {answer}")));
+            };
+            states.push(state);
         }
         Ok(states)
     }
@@ -209,13 +211,15 @@ impl Cluster {
             if from >= to {
                 return Ok(entries);
             }
-            match node.query(Ask::Entries { from, to }, QUERY_TIME).await? {
-                Answer::Entries(more) if !more.is_empty() => entries.extend(more),
-                other => {
-                    let what = format!("node {id} can't show its log from seq {from} on: {other}");
-                    return Err(Error::failed(what));
-                }
+            let answer = node.query(Ask::Entries { from, to }, QUERY_TIME).await?;
+            let Answer::Entries(more) = answer else {
+                let what = format!("node {id} can't show its log from seq {from} on: {answer}");
+                return Err(Error::failed(what));
+            };
+            if more.is_empty() {
+                return Err(Error::failed(format_args!("node {id} shows nothing at seq {from}")));
             }
+            entries.extend(more);
         }
     }
 
@@ -265,16 +269,4 @@ fn same(states: &[State], machine: bool) -> Option<u64> {
         (state.leader, state.term, state.committed) == (first.leader, first.term, first.committed)
     };
     states.iter().all(|state| at_rest(state) && as_first(state)).then_some(first.committed)
-}
-
-/// What must happen within a time, or Ctrl-C.
-pub(crate) async fn within<T>(
-    what: &str,
-    time: Duration,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match timeout(time, work).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::failed(format_args!("{what}: not within {time:?}"))),
-    }
 }

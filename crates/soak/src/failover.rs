@@ -60,8 +60,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let settings = Settings { times, machine: false };
     let start = Cluster::start(Network::Direct, settings, args.dir.as_deref());
     let mut cluster = unless_interrupted(start).await?;
-    let mut measured = Vec::new();
+    let (mut measured, mut elections) = (Vec::new(), 0);
     let result = unless_interrupted(async {
+        cluster.settled(LIMIT).await?;
+        let began = term(&cluster).await?;
         for kill in 1..=args.kills {
             cluster.settled(LIMIT).await?;
             let one = failover(&mut cluster).await?;
@@ -70,12 +72,13 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
             }
             measured.push(one);
         }
+        elections = term(&cluster).await? - began;
         Ok(())
     })
     .await;
     let ended = cluster.end().await;
     result.and(ended)?;
-    let summary = Summary::new(&measured);
+    let summary = Summary::new(&measured, elections);
     if args.json {
         let profile = if args.fast { "fast" } else { "default" };
         out::line(summary.json(profile));
@@ -89,6 +92,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// The newest term that a node knows.
+async fn term(cluster: &Cluster) -> Result<u64, Error> {
+    let states = cluster.states().await?;
+    Ok(states.iter().map(|state| state.term).max().unwrap_or_default())
 }
 
 /// What one kill led to; times are from the kill on.
@@ -118,7 +127,7 @@ impl fmt::Display for Measured {
 struct Ended {
     node: u64,
     began: Instant,
-    ended: Instant,
+    at: Instant,
     answer: Option<Answer>,
 }
 
@@ -188,13 +197,14 @@ async fn first_appends(
             } += 1;
         }
         if is_committed && call.began >= killed && !firsts.iter().any(|(id, _)| *id == call.node) {
-            firsts.push((call.node, call.ended - killed));
+            firsts.push((call.node, call.at - killed));
             if firsts.len() == survivors.len() {
                 deadline = Instant::now() + AFTER;
             }
         }
     }
-    let (first, both) = (firsts.iter().map(|(_, at)| *at).min(), firsts.iter().map(|(_, at)| *at).max());
+    let (first, both) =
+        (firsts.iter().map(|(_, at)| *at).min(), firsts.iter().map(|(_, at)| *at).max());
     match (first, both) {
         (Some(first), Some(both)) if firsts.len() == survivors.len() => {
             Ok(FirstAppends { first, both, ended: before })
@@ -208,25 +218,21 @@ async fn first_appends(
 }
 
 /// Appends through a node at a steady pace.
-async fn feed(
-    node: Arc<Process>,
-    begun: Arc<Mutex<Vec<Instant>>>,
-    ended: mpsc::Sender<Ended>,
-) {
+async fn feed(node: Arc<Process>, all: Arc<Mutex<Vec<Instant>>>, ended: mpsc::Sender<Ended>) {
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting = JoinSet::new();
     for number in 1.. {
         beat.tick().await;
         let began = Instant::now();
-        begun.lock().unwrap_or_else(PoisonError::into_inner).push(began);
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(began);
         let Ok(asked) = node.ask(Ask::Append { first: number, count: 1, bytes: 64 }).await else {
             return;
         };
         let (node, ended) = (node.id, ended.clone());
         waiting.spawn(async move {
             let answer = asked.answer().await.map(|(_, answer)| answer);
-            let call = Ended { node, began, ended: Instant::now(), answer };
+            let call = Ended { node, began, at: Instant::now(), answer };
             drop(timeout(LIMIT, ended.send(call)).await);
         });
         while waiting.try_join_next().is_some() {}
@@ -239,10 +245,12 @@ struct Summary {
     first: Vec<Duration>,
     both: Vec<Duration>,
     under_way: [usize; 4],
+    /// Terms that began. One a kill is the least.
+    elections: u64,
 }
 
 impl Summary {
-    fn new(measured: &[Measured]) -> Self {
+    fn new(measured: &[Measured], elections: u64) -> Self {
         let mut under_way = [0; 4];
         for one in measured {
             for (sum, count) in under_way.iter_mut().zip(one.under_way) {
@@ -254,6 +262,7 @@ impl Summary {
             first: measured.iter().map(|one| one.first).collect(),
             both: measured.iter().map(|one| one.both).collect(),
             under_way,
+            elections,
         }
     }
 
@@ -272,12 +281,16 @@ impl Summary {
             .into_iter()
             .map(|(what, times)| {
                 let millis = |percent| quantile(times, percent).as_millis();
-                (what.replace(' ', "_"), json!({ "median_ms": millis(50), "worst_ms": millis(100) }))
+                (
+                    what.replace(' ', "_"),
+                    json!({ "median_ms": millis(50), "worst_ms": millis(100) }),
+                )
             })
             .collect();
         json!({
             "profile": profile,
             "kills": self.leader.len(),
+            "elections": self.elections,
             "from_the_kill": rows,
             "calls_under_way": {
                 "committed": committed, "refused": refused, "unknown": unknown, "waiting": waiting,
@@ -296,7 +309,8 @@ impl fmt::Display for Summary {
         }
         write!(
             f,
-            "calls under way at the kill: {committed} committed, {refused} refused, {unknown} unknown, {waiting} without an answer a second later"
+            "{} elections; calls under way at the kills: {committed} committed, {refused} refused, {unknown} unknown, {waiting} without an answer a second later",
+            self.elections
         )
     }
 }

@@ -9,14 +9,17 @@ use crate::error::Error;
 use crate::rng::Rng;
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
 pub(crate) enum Kind {
-    /// kill -9 of one, two or all nodes.
+    /// kill -9 of one node
     KillOne,
+    /// kill -9 of two nodes
     KillTwo,
+    /// kill -9 of all nodes
     KillAll,
-    /// SIGSTOP of one or two, and SIGCONT.
+    /// SIGSTOP of one node, then SIGCONT
     StopOne,
+    /// SIGSTOP of two nodes, then SIGCONT
     StopTwo,
     /// One node is off the network.
     Isolate,
@@ -63,18 +66,21 @@ impl Kind {
 /// Deals kinds of faults so that each comes as often as the others.
 pub(crate) struct Deck {
     rng: Rng,
+    all: Vec<Kind>,
     left: Vec<Kind>,
 }
 
 impl Deck {
-    pub(crate) const fn new(rng: Rng) -> Self {
-        Self { rng, left: Vec::new() }
+    /// Of these kinds; of all if there are none.
+    pub(crate) fn new(rng: Rng, only: &[Kind]) -> Self {
+        let all = if only.is_empty() { Kind::ALL.to_vec() } else { only.to_vec() };
+        Self { rng, all, left: Vec::new() }
     }
 
     /// The next fault. The leader is hit more often than chance would.
     pub(crate) fn next(&mut self, leader: Option<u64>) -> Fault {
         if self.left.is_empty() {
-            self.left = Kind::ALL.to_vec();
+            self.left.clone_from(&self.all);
         }
         let kind = self.rng.pick(&self.left).unwrap_or(Kind::KillOne);
         self.left.retain(|&other| other != kind);
@@ -142,12 +148,16 @@ impl Fault {
                 }
             }
             (Kind::Mute, hit) => {
-                for (&id, &other) in hit.iter().flat_map(|id| self.spared().iter().map(move |it| (id, it))) {
+                for (&id, &other) in
+                    hit.iter().flat_map(|id| self.spared().iter().map(move |it| (id, it)))
+                {
                     network.cut(id, other).await?;
                 }
             }
             (Kind::Deaf, hit) => {
-                for (&id, &other) in hit.iter().flat_map(|id| self.spared().iter().map(move |it| (id, it))) {
+                for (&id, &other) in
+                    hit.iter().flat_map(|id| self.spared().iter().map(move |it| (id, it)))
+                {
                     network.cut(other, id).await?;
                 }
             }

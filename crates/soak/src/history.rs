@@ -31,7 +31,10 @@ pub(crate) enum Deed {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
     /// At this seq and after it; with the hash of the history up to the last of them.
-    Committed { seq: u64, hash: u64 },
+    Committed {
+        seq: u64,
+        hash: u64,
+    },
     Refused,
     Unknown,
 }

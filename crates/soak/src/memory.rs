@@ -181,9 +181,9 @@ impl Load {
         }
         let done = async {
             while let Some(done) = tasks.join_next().await {
-                match done.map_err(|error| Error::cause("load", &error))?? {
-                    Answer::Loaded { failed: 0, .. } => {}
-                    other => return Err(Error::failed(format_args!("calls failed: {other}"))),
+                let answer = done.map_err(|error| Error::cause("load", &error))??;
+                if !matches!(answer, Answer::Loaded { failed: 0, .. }) {
+                    return Err(Error::failed(format_args!("calls failed: {answer}")));
                 }
             }
             Ok(())
@@ -251,9 +251,7 @@ impl Load {
     }
 
     fn json(&self, growth: &[(u64, u64, i64)]) -> serde_json::Value {
-        let memory = |(id, (_, resident, own)): (&u64, &(u64, u64, u64))| {
-            json!({ "node": id, "resident_kib": resident, "anonymous_kib": own })
-        };
+        let memory = |(id, (_, resident, own)): (&u64, &(u64, u64, u64))| json!({ "node": id, "resident_kib": resident, "anonymous_kib": own });
         let samples = self.samples.iter().map(|sample| {
             json!({
                 "entries": sample.entries,

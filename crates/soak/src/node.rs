@@ -81,9 +81,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let key = std::fs::read_to_string(&args.key)
         .map_err(|error| Error::cause(format_args!("can't read {}", args.key.display()), &error))?;
     let key = Key::from_hex(key.trim()).map_err(|error| Error::cause("bad key", &error))?;
-    let transport = TcpTransport::bind(&args.listen, &key, &[]).await.map_err(|error| {
-        Error::cause(format_args!("can't listen on {}", args.listen), &error)
-    })?;
+    let transport = TcpTransport::bind(&args.listen, &key, &[])
+        .await
+        .map_err(|error| Error::cause(format_args!("can't listen on {}", args.listen), &error))?;
     let node = open(&args, transport.clone()).await?;
     out::line(Line::Ready { address: transport.local_addr().to_string() });
     let told = tell(node.clone());

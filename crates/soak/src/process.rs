@@ -265,7 +265,9 @@ async fn listen(
                     drop(ready.send(address));
                 }
             }
-            Ok(Line::Leads { term }) => drop(heard.leads.send_replace(Some((term, Instant::now())))),
+            Ok(Line::Leads { term }) => {
+                heard.leads.send_replace(Some((term, Instant::now())));
+            }
             Ok(Line::Stopped { why }) => note(&heard, why),
             Ok(Line::Answer { number, answer }) => {
                 if let Some(reply) = heard.waiting().remove(&number) {

@@ -19,7 +19,7 @@ use crate::node::Times;
 use crate::process::Process;
 use crate::report::Report;
 use crate::rng::Rng;
-use crate::{out, unless_interrupted};
+use crate::{faults, out, unless_interrupted};
 
 /// How long a call may take.
 const CALL_MILLIS: u64 = 4_000;
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Milliseconds a fault lasts at most
     #[arg(long, default_value_t = 2_000, value_name = "MILLIS")]
     fault: u64,
+    /// Only these kinds of faults
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    only: Vec<faults::Kind>,
     /// Where the logs go [default: a temporary directory]; removed unless something did not hold
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -61,11 +64,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
         None => getrandom::u32().map_err(|error| Error::failed(format_args!("{error}")))?.into(),
     };
     let mut rng = Rng::new(seed);
-    let network = if args.netns {
-        Network::namespaces(&IDS).await?
-    } else {
-        Network::proxies(&IDS).await?
-    };
+    let network =
+        if args.netns { Network::namespaces(&IDS).await? } else { Network::proxies(&IDS).await? };
     let settings = Settings { times: Times::ordinary(CALL_MILLIS), machine: true };
     let start = Cluster::start(network, settings, args.dir.as_deref());
     let cluster = unless_interrupted(start).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let mut soak = Soak {
         calls: Calls::new(cluster.moments.clone(), Duration::from_millis(CALL_MILLIS)),
         checker: Checker::default(),
-        deck: Deck::new(rng.fork()),
+        deck: Deck::new(rng.fork(), &args.only),
         report: Report { seed, network, ..Report::default() },
         cluster,
         rng,
@@ -165,17 +165,15 @@ impl Soak {
         for node in self.cluster.running() {
             tasks.spawn(insist(self.calls.clone(), node));
         }
-        match timeout(PROGRESS_TIME, tasks.join_all()).await {
-            Ok(_) => Some(began.elapsed()),
-            Err(_) => {
-                let what = format!(
-                    "not every node had an append committed within {PROGRESS_TIME:?} of peace: {:?}",
-                    self.cluster.states().await
-                );
-                self.find(Kind::Stuck, what);
-                None
-            }
+        if timeout(PROGRESS_TIME, tasks.join_all()).await.is_ok() {
+            return Some(began.elapsed());
         }
+        let states = self.cluster.states().await;
+        let what = format!(
+            "not every node had an append committed within {PROGRESS_TIME:?} of peace: {states:?}"
+        );
+        self.find(Kind::Stuck, what);
+        None
     }
 
     /// Once all logs are the same: checks what came since.
@@ -214,7 +212,10 @@ impl Soak {
             if let Some(why) = node.fault() {
                 self.find(Kind::Died, format_args!("node {}: {why}", node.id));
             } else if node.is_gone() {
-                self.find(Kind::Died, format_args!("node {} is gone, and nobody killed it", node.id));
+                self.find(
+                    Kind::Died,
+                    format_args!("node {} is gone, and nobody killed it", node.id),
+                );
             }
         }
         for id in IDS {

@@ -212,11 +212,9 @@ impl FromStr for Command {
 
 fn ask(words: &mut Words<'_>) -> Result<Ask, Nonsense> {
     Ok(match words.word()? {
-        "append" => Ask::Append {
-            first: words.number()?,
-            count: words.number()?,
-            bytes: words.number()?,
-        },
+        "append" => {
+            Ask::Append { first: words.number()?, count: words.number()?, bytes: words.number()? }
+        }
         "read" => Ask::Read,
         "status" => Ask::Status,
         "entries" => Ask::Entries { from: words.number()?, to: words.number()? },
@@ -324,7 +322,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_noticed() {
-        for line in ["", "peer", "peer x y", "7", "7 dance", "7 append 1 2", "close now", "7 read x"]
+        for line in
+            ["", "peer", "peer x y", "7", "7 dance", "7 append 1 2", "close now", "7 read x"]
         {
             assert_eq!(line.parse::<Command>(), Err(Nonsense), "{line:?}");
         }

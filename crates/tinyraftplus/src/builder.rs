@@ -75,6 +75,31 @@ printed_names!(u8, u16, u32, u64, usize, i32, i64, String, &str);
 /// | `close_timeout` | 5 s, for a disk that hangs |
 /// | `stall_timeout` | 2 s, then a leader whose disk hangs gives up its role |
 /// | `fail_fast` | off: without a leader calls wait for one |
+///
+/// # How long a failover takes
+///
+/// When a leader's machine dies, the others wait for `election_timeout` and a part of `election_jitter`, counted from its last
+/// heartbeat. With the defaults a new leader appends after about 0.6 s. Where all nodes are near each other and not short of
+/// processors, a fast profile does that in about 0.15 s:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tinyraftplus::{InProcess, MemLog, RaftNode};
+/// # let net = InProcess::new();
+/// # let builder = RaftNode::builder(1, [1, 2, 3]);
+/// builder
+///     .heartbeat_interval(Duration::from_millis(20))
+///     .election_timeout(Duration::from_millis(100))
+///     .election_jitter(Duration::from_millis(100))
+/// # ;
+/// ```
+///
+/// Its price: five times as many heartbeats, 50 a second to each follower, and less patience. A leader that is not heard for 100 ms
+/// (one lost packet, as TCP sends it again after 200 ms, or a machine that is busy for so long) is replaced, and appends pause for as
+/// long as after a crash. The times must be several times as long as a round trip; all nodes should have the same.
+///
+/// Calls that the dead leader had taken and not answered stay open: they are in its log or not, and nobody else knows. They end when
+/// it is back, or at their deadline as unknown. Later calls do not wait for them.
 pub struct NodeBuilder {
     id: NodeId,
     options: ReplicaOptions,

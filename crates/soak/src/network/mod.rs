@@ -47,7 +47,7 @@ impl Network {
     pub(crate) fn listen(&self, id: u64) -> String {
         match self {
             Self::Direct | Self::Proxies(_) => "127.0.0.1:0".to_owned(),
-            Self::Namespaces(namespaces) => namespaces.address(id),
+            Self::Namespaces(_) => namespaces::address(id),
         }
     }
 

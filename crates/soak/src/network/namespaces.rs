@@ -69,10 +69,6 @@ impl Namespaces {
         format!("{}switch", self.prefix)
     }
 
-    pub(super) fn address(&self, id: u64) -> String {
-        format!("{}:{PORT}", host(id))
-    }
-
     /// Takes a node's plug out of the bridge.
     pub(super) async fn unplug(&self, id: u64) -> Result<(), Error> {
         self.change(|cuts| cuts.unplugged.insert(id));
@@ -125,6 +121,11 @@ impl Drop for Namespaces {
     }
 }
 
+/// Where a node listens, in its namespace.
+pub(super) fn address(id: u64) -> String {
+    format!("{}:{PORT}", host(id))
+}
+
 fn host(id: u64) -> String {
     format!("10.0.0.{id}")
 }
@@ -155,9 +156,8 @@ async fn ip(arguments: &[&str]) -> Result<String, Error> {
     let output = timeout(IP_TIME, spawn.output())
         .await
         .map_err(|_| Error::failed(format_args!("{what}: not done within {IP_TIME:?}")))?;
-    let Output { status, stdout, stderr } = output.map_err(|error| {
-        Error::cause(format_args!("{what} (is iproute2 installed?)"), &error)
-    })?;
+    let Output { status, stdout, stderr } = output
+        .map_err(|error| Error::cause(format_args!("{what} (is iproute2 installed?)"), &error))?;
     if !status.success() {
         let why = String::from_utf8_lossy(&stderr);
         return Err(Error::failed(format_args!("{what}: {} (needs root)", why.trim())));
