@@ -28,6 +28,9 @@ pub struct ReplicaOptions {
     pub batch_bytes_max: u64,
     /// The most entries of a batch. Default 1,048,576.
     pub batch_entries_max: usize,
+    /// About how many bytes of payload one write of a leader gets, each entry counted as 32 more. A batch that is larger is a
+    /// write of its own. Default 4 MiB.
+    pub write_bytes_max: u64,
     /// How many entries the state machine gets at once. Default 4,096.
     pub apply_entries_max: usize,
     /// About how many bytes of payload the state machine gets at once. Default 1 MiB.
@@ -51,6 +54,7 @@ impl ReplicaOptions {
             entry_bytes_max: 16 << 20,
             batch_bytes_max: 16 << 20,
             batch_entries_max: 1 << 20,
+            write_bytes_max: 4 << 20,
             apply_entries_max: 4096,
             apply_bytes_max: 1 << 20,
             cache_bytes_max: 32 << 20,
@@ -72,6 +76,7 @@ impl ReplicaOptions {
             ("entry_bytes_max", self.entry_bytes_max == 0),
             ("batch_bytes_max", self.batch_bytes_max == 0),
             ("batch_entries_max", self.batch_entries_max == 0),
+            ("write_bytes_max", self.write_bytes_max == 0),
             ("apply_entries_max", self.apply_entries_max == 0),
             ("apply_bytes_max", self.apply_bytes_max == 0),
         ];

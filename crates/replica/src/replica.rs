@@ -25,8 +25,8 @@ use crate::{
     Actions, Event, Happening, Message, Outcome, ReplicaOptions, StartError, Status, convert,
 };
 
-/// About how many bytes of payload one write gets; a batch over it is a write of its own.
-const PROPOSE_BYTES_MAX: u64 = 4 << 20;
+/// What an entry counts beside its payload.
+const ENTRY_COST: u64 = 32;
 
 /// A node without everything that touches the world.
 ///
@@ -322,8 +322,8 @@ impl Replica {
         let mut proposals = Vec::new();
         let mut bytes = 0;
         for (owner, payloads) in mem::take(&mut self.proposals) {
-            let more = sum(&payloads);
-            if bytes > 0 && bytes + more > PROPOSE_BYTES_MAX {
+            let more = sum(&payloads) + ENTRY_COST * payloads.len() as u64;
+            if bytes > 0 && bytes + more > self.options.write_bytes_max {
                 self.drive(Input::Propose(mem::take(&mut proposals)));
                 bytes = 0;
             }

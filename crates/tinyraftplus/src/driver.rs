@@ -27,7 +27,7 @@ use crate::mailbox::{Arrived, Asked, Mail, Taken};
 use crate::threads::{self, Report, Running, Work};
 use crate::writes::Writes;
 use crate::writing::Writing;
-use crate::{Event, Head, Member, Status, StopReason, Warning};
+use crate::{Event, Head, Member, Peer, Status, StopReason, Warning};
 
 /// How many calls one step takes.
 const STEP_MAX: usize = 4096;
@@ -325,17 +325,26 @@ impl Driver {
             replica::Event::Raft(core::Event::Transferred { to, result }) => {
                 self.tell(Event::Transferred { to, result });
             }
-            replica::Event::Raft(event @ core::Event::Removed) => {
-                self.announce();
-                self.tell(Event::Warn(Warning::Raft(event)));
+            replica::Event::Raft(event) => {
+                let Some(warning) = Warning::of(event) else { return };
+                if matches!(warning, Warning::Removed) {
+                    self.announce();
+                }
+                self.warn(warning);
             }
-            replica::Event::Raft(event) => self.tell(Event::Warn(Warning::Raft(event))),
             replica::Event::Malformed { from, what } => {
-                self.tell(Event::Warn(Warning::Malformed { from, what }));
+                self.warn(Warning::Malformed { from, what });
             }
-            replica::Event::LoadFailed { what, .. } => self.tell(Event::Warn(Warning::Load(what))),
+            replica::Event::LoadFailed { what, .. } => self.warn(Warning::Load(what)),
             _ => {}
         }
+    }
+
+    fn warn(&self, warning: Warning) {
+        if matches!(warning, Warning::Malformed { .. }) {
+            self.outgoing.status.send_modify(|status| status.malformed += 1);
+        }
+        self.tell(Event::Warn(warning));
     }
 
     fn tell(&self, event: Event) {
@@ -409,7 +418,7 @@ impl Driver {
             status.committed_term = terms.entry_before(now.committed).map(|id| id.term);
             status.head =
                 now.head.map(|head| Head { id: head.id, kind: head.kind, payload: head.payload });
-            status.peers = now.peers;
+            status.peers = Peer::all(now.peers, self.clock);
             status.calls = now.calls;
             status.syncs = self.syncs;
             // To wake nobody takes longer than all the rest of it.

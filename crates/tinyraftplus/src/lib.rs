@@ -21,15 +21,19 @@
 //! in `tinyraftplus-replica`, consensus in `tinyraftplus-core`.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod builder;
 mod clock;
 mod driver;
+mod entries;
 mod error;
 mod event;
 mod leadership;
 mod mailbox;
 mod members;
 mod node;
+mod open;
+mod sender;
 mod state_machine;
 mod status;
 mod threads;
@@ -37,15 +41,18 @@ mod writer;
 mod writes;
 mod writing;
 
+pub use crate::advice::Advice;
 pub use crate::builder::{IntoNodeId, NodeBuilder};
+pub use crate::entries::{Entries, Entry};
 pub use crate::error::{
     AppendError, EntriesError, LeadershipError, MembersError, OpenError, ReadError, StopReason,
 };
 pub use crate::event::{Event, Events, Next, Warning};
 pub use crate::members::{Member, Members, Membership};
-pub use crate::node::{Appended, AppendedBatch, Entry, LocalRead, RaftNode, Read};
-pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
-pub use crate::status::{Head, Status};
+pub use crate::node::{Appended, AppendedBatch, LocalRead, RaftNode, Read};
+pub use crate::sender::Sent;
+pub use crate::state_machine::{Applied, AsyncStateMachine, StateMachine, StateMachineError};
+pub use crate::status::{Head, Peer, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
     EntryId, Lease, NodeId, NodeIdError, PeerStatus, PlanError, QuorumRule, Role, RuleError, Rules,

@@ -102,6 +102,11 @@ impl Mailbox {
         true
     }
 
+    /// One more that is of no use.
+    pub(crate) fn count_dropped(&self) {
+        self.state().dropped += 1;
+    }
+
     /// How many messages were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.state().dropped

@@ -8,18 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinyraftplus_core::quorum::{CustomRule, CustomRules};
-use tinyraftplus_core::{NodeId, Seq, Term};
-use tinyraftplus_log::{EntryKind, LogRead};
+use tinyraftplus_core::{NodeId, Seq};
+use tinyraftplus_log::LogRead;
 use tinyraftplus_net::{Inbox, NetEvent};
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::mailbox::{Arrived, Asked, Mailbox, NoPlace};
-use crate::{
-    AppendError, EntriesError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status,
-    StopReason,
-};
+use crate::{AppendError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status, StopReason};
 
 /// A node of the cluster. Clones are handles of the same node; when the last one is dropped, the node stops.
 #[derive(Clone)]
@@ -86,19 +83,6 @@ pub struct LocalRead {
     pub seq: Option<Seq>,
     /// The state machine's answer; empty without one.
     pub result: Bytes,
-}
-
-/// A committed entry.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// Its position.
-    pub seq: Seq,
-    /// The term whose leader created it.
-    pub term: Term,
-    /// What it is for.
-    pub kind: EntryKind,
-    /// Its bytes.
-    pub payload: Bytes,
 }
 
 impl RaftNode {
@@ -239,7 +223,7 @@ impl RaftNode {
     pub async fn wait(&self, mut until: impl FnMut(&Status) -> bool) -> Result<Status, StopReason> {
         let mut status = self.shared.status.clone();
         // Before it looks: what changes afterwards is told.
-        let _watching = Watching::new(&self.shared.watchers);
+        let _watching = Watching::new(Arc::clone(&self.shared.watchers));
         loop {
             // A copy: who looks at the original holds up the node.
             let now = status.borrow_and_update().clone();
@@ -318,54 +302,29 @@ impl RaftNode {
         }
     }
 
-    /// Committed entries from this node's log: at least one, then as many as have together at most
-    /// `bytes_max` bytes of payload. For more, ask again from the end of what came.
+    /// Takes a message from a peer: for programs that bring their own wire. See [`NodeBuilder::send`] for the other way.
     ///
-    /// # Errors
+    /// ```
+    /// # fn example(node: &tinyraftplus::RaftNode, bytes: bytes::Bytes) -> Result<(), tinyraftplus::DecodeError> {
+    /// use tinyraftplus::{Message, Wire};
     ///
-    /// If some are not committed on this node, or can't be read.
-    #[doc(alias = "iter")]
-    pub async fn entries(
-        &self,
-        range: Range<Seq>,
-        bytes_max: u64,
-    ) -> Result<Vec<Entry>, EntriesError> {
-        let end = {
-            let status = self.shared.status.borrow();
-            if let Some(reason) = &status.stopped {
-                return Err(EntriesError::Stopped(reason.clone()));
-            }
-            status.committed.min(status.durable)
-        };
-        if range.start >= range.end {
-            return Ok(Vec::new());
-        }
-        if range.end > end {
-            return Err(EntriesError::NotCommitted { seq: range.start.max(end), end });
-        }
-        let reader = Arc::clone(&self.shared.reader);
-        let read = move || reader.read(range.start, range.end, bytes_max);
-        let entries = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|_| EntriesError::Stopped(StopReason::Died("reading task")))??;
-        let entry = |entry: tinyraftplus_log::LogEntry| Entry {
-            seq: entry.id.seq,
-            term: entry.id.term,
-            kind: entry.kind,
-            payload: entry.payload,
-        };
-        Ok(entries.into_iter().map(entry).collect())
-    }
-
-    /// Takes a message from a peer: for programs that bring their own transport.
+    /// node.receive(2, Message::decode(&bytes)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
-    /// Never blocks. What there is no room for is dropped, and the peer sends it again.
+    /// Never blocks, never fails. What there is no room for, what comes when the node is closed and what is from nobody
+    /// (a name that can't be one) is dropped and counted: [`RaftNode::messages_dropped`]. So is what no correct peer
+    /// sends: [`Status::malformed`]. What is lost, the peer sends again.
     #[doc(alias = "onReceive")]
-    pub fn receive(&self, from: NodeId, message: Message) {
-        self.shared.mailbox.deliver(Arrived::Message(from, message));
+    pub fn receive(&self, from: impl IntoNodeId, message: Message) {
+        match from.into_node_id() {
+            Ok(from) => drop(self.shared.mailbox.deliver(Arrived::Message(from, message))),
+            Err(_) => self.shared.mailbox.count_dropped(),
+        }
     }
 
-    /// How many messages were dropped because there was no room for them.
+    /// How many messages were dropped because there was no room for them, or the node was closed.
     pub fn messages_dropped(&self) -> u64 {
         self.shared.mailbox.dropped()
     }
@@ -402,16 +361,16 @@ impl RaftNode {
 }
 
 /// Somebody who waits for a change of the status.
-struct Watching<'a>(&'a AtomicUsize);
+pub(crate) struct Watching(Arc<AtomicUsize>);
 
-impl<'a> Watching<'a> {
-    fn new(watchers: &'a AtomicUsize) -> Self {
+impl Watching {
+    pub(crate) fn new(watchers: Arc<AtomicUsize>) -> Self {
         watchers.fetch_add(1, Ordering::Relaxed);
         Self(watchers)
     }
 }
 
-impl Drop for Watching<'_> {
+impl Drop for Watching {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -10,7 +10,7 @@ use tinyraftplus::{
     AppendError, ChangeError, CustomRule, CustomRules, Effect, EntryKind, Event, Events, Group,
     InProcess, LeadershipError, LogError, LogOptions, MemLog, Member, Members, MembersError, Next,
     NodeBuilder, NodeId, QuorumRule, RaftNode, ReadError, Refused, Role, Seq, TransferError,
-    Unknown, Warning,
+    Unknown,
 };
 
 use tokio::task::JoinHandle;
@@ -71,7 +71,7 @@ async fn leader(nodes: &[RaftNode]) -> usize {
 /// Users' payloads, as that node has them.
 async fn payloads(node: &RaftNode) -> Vec<String> {
     let end = node.read("").await.unwrap().seq.after();
-    let entries = node.entries(Seq::ZERO..end, u64::MAX).await.unwrap();
+    let entries = node.entries(Seq::ZERO..end).all().await.unwrap();
     let users = entries.into_iter().filter(|entry| entry.kind == EntryKind::Payload);
     users.map(|entry| String::from_utf8(entry.payload.to_vec()).unwrap()).collect()
 }
@@ -463,7 +463,7 @@ async fn what_is_told_of_members() {
         match events[1].next().await.unwrap() {
             Next::Event(Event::Change { members, open, .. }) => changes.push((open, members)),
             Next::Event(Event::Tolerance(tolerance)) => tolerances.push(tolerance.to_string()),
-            Next::Event(Event::Warn(Warning::Raft(warning))) => warnings.push(warning.to_string()),
+            Next::Event(Event::Warn(warning)) => warnings.push(warning.to_string()),
             Next::Event(_) => {}
             Next::Missed(count) => missed += count,
         }
