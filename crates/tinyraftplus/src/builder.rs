@@ -51,20 +51,71 @@ printed_names!(u8, u16, u32, u64, usize, i32, i64, String, &str);
 
 /// Describes a node, to open it.
 ///
-/// | option | default |
-/// | --- | --- |
-/// | `rule` | a majority |
-/// | `first_seq` | 0 |
-/// | `heartbeat_interval` | 100 ms |
-/// | `election_timeout` | 500 ms, and up to `election_jitter` more |
-/// | `election_jitter` | 500 ms |
-/// | `priority` | 0; among nodes that have caught up, the highest leads |
-/// | `lease_reads` | off: a leader asks its followers before it answers a read |
-/// | `append_timeout`, `read_timeout`, `transfer_timeout` | 10 s, for the whole call |
-/// | `members_timeout` | 30 s, for the whole change |
-/// | `close_timeout` | 5 s, for a disk that hangs |
-/// | `stall_timeout` | 2 s, then a leader whose disk hangs gives up its role |
-/// | `fail_fast` | off: without a leader calls wait for one |
+/// | option | default | |
+/// | --- | --- | --- |
+/// | `log`, `log_dir` | none: one of them is needed | |
+/// | `transport`, `send` | none: one of them is needed, but for a cluster of one | |
+/// | `state_machine`, `async_state_machine` | none: an entry is answered when it is committed | |
+/// | `quorum`, `rule`, `rules` | more than half | until the cluster has formed; then its log decides |
+/// | `group` | none | until the cluster has formed; then its log decides |
+/// | `custom_rules` | none | the same on all nodes |
+/// | `join`, `form_with_majority` | off | |
+/// | `first_seq` | 0 | for a new log |
+/// | `initial_term` | 0 | never below the stored one |
+/// | `heartbeat_interval` | 100 ms | |
+/// | `election_timeout` | 500 ms | at least two heartbeat intervals |
+/// | `election_jitter` | 500 ms | up to so much more, drawn anew each time |
+/// | `priority` | 0 | among nodes that have caught up, the highest leads |
+/// | `lease_reads` | off | a leader asks its followers before it answers a read |
+/// | `append_timeout` | 10 s | for the whole call |
+/// | `read_timeout` | 10 s | for the whole call |
+/// | `transfer_timeout` | 10 s | for the whole call |
+/// | `members_timeout` | 30 s | for the whole change |
+/// | `close_timeout` | 5 s | for a disk, or a state machine, that hangs |
+/// | `stall_timeout` | 2 s | then a leader whose disk hangs gives up its role |
+/// | `fail_fast` | off | without a leader calls wait for one |
+///
+/// The limits below have no method of their own; [`NodeBuilder::options`] changes them. A node also keeps to the limits of
+/// its log, where those are lower.
+///
+/// | limit | default | |
+/// | --- | --- | --- |
+/// | `entry_bytes_max` | 16 MiB | the largest payload |
+/// | `batch_bytes_max` | 16 MiB | the largest batch |
+/// | `batch_entries_max` | 1048576 | |
+/// | `calls_max` | 65536 | calls under way |
+/// | `calls_bytes_max` | 64 MiB | their payloads |
+/// | `forward_bytes_max` | 8 MiB | on the way to a leader unanswered |
+/// | `retry_interval` | 100 ms | an unanswered message about a call is sent again |
+/// | `write_bytes_max` | 4 MiB | an aim: what a leader writes at once |
+/// | `apply_entries_max` | 4096 | an aim: what the state machine gets at once |
+/// | `apply_bytes_max` | 1 MiB | the same, in bytes |
+/// | `cache_bytes_max` | 32 MiB | the newest entries, kept in memory |
+/// | `raft.append_bytes_max` | 1 MiB | an aim: what is in one message |
+/// | `raft.window_bytes` | 8 MiB | on the way to one peer |
+/// | `raft.uncommitted_bytes_max` | 64 MiB | then appends are refused as busy |
+/// | `raft.commit_notice_delay` | 1 ms | a follower with nothing else to hear is told what is committed |
+/// | `raft.promote_distance` | 1024 | entries that a new voter may lack when it begins to vote |
+///
+/// An aim groups small things, and is no limit of a large one: a batch goes whole.
+///
+/// ```
+/// use std::time::Duration;
+/// use tinyraftplus::{MemLog, RaftNode};
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+/// # runtime.block_on(async {
+/// let node = RaftNode::builder("a", ["a"]) // and two more, with a transport
+///     .log(|| MemLog::new(Default::default()))
+///     .election_timeout(Duration::from_secs(1))
+///     .append_timeout(Duration::from_secs(3))
+///     .options(|options| options.batch_bytes_max = 1 << 20)
+///     .open()
+///     .await?;
+/// # node.close().await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "nothing runs before `open`"]
 pub struct NodeBuilder {
     pub(crate) id: NodeId,
@@ -398,5 +449,80 @@ impl NodeBuilder {
     pub fn options(mut self, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
         change(&mut self.options);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(time: Duration) -> String {
+        if time.subsec_millis() == 0 {
+            format!("{} s", time.as_secs())
+        } else {
+            format!("{} ms", time.as_millis())
+        }
+    }
+
+    fn mib(bytes: u64) -> String {
+        format!("{} MiB", bytes >> 20)
+    }
+
+    /// The tables above say what the code does. Fails if a default is changed, or an option added, without them.
+    #[test]
+    fn the_tables_have_every_default() {
+        let builder = NodeBuilder::new(1, [1]);
+        let ReplicaOptions { raft, .. } = &builder.options;
+        let options = &builder.options;
+        let off = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
+        let expected = [
+            ("first_seq", raft.first_seq.to_string()),
+            ("initial_term", builder.initial_term.to_string()),
+            ("heartbeat_interval", time(raft.heartbeat_interval)),
+            ("election_timeout", time(raft.election_timeout)),
+            ("election_jitter", time(raft.election_jitter)),
+            ("priority", raft.priority.to_string()),
+            ("lease_reads", off(raft.lease.is_some())),
+            ("append_timeout", time(builder.append_timeout)),
+            ("read_timeout", time(builder.read_timeout)),
+            ("transfer_timeout", time(builder.transfer_timeout)),
+            ("members_timeout", time(builder.members_timeout)),
+            ("close_timeout", time(builder.close_timeout)),
+            ("stall_timeout", time(builder.stall_timeout)),
+            ("fail_fast", off(options.fail_fast)),
+            ("entry_bytes_max", mib(options.entry_bytes_max)),
+            ("batch_bytes_max", mib(options.batch_bytes_max)),
+            ("batch_entries_max", options.batch_entries_max.to_string()),
+            ("calls_max", options.calls_max.to_string()),
+            ("calls_bytes_max", mib(options.calls_bytes_max)),
+            ("forward_bytes_max", mib(options.forward_bytes_max)),
+            ("retry_interval", time(options.retry_interval)),
+            ("write_bytes_max", mib(options.write_bytes_max)),
+            ("apply_entries_max", options.apply_entries_max.to_string()),
+            ("apply_bytes_max", mib(options.apply_bytes_max)),
+            ("cache_bytes_max", mib(options.cache_bytes_max)),
+            ("raft.append_bytes_max", mib(raft.append_bytes_max)),
+            ("raft.window_bytes", mib(raft.window_bytes)),
+            ("raft.uncommitted_bytes_max", mib(raft.uncommitted_bytes_max)),
+            ("raft.commit_notice_delay", time(raft.commit_notice_delay)),
+            ("raft.promote_distance", raft.promote_distance.to_string()),
+        ];
+        assert_eq!(raft.rules.to_string(), "majority");
+        assert!(!raft.joins && !raft.form_with_majority && raft.group.is_none());
+        let source = include_str!("builder.rs");
+        for (name, default) in expected {
+            let row = format!("/// | `{name}` | {default} |");
+            assert!(source.contains(&row), "no row {row:?}");
+        }
+        let (_, methods) = source.split_once("impl NodeBuilder {").expect("the methods");
+        let methods = methods.split("\n    pub ").skip(1).map(|rest| {
+            rest.trim_start_matches("const ").trim_start_matches("fn ").split(['(', '<']).next()
+        });
+        let (tables, _) = source.split_once("pub struct NodeBuilder").expect("the tables");
+        for method in methods.flatten().filter(|name| !name.starts_with("async")) {
+            let is_there = ["events", "options"].contains(&method)
+                || tables.contains(&format!("`{method}`"));
+            assert!(is_there, "no row of `{method}`");
+        }
     }
 }

@@ -193,7 +193,8 @@ impl RaftNode {
     /// ```
     ///
     /// The first error is the last item: [`EntriesError::NotCommitted`] if the range goes beyond what this node knows to be
-    /// committed.
+    /// committed. A follower may be told of that a moment after its call was answered: [`RaftNode::read`] waits for it, and so
+    /// does [`RaftNode::tail`].
     #[doc(alias = "iter")]
     pub fn entries(&self, range: impl RangeBounds<Seq>) -> Entries {
         let start = match range.start_bound() {

@@ -55,18 +55,30 @@ pub use crate::state_machine::{Applied, AsyncStateMachine, StateMachine, StateMa
 pub use crate::status::{Head, Peer, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
-    EntryId, Lease, NodeId, NodeIdError, PeerStatus, PlanError, QuorumRule, Role, RuleError, Rules,
-    Seq, Term, TransferError,
-    quorum::{CustomRule, CustomRules, Group, Present, Quorums, Survives, Tolerance, Voter},
+    EntryId, Lease, NodeId, NodeIdError, PlanError, QuorumRule, Role, RuleError, Rules, Seq, Term,
+    TransferError,
+    quorum::{
+        CustomRule, CustomRules, Group, GroupError, Present, Quorums, Survives, Tolerance, Voter,
+    },
 };
-pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
+pub use tinyraftplus_log::{
+    Encoder, EncryptingEncoder, EntryKind, FsLog, Key, KeyError, Log, LogError, LogExt, LogOptions,
+    MemLog, MultiFsLog, PlainEncoder, Recovery, SharedLog, TimeoutLog, Timeouts, XxHashEncoder,
+};
 pub use tinyraftplus_net::{
-    ConnectionError, DecodeError, HandshakeError, InProcess, Inbox, Key, KeyError, NetEvent,
-    TcpOptions, TcpStats, TcpTransport, Transport, Wire,
+    ConnectionError, DecodeError, Endpoint, HandshakeError, InProcess, Inbox, NetEvent, TcpOptions,
+    TcpStats, TcpTransport, Transport, Wire,
 };
 pub use tinyraftplus_replica::{
     ChangeError, Effect, Message, Refused, ReplicaOptions, StartError, Unknown,
 };
+
+/// The consensus by itself, for programs with a clock and a disk of their own: [`Core::step`](core::Core::step) is all of it.
+pub use tinyraftplus_core as core;
+/// All of the log, which is a product of its own: inspection, encoders, a simulated disk, [`log_suite!`](log::log_suite).
+pub use tinyraftplus_log as log;
+/// All of the network: encrypted message pipes ([`listen`](net::listen), [`connect`](net::connect)) and streams.
+pub use tinyraftplus_net as net;
 
 /// What the README shows must compile and run.
 #[cfg(doctest)]
