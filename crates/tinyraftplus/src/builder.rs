@@ -14,40 +14,10 @@ use tokio::sync::{broadcast, watch};
 
 use crate::sender::{Sender, Sent};
 use crate::state_machine::Waiting;
-use crate::{AsyncStateMachine, Event, Events, OpenError, StateMachine};
+use crate::{AsyncStateMachine, Event, Events, IntoNodeId, OpenError, StateMachine};
 
 /// How many events a listener may be behind before it misses some.
 const EVENTS_MAX: usize = 1024;
-
-/// Something that names a node: a number, a text, or a [`NodeId`]. `1` and `"1"` are the same node.
-pub trait IntoNodeId {
-    /// The name.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be one: the text, and why.
-    fn into_node_id(self) -> Result<NodeId, (String, NodeIdError)>;
-}
-
-impl IntoNodeId for NodeId {
-    fn into_node_id(self) -> Result<NodeId, (String, NodeIdError)> {
-        Ok(self)
-    }
-}
-
-/// Names made from what they print as.
-macro_rules! printed_names {
-    ($($type:ty),*) => {$(
-        impl IntoNodeId for $type {
-            fn into_node_id(self) -> Result<NodeId, (String, NodeIdError)> {
-                let name = self.to_string();
-                NodeId::new(&name).map_err(|error| (name, error))
-            }
-        }
-    )*};
-}
-
-printed_names!(u8, u16, u32, u64, usize, i32, i64, String, &str);
 
 /// Describes a node, to open it.
 ///
@@ -122,6 +92,7 @@ pub struct NodeBuilder {
     pub(crate) options: ReplicaOptions,
     pub(crate) problem: Option<OpenError>,
     pub(crate) log: Option<OpenWith>,
+    pub(crate) log_options: LogOptions,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) machine: Option<MakeWith>,
     pub(crate) initial_term: Term,
@@ -162,6 +133,7 @@ impl NodeBuilder {
             options,
             problem,
             log: None,
+            log_options: LogOptions::default(),
             transport: None,
             machine: None,
             initial_term: Term::ZERO,
@@ -204,11 +176,34 @@ impl NodeBuilder {
     }
 
     /// Listens to the node that is opened, from the start on. A slow listener misses events and is told how many.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// use tinyraftplus::{Event, Next};
+    ///
+    /// let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default()));
+    /// let mut events = node.events();
+    /// let node = node.open().await?;
+    /// let first = events.next().await;
+    /// assert!(matches!(first, Some(Next::Event(Event::Change { open: true, .. }))));
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn events(&self) -> Events {
         Events { receiver: self.events.subscribe() }
     }
 
     /// Keeps the log in files of this directory, created if missing. Several nodes may share one.
+    ///
+    /// ```
+    /// # use tinyraftplus::RaftNode;
+    /// # let dir = tempfile::tempdir()?;
+    /// let node = RaftNode::builder(1, [1]).log_dir(dir.path()); // in files named `node-1`
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn log_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         let (dir, name) = (dir.into(), format!("node-{}", self.id));
         self.log = Some(Box::new(move |options| {
@@ -218,7 +213,53 @@ impl NodeBuilder {
         self
     }
 
+    /// Changes the options of a log that [`NodeBuilder::log_dir`] keeps: encryption, limits, space.
+    ///
+    /// ```
+    /// # use tinyraftplus::{InProcess, RaftNode};
+    /// use std::sync::Arc;
+    /// use tinyraftplus::{EncryptingEncoder, Key};
+    ///
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// let key = Key::generate()?; // to be kept: without it nobody reads the log again
+    /// let node = RaftNode::builder(1, [1])
+    ///     .log_dir(dir.path())
+    ///     .log_options(|options| options.encoder = Arc::new(EncryptingEncoder::new(&key)))
+    ///     .open()
+    ///     .await?;
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn log_options(mut self, change: impl FnOnce(&mut LogOptions)) -> Self {
+        change(&mut self.log_options);
+        self
+    }
+
     /// Keeps the log wherever this function says: it is called once, on the thread that owns the log.
+    ///
+    /// ```
+    /// # use tinyraftplus::{LogOptions, MultiFsLog, RaftNode, TimeoutLog, Timeouts};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().to_owned();
+    /// let segments = move || Ok(MultiFsLog::open(path, "node-1", LogOptions::default())?.0);
+    /// let node = RaftNode::builder(1, [1]).log(segments).open().await?;
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// Any [`Log`] does: [`FsLog`], [`MultiFsLog`](crate::MultiFsLog), [`MemLog`](crate::MemLog),
+    /// [`TimeoutLog`](crate::TimeoutLog) around one of them, or one of the program's own that passes
+    /// [`log_suite!`](crate::log::log_suite). A log that gives up a write, as a `TimeoutLog` does, stops its node: what became of
+    /// the write is found out by opening it again. `stall_timeout` needs no such log.
+    ///
+    /// A log in memory forgets who it was: its node comes back as one whose disk was lost, and votes when the others have
+    /// agreed to it.
     pub fn log<L: Log>(
         mut self,
         open: impl FnOnce() -> Result<L, LogError> + Send + 'static,
@@ -228,6 +269,23 @@ impl NodeBuilder {
     }
 
     /// How messages get to the other members.
+    ///
+    /// ```
+    /// use tinyraftplus::{InProcess, Key, NodeId, RaftNode, TcpTransport};
+    ///
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let key = Key::generate()?; // the same for all nodes
+    /// let peers = [(NodeId::from(2), "10.0.0.2:7000"), (NodeId::from(3), "10.0.0.3:7000")];
+    /// let tcp = TcpTransport::bind("127.0.0.1:0", &key, &peers).await?;
+    /// let node = RaftNode::builder(1, [1, 2, 3]).transport(tcp);
+    ///
+    /// // Or all nodes in one process:
+    /// let net = InProcess::new();
+    /// let node = RaftNode::builder(1, [1, 2, 3]).transport(net.endpoint(1.into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
@@ -308,11 +366,33 @@ impl NodeBuilder {
     }
 
     /// Which nodes elect a leader and commit an entry.
+    ///
+    /// ```
+    /// use tinyraftplus::{Group, QuorumRule};
+    ///
+    /// # use tinyraftplus::{InProcess, MemLog, RaftNode};
+    /// # let net = InProcess::new();
+    /// # let node = |id: u64| RaftNode::builder(id, [1, 2, 3]).log(|| MemLog::new(Default::default())).transport(net.endpoint(id.into()));
+    /// # let node = node(1);
+    /// let node = node.group(Group::new("cloud-a")?).rule(QuorumRule::MajorityOfEachGroup);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rule(self, rule: QuorumRule) -> Self {
         self.rules(Rules::same(rule))
     }
 
     /// Which nodes elect a leader, and which commit an entry.
+    ///
+    /// ```
+    /// use tinyraftplus::{QuorumRule, Rules};
+    /// # use tinyraftplus::{InProcess, MemLog, RaftNode};
+    /// # let net = InProcess::new();
+    /// # let node = |id: u64| RaftNode::builder(id, [1, 2, 3]).log(|| MemLog::new(Default::default())).transport(net.endpoint(id.into()));
+    /// # let node = node(1);
+    /// // Two of three commit, which is quick; then all three must elect, to see every entry.
+    /// let rules = Rules { elections: QuorumRule::AtLeast(3), commits: QuorumRule::AtLeast(2) };
+    /// let node = node.rules(rules);
+    /// ```
     pub fn rules(mut self, rules: Rules) -> Self {
         self.options.raft.rules = rules;
         self
@@ -326,6 +406,20 @@ impl NodeBuilder {
     }
 
     /// A rule of one's own, under a name and a version: all nodes must be given the same function.
+    ///
+    /// ```
+    /// use tinyraftplus::{CustomRule, CustomRules, QuorumRule};
+    ///
+    /// # use tinyraftplus::{InProcess, MemLog, RaftNode};
+    /// # let net = InProcess::new();
+    /// # let node = |id: u64| RaftNode::builder(id, [1, 2, 3]).log(|| MemLog::new(Default::default())).transport(net.endpoint(id.into()));
+    /// # let node = node(1);
+    /// let mut rules = CustomRules::new();
+    /// rules.add("most", 1, |present| present.len() * 2 > present.voters().len())?;
+    /// let rule = QuorumRule::Custom(CustomRule::new("most", 1)?);
+    /// let node = node.custom_rules(rules).rule(rule);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn custom_rules(mut self, rules: CustomRules) -> Self {
         self.options.raft.custom_rules = rules;
         self
@@ -440,6 +534,21 @@ impl NodeBuilder {
     }
 
     /// Refuses calls while there is no leader, instead of letting them wait.
+    ///
+    /// ```
+    /// # use tinyraftplus::{InProcess, MemLog, RaftNode};
+    /// # let net = InProcess::new();
+    /// # let node = |id: u64| RaftNode::builder(id, [1, 2, 3]).log(|| MemLog::new(Default::default())).transport(net.endpoint(id.into()));
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// // One of three, and nobody else is there.
+    /// let node = node(1).fail_fast(true).open().await?;
+    /// let error = node.append("x").await.unwrap_err();
+    /// assert_eq!(error.to_string(), "not appended: there is no leader; try again once there is one");
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub const fn fail_fast(mut self, is_on: bool) -> Self {
         self.options.fail_fast = is_on;
         self
@@ -519,8 +628,8 @@ mod tests {
             rest.trim_start_matches("const ").trim_start_matches("fn ").split(['(', '<']).next()
         });
         let (tables, _) = source.split_once("pub struct NodeBuilder").expect("the tables");
-        for method in methods.flatten().filter(|name| !name.starts_with("async")) {
-            let is_there = ["events", "options"].contains(&method)
+        for method in methods.flatten() {
+            let is_there = ["events", "options", "log_options"].contains(&method)
                 || tables.contains(&format!("`{method}`"));
             assert!(is_there, "no row of `{method}`");
         }

@@ -31,6 +31,7 @@ mod event;
 mod leadership;
 mod mailbox;
 mod members;
+mod names;
 mod node;
 mod open;
 mod sender;
@@ -42,13 +43,14 @@ mod writes;
 mod writing;
 
 pub use crate::advice::Advice;
-pub use crate::builder::{IntoNodeId, NodeBuilder};
+pub use crate::builder::NodeBuilder;
 pub use crate::entries::{Entries, Entry};
 pub use crate::error::{
     AppendError, EntriesError, LeadershipError, MembersError, OpenError, ReadError, StopReason,
 };
 pub use crate::event::{Event, Events, Next, Warning};
 pub use crate::members::{Member, Members, Membership};
+pub use crate::names::IntoNodeId;
 pub use crate::node::{Appended, AppendedBatch, LocalRead, RaftNode, Read};
 pub use crate::sender::Sent;
 pub use crate::state_machine::{Applied, AsyncStateMachine, StateMachine, StateMachineError};

@@ -104,6 +104,26 @@ impl RaftNode {
     ///
     /// Calls on one node are committed in the order in which they were first polled.
     ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let (a, b) = tokio::join!(node.append("first"), node.append("second")); // any number at a time
+    /// assert!(a?.seq < b?.seq);
+    ///
+    /// match node.append(vec![0; 1 << 30]).await {
+    ///     Ok(appended) => println!("committed at {}", appended.seq),
+    ///     // Nothing happened, and never will: it may be tried again.
+    ///     Err(error) if error.effect() == tinyraftplus::Effect::None => println!("{error}"),
+    ///     // It may be committed or not: look before trying again.
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`AppendError::effect`] says whether anything happened.
@@ -114,6 +134,18 @@ impl RaftNode {
     }
 
     /// Appends entries together: all of them or none, one after the other.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let batch = node.append_batch(["all", "or none"]).await?;
+    /// assert_eq!((batch.seqs.start.get(), batch.seqs.end.get()), (1, 3));
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -155,6 +187,19 @@ impl RaftNode {
     /// Asks the state machine, on any node: the answer knows of everything that was committed when the call
     /// began. Without a state machine it is a barrier: it returns when all of that is committed here.
     ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let appended = node.append("x").await?;
+    /// let read = node.read("").await?; // on another node just as well
+    /// assert!(read.seq >= appended.seq);
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// A read has no effect: it is always safe to try again.
@@ -165,6 +210,18 @@ impl RaftNode {
     }
 
     /// Asks this node's own state machine, however old its state is.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let local = node.read_local("any query").await?;
+    /// println!("as of {:?}", local.seq);
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -211,11 +268,38 @@ impl RaftNode {
     }
 
     /// A consistent snapshot.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// node.append("x").await?;
+    /// let status = node.status();
+    /// assert!(status.open && status.leader == Some(node.id()));
+    /// assert_eq!((status.seq(), status.durable.get()), (Some(tinyraftplus::Seq::new(1)), 2));
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn status(&self) -> Status {
         self.shared.status.borrow().clone()
     }
 
     /// Waits until the status is as wanted, and returns it: at once if it is already.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let appended = node.append("x").await?;
+    /// let status = node.wait(|status| status.applied > appended.seq).await?;
+    /// assert_eq!(status.head.unwrap().payload, "x");
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -240,6 +324,17 @@ impl RaftNode {
     }
 
     /// Waits until somebody leads, and returns who.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// assert_eq!(node.await_leader().await?, node.id());
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -272,6 +367,31 @@ impl RaftNode {
 
     /// Listens from now on: [`NodeBuilder::events`] listens from the start on. A slow listener misses events and is told how
     /// many; it never slows the node.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// use tinyraftplus::{Event, Next};
+    ///
+    /// let mut events = node.events();
+    /// node.append("x").await?;
+    /// loop {
+    ///     match events.next().await {
+    ///         Some(Next::Event(Event::Commit { seq })) => {
+    ///             println!("committed up to {seq}");
+    ///             break;
+    ///         }
+    ///         Some(Next::Event(event)) => println!("{}", event.advice()),
+    ///         Some(Next::Missed(count)) => println!("too slow for {count} events"),
+    ///         None => break, // the node is closed
+    ///     }
+    /// }
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn events(&self) -> Events {
         let receiver = match self.shared.events.upgrade() {
             Some(events) => events.subscribe(),
@@ -281,6 +401,21 @@ impl RaftNode {
     }
 
     /// Waits for an event. Listens from this call on, not only from the first poll.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// use tinyraftplus::Event;
+    ///
+    /// let committed = node.wait_event(|event| matches!(event, Event::Commit { .. }));
+    /// node.append("x").await?;
+    /// committed.await?; // although it came before anybody waited
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///

@@ -58,10 +58,11 @@ impl NodeBuilder {
     }
 
     /// The options of a log that fit those of the node.
-    fn log_options(&self) -> LogOptions {
-        let mut options = LogOptions::default();
+    fn log_options_that_fit(&self) -> LogOptions {
+        let mut options = self.log_options.clone();
         options.first_seq = self.options.raft.first_seq;
-        options.batch_bytes_max = options.batch_bytes_max.max(self.options.batch_bytes_max);
+        let batch = options.batch_bytes_max.max(self.options.batch_bytes_max);
+        options.batch_bytes_max = batch.min(options.group_bytes_max / 2);
         options.entry_bytes_max = options.entry_bytes_max.max(self.options.entry_bytes_max);
         options
     }
@@ -171,7 +172,7 @@ impl NodeBuilder {
         ends: Ends,
     ) -> Result<Parts, OpenError> {
         let name = format!("raft-{}", self.id);
-        let (log_options, initial_term) = (self.log_options(), self.initial_term);
+        let (log_options, initial_term) = (self.log_options_that_fit(), self.initial_term);
         let open_with = self.log.take().ok_or(OpenError::NoLog)?;
         let open: OpenLog = Box::new(move || {
             let mut log = open_with(log_options)?;
@@ -194,12 +195,12 @@ impl NodeBuilder {
             .map_err(OpenError::Thread)?;
         let (mut machine, mut applied) = (None, Seq::ZERO);
         if let Some(make) = self.machine.take() {
-            let (tell, made) = oneshot::channel();
+            let (tell, position) = oneshot::channel();
             let (runtime, end) = (Handle::current(), ends.done);
             let make = Box::new(move || make(runtime, end));
             let running = threads::start_machine(&name, make, tell, mailbox.reporter())
                 .map_err(OpenError::Thread)?;
-            applied = made.await.map_err(|_| OpenError::Panicked("the state machine"))?;
+            applied = position.await.map_err(|_| OpenError::Panicked("the state machine"))?;
             machine = Some(running);
         }
         let clock = Clock::start();
