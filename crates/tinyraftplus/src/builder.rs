@@ -147,7 +147,7 @@ impl NodeBuilder {
         }
     }
 
-    /// Waits to be added to a cluster, by [`RaftNode::set_members`] on one of its nodes, and never forms one. The members that
+    /// Waits to be added to a cluster, by [`RaftNode::set_members`](crate::RaftNode::set_members) on one of its nodes, and never forms one. The members that
     /// this node was described with are those that it may ask for a cluster: some that are there, itself among them or not.
     ///
     /// ```
@@ -491,13 +491,13 @@ impl NodeBuilder {
         self
     }
 
-    /// How long [`RaftNode::transfer_leadership`] and the like may take, from the call to its answer.
+    /// How long [`RaftNode::transfer_leadership`](crate::RaftNode::transfer_leadership) and the like may take, from the call to its answer.
     pub const fn transfer_timeout(mut self, timeout: Duration) -> Self {
         self.transfer_timeout = timeout;
         self
     }
 
-    /// How long [`RaftNode::set_members`] may take, from the call to its answer. New voters have to catch up meanwhile.
+    /// How long [`RaftNode::set_members`](crate::RaftNode::set_members) may take, from the call to its answer. New voters have to catch up meanwhile.
     pub const fn members_timeout(mut self, timeout: Duration) -> Self {
         self.members_timeout = timeout;
         self

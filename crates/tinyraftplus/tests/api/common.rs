@@ -9,7 +9,7 @@ use tinyraftplus::{
 
 /// What must happen, and soon; says what it waited for.
 pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    let limited = tokio::time::timeout(Duration::from_secs(60), happens).await;
+    let limited = tokio::time::timeout(Duration::from_mins(1), happens).await;
     limited.unwrap_or_else(|_| panic!("it hangs: {what}"))
 }
 

@@ -33,7 +33,8 @@ impl AsyncStateMachine for Gated {
     async fn apply(&mut self, entries: &[Applied]) -> Result<Vec<Bytes>, StateMachineError> {
         self.gate.wait_for(|open| *open).await?;
         // A timer of the node's runtime works in here.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        let never = std::future::pending::<()>();
+        drop(tokio::time::timeout(Duration::from_millis(1), never).await);
         let mut results = Vec::new();
         let mut seen = self.seen.lock().unwrap();
         for entry in entries {

@@ -171,9 +171,9 @@ async fn extreme_first_seqs() {
         if is_end {
             // Nobody can lead any more, since a term begins with an entry. It says so, and what is there is there.
             loop {
-                match soon("a warning", events[1].next()).await.unwrap() {
-                    Next::Event(Event::Warn(Warning::LogFull)) => break,
-                    _ => {}
+                let next = soon("a warning", events[1].next()).await.unwrap();
+                if matches!(next, Next::Event(Event::Warn(Warning::LogFull))) {
+                    break;
                 }
             }
             let full = nodes[0].wait(|status| status.seq() == Some(last));
@@ -308,15 +308,13 @@ async fn a_differing_option_is_a_warning() {
     let mut events = builder.events();
     let node = soon("open", builder.open()).await.unwrap();
     loop {
-        match soon("a warning", events.next()).await.unwrap() {
-            Next::Event(Event::Warn(Warning::OptionsDiffer { what, option, decides })) => {
-                assert_eq!(
-                    (what, option.as_str(), decides.as_str()),
-                    ("quorum rule", "at least 1", "majority")
-                );
-                break;
-            }
-            _ => {}
+        let next = soon("a warning", events.next()).await.unwrap();
+        if let Next::Event(Event::Warn(Warning::OptionsDiffer { what, option, decides })) = next {
+            assert_eq!(
+                (what, option.as_str(), decides.as_str()),
+                ("quorum rule", "at least 1", "majority")
+            );
+            break;
         }
     }
     soon("an append", node.append("x")).await.unwrap();

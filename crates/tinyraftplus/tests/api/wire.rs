@@ -48,13 +48,12 @@ async fn works(nodes: &[RaftNode]) {
 /// The next warning of a failed send.
 async fn told(events: &mut Events) -> (NodeId, String, u64) {
     loop {
-        match soon("a warning", events.next()).await.expect("the node is open") {
-            Next::Event(event @ Event::Warn(Warning::Send { .. })) => {
-                assert_eq!(event.advice(), Advice::Inspect);
-                let Event::Warn(Warning::Send { to, what, times }) = event else { unreachable!() };
-                return (to, what, times);
-            }
-            _ => {}
+        let next = soon("a warning", events.next()).await.expect("the node is open");
+        let Next::Event(event) = next else { continue };
+        let advice = event.advice();
+        if let Event::Warn(Warning::Send { to, what, times }) = event {
+            assert_eq!(advice, Advice::Inspect);
+            return (to, what, times);
         }
     }
 }
@@ -147,17 +146,19 @@ async fn failed_sends_are_warnings() {
     close(&nodes).await;
 }
 
+/// Counts what is there.
+struct Count(Arc<AtomicUsize>);
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A wire that never delivers fills no memory: so many futures may be under way, and no more; closing ends them. Fails if
 /// `send` has no limit, or `detach` leaves them.
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_that_hang_have_a_limit() {
     let going = Arc::new(AtomicUsize::new(0));
-    struct Count(Arc<AtomicUsize>);
-    impl Drop for Count {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
     let started = Arc::clone(&going);
     let builder = RaftNode::builder(1, [1, 2]).log(memory);
     let builder = builder.heartbeat_interval(Duration::from_micros(20));
@@ -211,8 +212,8 @@ async fn messages_travel_as_bytes() {
 /// those for a closed node, and from nobody, are counted as dropped. The node goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_can_not_be() {
-    let net = tinyraftplus::InProcess::new();
-    let builder = crate::common::describe(&net, 1, &[1]);
+    let switchboard = tinyraftplus::InProcess::new();
+    let builder = crate::common::describe(&switchboard, 1, &[1]);
     let mut events = builder.events();
     let node = soon("open", builder.open()).await.unwrap();
     soon("an append", node.append("x")).await.unwrap();
@@ -228,12 +229,10 @@ async fn messages_that_can_not_be() {
     for (count, body) in (1_u64..).zip(bodies) {
         node.receive(2, make(body));
         let what = loop {
-            match soon("a warning", events.next()).await.unwrap() {
-                Next::Event(Event::Warn(Warning::Malformed { from, what })) => {
-                    assert_eq!(from, NodeId::from(2));
-                    break what;
-                }
-                _ => {}
+            let next = soon("a warning", events.next()).await.unwrap();
+            if let Next::Event(Event::Warn(Warning::Malformed { from, what })) = next {
+                assert_eq!(from, NodeId::from(2));
+                break what;
             }
         };
         assert!(!what.is_empty());
