@@ -115,7 +115,7 @@ impl Replica {
         let (asked_at, bytes_max) = (self.now, self.options.forward_bytes_max);
         let (origin, incarnation) = (self.core.identity(), self.incarnation);
         let mut first = None;
-        while let Some(&order) = self.calls.queue.first() {
+        while let Some(&(order, ())) = self.calls.queue.first() {
             let bytes = self.calls.payloads(order).map_or(0, |payloads| sum(payloads));
             let route = self.calls.routes.entry(term).or_insert_with(|| RouteOut {
                 to,

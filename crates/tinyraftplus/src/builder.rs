@@ -1,6 +1,5 @@
 //! Describing and opening a node.
 
-use std::collections::BTreeMap;
 use std::future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -449,7 +448,7 @@ impl NodeBuilder {
                 events,
                 done,
             },
-            waiting: BTreeMap::new(),
+            waiting: tinyraftplus_core::Rising::new(),
             next_call: 0,
             told: 0,
             writes: Writes::new(self.stall_timeout),
