@@ -82,14 +82,24 @@ impl Cluster {
         Err(Error::failed(format!("the nodes do not agree on a leader: {leaders:?}")))
     }
 
-    /// Lets clients append.
-    pub(super) async fn run(&mut self, load: Load) -> Result<Ran, Error> {
+    /// Lets clients append. `None` if there was an election meanwhile: it would be measured, too, and calls may have
+    /// failed for it.
+    pub(super) async fn run(&mut self, load: Load) -> Result<Option<Ran>, Error> {
+        let term = self.used().await?.term;
+        let ran = self.run_whatever_happens(load).await;
+        match self.used().await {
+            Ok(used) if used.term == term => ran.map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(ran.err().unwrap_or(error)),
+        }
+    }
+
+    async fn run_whatever_happens(&mut self, load: Load) -> Result<Ran, Error> {
         let time = match load.until {
             Until::Seconds(seconds) => duration(seconds),
             Until::Entries(_) => CATCH_UP,
         };
-        let (process, command) = (self.process(load.node)?, Command::Run(load));
-        let answer = process.ask(&command, time + PATIENCE).await?;
+        let answer = self.process(load.node)?.ask(&Command::Run(load), time + PATIENCE).await?;
         if let Answer::Ran(ran) = answer { Ok(ran) } else { Err(strange(&answer)) }
     }
 

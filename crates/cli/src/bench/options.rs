@@ -53,10 +53,10 @@ pub(super) struct Options {
     #[arg(long)]
     pub(super) encrypt: bool,
     /// How long a row is measured in each round, from 0.1
-    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = measured)]
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = measured, allow_negative_numbers = true)]
     pub(super) seconds: f64,
     /// How long its clients append before that; 0 for not at all
-    #[arg(long, default_value = "0.5", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value = "0.5", value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(super) warmup: f64,
     /// How often; rows take their turns, and a figure is the median of its rounds
     #[arg(

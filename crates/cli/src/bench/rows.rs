@@ -1,5 +1,6 @@
 //! The rows of a benchmark: what each measures, and what its rounds found.
 
+use super::check::Tally;
 use super::cluster::Cluster;
 use super::disk::{Limit, Writes};
 use super::options::{Called, LogKind, Options, Shape};
@@ -7,6 +8,9 @@ use super::protocol::{Load, Until};
 use crate::error::Error;
 use std::fmt;
 use std::path::Path;
+
+/// How often a row is tried that elections disturb.
+pub(super) const ATTEMPTS: u64 = 3;
 
 /// One combination of what the flags list.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +36,8 @@ pub(super) struct Sample {
     pub(super) syncs: f64,
     /// How many nodes hold all that was acknowledged.
     pub(super) held_by: u64,
-    /// There was an election meanwhile.
-    pub(super) leader_changed: bool,
+    /// How often it was begun anew, because there was an election meanwhile.
+    pub(super) repeated: u64,
 }
 
 /// A row, or a limit, and its rounds.
@@ -88,8 +92,24 @@ impl Row {
         (self.shape.log != LogKind::Mem).then(|| Limit::new(self.shape.nodes, bytes))
     }
 
-    /// Runs it once, on a cluster of its own.
+    /// Runs it once, on a cluster of its own; with an election in the middle of it once more.
     pub(super) async fn measure(&self, options: &Options, dir: &Path) -> Result<Sample, Error> {
+        for repeated in 0..ATTEMPTS {
+            let mut cluster = Cluster::start(&self.shape, dir).await?;
+            let sample = self.attempt(options, &mut cluster).await?;
+            cluster.end().await?;
+            if let Some(sample) = sample {
+                return Ok(Sample { repeated, ..sample });
+            }
+        }
+        Err(too_busy())
+    }
+
+    async fn attempt(
+        &self,
+        options: &Options,
+        cluster: &mut Cluster,
+    ) -> Result<Option<Sample>, Error> {
         let load = |node, seconds| Load {
             node,
             clients: self.clients,
@@ -97,32 +117,40 @@ impl Row {
             payload: self.payload,
             until: Until::Seconds(seconds),
         };
-        let mut cluster = Cluster::start(&self.shape, dir).await?;
-        let mut acked = super::check::Tally::default();
+        let mut acked = Tally::default();
         if options.warmup > 0.0 {
             let called = cluster.called(self.called).await?;
-            acked = cluster.run(load(called, options.warmup)).await?.acked;
+            let Some(ran) = cluster.run(load(called, options.warmup)).await? else {
+                return Ok(None);
+            };
+            acked = ran.acked;
         }
         let called = cluster.called(self.called).await?;
         cluster.forget_peak().await?;
         let before = cluster.used().await?;
-        let ran = cluster.run(load(called, options.seconds)).await?;
+        let Some(ran) = cluster.run(load(called, options.seconds)).await? else { return Ok(None) };
         let after = cluster.used().await?;
         acked.join(ran.acked);
         let held_by = cluster.check(acked, ran.end, self.payload).await?;
-        cluster.end().await?;
         let (entries, calls) = (float(ran.acked.entries), float(ran.calls));
         let cpu = after.cpu_seconds.zip(before.cpu_seconds).map(|(after, before)| after - before);
-        Ok(Sample {
+        Ok(Some(Sample {
             per_second: entries / ran.seconds,
             micros: ran.micros,
             cpu: cpu.map(|cpu| cpu / entries * 1e6),
             peak_memory: after.peak_memory,
             syncs: float(after.syncs - before.syncs) / float(self.shape.nodes) / calls,
             held_by,
-            leader_changed: after.term != before.term,
-        })
+            repeated: 0,
+        }))
     }
+}
+
+/// There was an election in each attempt.
+pub(super) fn too_busy() -> Error {
+    Error::failed(format!(
+        "there was an election in each of {ATTEMPTS} attempts: this machine is too busy to be measured"
+    ))
 }
 
 impl fmt::Display for Row {
@@ -159,8 +187,8 @@ impl Measured<Row, Sample> {
         Some(median(self.rates().iter().zip(limits).map(|(rate, limit)| rate / limit).collect()))
     }
 
-    pub(super) fn leader_changes(&self) -> usize {
-        self.rounds.iter().filter(|round| round.leader_changed).count()
+    pub(super) fn repeated(&self) -> u64 {
+        self.rounds.iter().map(|round| round.repeated).sum()
     }
 }
 

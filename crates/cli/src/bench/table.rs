@@ -84,11 +84,11 @@ impl Report<'_> {
                     row.what
                 ));
             }
-            if row.leader_changes() > 0 {
+            if row.repeated() > 0 {
                 crate::out::line(format_args!(
-                    "{}: there was an election in {} of {rounds} rounds.",
+                    "{}: begun anew {} times, because there was an election.",
                     row.what,
-                    row.leader_changes()
+                    row.repeated()
                 ));
             }
         }
@@ -128,7 +128,7 @@ impl Report<'_> {
             "limit_entries_per_second": row.limits(&self.limits).map(median),
             "of_limit": row.of_limit(&self.limits),
             "held_by": row.rounds.iter().map(|it| it.held_by).min(),
-            "leader_changes": row.leader_changes(),
+            "repeated": row.repeated(),
         });
         if let Some(value) = value.as_object_mut() {
             value.extend(of_calls);
