@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinyraftplus"));
@@ -189,7 +189,7 @@ fn a_follower_catches_up_over_every_transport() {
     assert_eq!(rows.len(), 3, "{report}");
     for row in rows {
         assert!(row["bytes_per_second"].as_f64() > Some(0.0), "{row}");
-        assert!(row["first_ms"].as_f64() < row["all_ms"].as_f64(), "{row}");
+        assert!(row["first_ms"].as_f64() <= row["all_ms"].as_f64(), "{row}");
     }
     assert!(is_empty(dir.path()));
 }

@@ -57,18 +57,11 @@ struct Sample {
     all: f64,
     /// Until the first ones are: the others have to notice it.
     first: f64,
-    /// Bytes of payload of those that came between the two.
-    bytes: f64,
+    /// Bytes of payload a second between the two; if all came at once, from the call on.
+    per_second: f64,
     cpu: Option<f64>,
     memory_before: Option<u64>,
     peak_memory: Option<u64>,
-}
-
-impl Sample {
-    /// Bytes a second once entries flow.
-    fn per_second(&self) -> f64 {
-        self.bytes / (self.all - self.first)
-    }
 }
 
 /// Runs the benchmark.
@@ -136,11 +129,15 @@ async fn attempt(args: &Args, cluster: &mut Cluster) -> Result<Option<Sample>, E
     if held_by < NODES {
         return Err(Error::failed(format!("only {held_by} of {NODES} nodes hold all entries")));
     }
+    let (count, time) = match ran.end.saturating_sub(caught_up.at_first) {
+        0 => (args.entries, caught_up.last),
+        count => (count, caught_up.last - caught_up.first),
+    };
     let cpu = after.cpu_seconds.zip(before.cpu_seconds).map(|(after, before)| after - before);
     Ok(Some(Sample {
         all: caught_up.last,
         first: caught_up.first,
-        bytes: float(ran.end.saturating_sub(caught_up.at_first) * args.payload),
+        per_second: float(count * args.payload) / time,
         cpu,
         memory_before: before.memory,
         peak_memory: after.peak_memory,
@@ -157,7 +154,7 @@ impl Measured<Transport, Sample> {
     }
 
     fn rates(&self) -> Vec<f64> {
-        self.rounds.iter().map(Sample::per_second).collect()
+        self.rounds.iter().map(|it| it.per_second).collect()
     }
 }
 
