@@ -236,21 +236,21 @@ fn a_node_without_a_quorum_gives_no_figures() {
     assert!(is_empty(dir.path()));
 }
 
-/// A benchmark that would run for an hour, with nodes in processes of their own that have begun to write.
-fn endless(dir: &Path) -> Child {
-    let mut command = command(&["--transport", "processes", "--seconds", "3600", "--clients", "2"]);
+/// A benchmark that would run for an hour and is in the middle of it: all three nodes have written some.
+fn endless(dir: &Path, transport: &str) -> Child {
+    let mut command = command(&["--transport", transport, "--warmup", "3600", "--clients", "2"]);
     let command = command.args(["--dir", path(dir)]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let process = command.spawn().expect("the binary was built for this test");
     let began = Instant::now();
-    while logs(dir) < 3 {
-        assert!(began.elapsed() < PATIENCE, "no logs in {}", dir.display());
+    while logs(dir).iter().filter(|&&bytes| bytes > 3 << 20).count() < 3 {
+        assert!(began.elapsed() < PATIENCE, "the logs are {:?}", logs(dir));
         std::thread::yield_now();
     }
     process
 }
 
-/// How many logs there are, in directories below this one.
-fn logs(dir: &Path) -> usize {
+/// How large the logs are that lie in directories below this one.
+fn logs(dir: &Path) -> Vec<u64> {
     let below = |dir: &Path| {
         let entries = std::fs::read_dir(dir).into_iter().flatten().map_while(Result::ok);
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -259,7 +259,16 @@ fn logs(dir: &Path) -> usize {
     for _ in 0..3 {
         found = found.iter().flat_map(|path| below(path)).collect();
     }
-    found.iter().filter(|path| path.extension().is_some_and(|it| it == "log")).count()
+    let logs = found.iter().filter(|path| path.extension().is_some_and(|it| it == "log"));
+    logs.filter_map(|path| Some(path.metadata().ok()?.len())).collect()
+}
+
+/// The processes that a benchmark has started.
+#[cfg(target_os = "linux")]
+fn children(process: &Child) -> Vec<u32> {
+    let id = process.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    children.split_whitespace().map(|id| id.parse().unwrap()).collect()
 }
 
 fn signal(name: &str, process: u32) {
@@ -279,12 +288,15 @@ fn last_words(process: &mut Child) -> String {
     words.recv_timeout(PATIENCE).expect("a process is left")
 }
 
-/// Fails without `unless_interrupted`, which lets all that was started be dropped.
+/// Fails without `unless_interrupted`, which lets all that was started be dropped, and if a process is not killed then: one
+/// that hangs would be left.
 #[test]
 fn an_interrupted_benchmark_leaves_nothing() {
     for name in ["-INT", "-TERM", "-HUP"] {
         let dir = tempfile::tempdir().unwrap();
-        let mut process = endless(dir.path());
+        let mut process = endless(dir.path(), "processes");
+        #[cfg(target_os = "linux")]
+        signal("-STOP", children(&process)[1]);
         signal(name, process.id());
         let words = last_words(&mut process);
         assert_eq!(process.wait().unwrap().code(), Some(1), "{words}");
@@ -297,11 +309,11 @@ fn an_interrupted_benchmark_leaves_nothing() {
 #[test]
 fn processes_with_nodes_do_not_outlive_a_killed_benchmark() {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = endless(dir.path());
+    let mut process = endless(dir.path(), "in-process");
     signal("-KILL", process.id());
     last_words(&mut process);
     assert_eq!(process.wait().unwrap().code(), None);
-    assert_eq!(logs(dir.path()), 0, "they removed their logs");
+    assert_eq!(logs(dir.path()), [], "they removed their logs");
 }
 
 /// Two of three nodes die: whichever leads, the benchmark says so instead of giving figures.
@@ -309,10 +321,8 @@ fn processes_with_nodes_do_not_outlive_a_killed_benchmark() {
 #[test]
 fn a_benchmark_that_loses_its_quorum_fails() {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = endless(dir.path());
-    let id = process.id();
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    let children: Vec<u32> = children.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    let mut process = endless(dir.path(), "processes");
+    let children = children(&process);
     assert_eq!(children.len(), 3, "{children:?}");
     for &child in &children[..2] {
         signal("-KILL", child);

@@ -17,7 +17,7 @@ use tinyraftplus::{
 };
 use tinyraftplus_log::{EncryptingEncoder, MultiFsLog};
 
-/// How long anything may take that is no measurement.
+/// More than any of it takes on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A follower that is far behind may need longer than that.
 const CATCH_UP: Duration = Duration::from_mins(5);
@@ -34,6 +34,8 @@ pub(super) struct Host {
     nodes: BTreeMap<u64, RaftNode>,
     /// How often clients ran.
     runs: u64,
+    /// How long anything may take that is no measurement.
+    patience: Duration,
 }
 
 impl Host {
@@ -49,6 +51,7 @@ impl Host {
             sockets: BTreeMap::new(),
             nodes: BTreeMap::new(),
             runs: 0,
+            patience: PATIENCE,
         })
     }
 
@@ -140,9 +143,9 @@ impl Host {
     }
 
     async fn leader(&self, number: u64) -> Result<Answer, String> {
-        let found = within(PATIENCE, self.node(number)?.await_committed_leader()).await;
+        let found = within(self.patience, self.node(number)?.await_committed_leader()).await;
         let leader =
-            found.ok_or_else(|| format!("node {number} saw no leader for {PATIENCE:?}"))?;
+            found.ok_or_else(|| format!("node {number} saw no leader for {:?}", self.patience))?;
         let leader =
             leader.map_err(|why| explain(format_args!("node {number} has no leader"), &why))?;
         let node = leader.as_str().parse().map_err(|_| format!("{leader} leads, a stranger"))?;
@@ -171,7 +174,7 @@ impl Host {
         let node = self.node(number)?;
         let known = |status: &tinyraftplus::Status| status.committed.min(status.durable);
         let end = Seq::new(end);
-        let reached = within(PATIENCE, node.wait(|status| known(status) >= end)).await;
+        let reached = within(self.patience, node.wait(|status| known(status) >= end)).await;
         if let Some(Err(why)) = reached {
             return Err(explain(format_args!("node {number} has stopped"), &why));
         }
@@ -230,4 +233,72 @@ impl Host {
 
 async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(time, future).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::judge;
+    use super::super::protocol::{Ran, Until};
+    use super::*;
+
+    async fn host(nodes: u64) -> Host {
+        let (dir, key) = (std::env::temp_dir(), Key::generate().unwrap().reveal_hex().to_string());
+        let setup = Setup { dir, nodes, tcp: false, log: LogKind::Mem, encrypt: false, key };
+        let mut host = Host::new(setup).unwrap();
+        for node in 1..=nodes {
+            assert!(matches!(host.obey(Command::Open { node }).await, Answer::Done));
+        }
+        host
+    }
+
+    async fn leader(host: &mut Host) -> u64 {
+        match host.obey(Command::Leader { node: 1 }).await {
+            Answer::Leader { node } => node,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn run(host: &mut Host, node: u64) -> Ran {
+        let until = Until::Entries(50);
+        let load = Load { node, clients: 5, batch: 1, payload: 20, until };
+        match host.obey(Command::Run(load)).await {
+            Answer::Ran(ran) => ran,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn held(host: &mut Host, node: u64, end: u64, payload: u64) -> Held {
+        match host.obey(Command::Hold { node, end, payload }).await {
+            Answer::Held(held) => held,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A follower that was cut off holds less, and two such are no quorum. Fails if `hold` does not read logs, or does
+    /// not look into the entries.
+    #[tokio::test]
+    async fn a_log_is_read_entry_for_entry() {
+        let mut host = host(3).await;
+        let leader = leader(&mut host).await;
+        let mut others = (1..=3).filter(|&node| node != leader);
+        let (near, far) = (others.next().unwrap(), others.next().unwrap());
+        let before = run(&mut host, near).await;
+        held(&mut host, far, before.end, 20).await;
+        host.wire.cut(NodeId::from(far), NodeId::from(leader));
+        host.wire.cut(NodeId::from(far), NodeId::from(near));
+        let ran = run(&mut host, near).await;
+        let mut acked = before.acked;
+        acked.join(ran.acked);
+
+        let (first, second) =
+            (held(&mut host, leader, ran.end, 20).await, held(&mut host, near, ran.end, 20).await);
+        host.patience = Duration::from_millis(1);
+        let third = held(&mut host, far, ran.end, 20).await;
+        assert_eq!((acked.entries, third.tally), (100, before.acked));
+        assert_eq!(judge(acked, &[first, second, third]), Ok(2));
+        assert!(judge(acked, &[first, third, third]).is_err());
+        let others = held(&mut host, leader, ran.end, 19).await;
+        assert_eq!(others.strange, 100, "entries of another size are not ours");
+        host.end().await;
+    }
 }
