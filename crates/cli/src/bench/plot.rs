@@ -101,11 +101,14 @@ fn bar(part: f64) -> String {
     bar
 }
 
-/// A round number at or above, for the end of an axis.
-pub(super) fn round_up(value: f64) -> f64 {
-    let power = 10_f64.powf(value.max(1.0).log10().floor());
-    let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
-    steps.map(|step| step * power).into_iter().find(|&end| end >= value).unwrap_or(value)
+/// About five round steps of an axis that reaches this number: how large one is, and how many there are.
+pub(super) fn steps(largest: f64) -> (f64, u32) {
+    let about = largest.max(1.0) / 5.0;
+    let power = 10_f64.powf(about.log10().floor());
+    let rounds = [1.0, 2.0, 2.5, 5.0].map(|step| step * power);
+    let step = rounds.into_iter().find(|&step| step >= about).unwrap_or(10.0 * power);
+    let count = (1..=5).find(|&count| step * f64::from(count) >= largest).unwrap_or(5);
+    (step, count)
 }
 
 /// Where a number lies between the first and the last of an axis, from 0 to 1; on the scale of logarithms if it
@@ -131,9 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_ends_at_a_round_number_and_has_its_ends_at_its_ends() {
-        assert!((round_up(48_445.0) - 50_000.0).abs() < 1e-6);
-        assert!((round_up(1_000.0) - 1_000.0).abs() < 1e-6);
+    fn an_axis_has_round_steps_and_its_ends_at_its_ends() {
+        let shown = |largest: f64| {
+            let (step, count) = steps(largest);
+            format!("{count} x {step:.0}")
+        };
+        assert_eq!(shown(48_445.0), "5 x 10000");
+        assert_eq!(shown(53_904.0), "3 x 20000");
+        assert_eq!(shown(1_000.0), "5 x 200");
+        assert_eq!(shown(0.0), "1 x 1");
         for (first, last) in [(1, 1024), (3, 15)] {
             assert!(place(first, first, last).abs() < 1e-9);
             assert!((place(last, first, last) - 1.0).abs() < 1e-9);

@@ -1,6 +1,6 @@
 //! A plot as an SVG file that needs nothing else.
 
-use super::plot::{Plot, Point, Series, place, round_up};
+use super::plot::{Plot, Point, Series, place, steps};
 use super::table::grouped;
 use std::fmt::{self, Write as _};
 
@@ -15,7 +15,6 @@ const BOTTOM: f64 = 340.0;
 const LINE: f64 = 18.0;
 /// Told apart by those who see fewer colours, too (Okabe and Ito).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
-const TICKS: u8 = 5;
 
 /// Draws it.
 pub(super) fn draw(plot: &Plot) -> String {
@@ -57,14 +56,16 @@ fn drawing(plot: &Plot, svg: &mut String) -> fmt::Result {
 struct Scale {
     first: u64,
     last: u64,
-    top: f64,
+    step: f64,
+    steps: u32,
 }
 
 impl Scale {
     fn of(plot: &Plot) -> Self {
         let at = || plot.series.iter().flat_map(|series| &series.points).map(|point| point.at);
         let (first, last) = (at().min().unwrap_or_default(), at().max().unwrap_or_default());
-        Self { first, last, top: round_up(plot.largest()) }
+        let (step, steps) = steps(plot.largest());
+        Self { first, last, step, steps }
     }
 
     fn x(&self, at: u64) -> f64 {
@@ -72,12 +73,12 @@ impl Scale {
     }
 
     fn y(&self, value: f64) -> f64 {
-        BOTTOM - (BOTTOM - TOP) * (value / self.top)
+        BOTTOM - (BOTTOM - TOP) * (value / (self.step * f64::from(self.steps)))
     }
 
     fn axes(&self, plot: &Plot, svg: &mut String) -> fmt::Result {
-        for tick in 0..=TICKS {
-            let value = self.top * f64::from(tick) / f64::from(TICKS);
+        for tick in 0..=self.steps {
+            let value = self.step * f64::from(tick);
             let (y, shown) = (self.y(value), grouped(value));
             writeln!(svg, r##"<path d="M{LEFT} {y:.1}H{RIGHT}" stroke="#ddd"/>"##)?;
             writeln!(
