@@ -267,8 +267,9 @@ fn logs(dir: &Path) -> Vec<u64> {
 #[cfg(target_os = "linux")]
 fn children(process: &Child) -> Vec<u32> {
     let id = process.id();
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    children.split_whitespace().map(|id| id.parse().unwrap()).collect()
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let children = children.expect("it runs");
+    children.split_whitespace().map(|id| id.parse().expect("a number")).collect()
 }
 
 /// Whether all of them were there to hear it.

@@ -252,26 +252,23 @@ mod tests {
     }
 
     async fn leader(host: &mut Host) -> u64 {
-        match host.obey(Command::Leader { node: 1 }).await {
-            Answer::Leader { node } => node,
-            other => panic!("{other:?}"),
-        }
+        let answer = host.obey(Command::Leader { node: 1 }).await;
+        let Answer::Leader { node } = answer else { panic!("{answer:?}") };
+        node
     }
 
     async fn run(host: &mut Host, node: u64) -> Ran {
         let until = Until::Entries(50);
         let load = Load { node, clients: 5, batch: 1, payload: 20, until };
-        match host.obey(Command::Run(load)).await {
-            Answer::Ran(ran) => ran,
-            other => panic!("{other:?}"),
-        }
+        let answer = host.obey(Command::Run(load)).await;
+        let Answer::Ran(ran) = answer else { panic!("{answer:?}") };
+        ran
     }
 
     async fn held(host: &mut Host, node: u64, end: u64, payload: u64) -> Held {
-        match host.obey(Command::Hold { node, end, payload }).await {
-            Answer::Held(held) => held,
-            other => panic!("{other:?}"),
-        }
+        let answer = host.obey(Command::Hold { node, end, payload }).await;
+        let Answer::Held(held) = answer else { panic!("{answer:?}") };
+        held
     }
 
     /// A follower that was cut off holds less, and two such are no quorum. Fails if `hold` does not read logs, or does
