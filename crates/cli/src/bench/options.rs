@@ -115,6 +115,16 @@ pub(super) enum Called {
     Follower,
 }
 
+impl Called {
+    /// There is one leader, and more than one follower.
+    pub(super) const fn article(self) -> &'static str {
+        match self {
+            Self::Leader => "the",
+            Self::Follower => "a",
+        }
+    }
+}
+
 impl Options {
     /// What only all options together say.
     pub(super) fn check(&self) -> Result<(), Error> {

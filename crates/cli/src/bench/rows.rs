@@ -155,7 +155,7 @@ pub(super) fn too_busy() -> Error {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} clients, the {} is called", self.shape, self.clients, self.called)
+        write!(f, "{}, {} clients, {} called", self.shape, self.clients, self.called)
     }
 }
 

@@ -74,7 +74,7 @@ impl Report<'_> {
         let calls = if *batch == 1 { "" } else { ", of calls" };
         crate::out::line(format_args!(
             "\nMedians of {rounds} rounds of {seconds} s; latency in us{calls}, CPU in seconds a million entries, memory in MiB, both of\n\
-             clients and nodes together; syncs of a node a call; the limit is the same bytes of all clients as one write of each node."
+             clients and nodes together; syncs of a node a call; ratio to the disk: the same bytes of all clients as one write of each node."
         ));
         for row in &self.rows {
             let held = row.rounds.iter().map(|it| it.held_by).min().unwrap_or_default();
@@ -151,8 +151,11 @@ fn limit_json(limit: &Measured<Limit, Writes>) -> Value {
 fn heading_of(row: &Row) -> String {
     let encrypted = if row.shape.encrypt { " (encrypted)" } else { "" };
     format!(
-        "{}, log {}{encrypted}, clients call the {}",
-        row.shape.transport, row.shape.log, row.called
+        "{}, log {}{encrypted}, clients call {} {}",
+        row.shape.transport,
+        row.shape.log,
+        row.called.article(),
+        row.called
     )
 }
 
@@ -171,7 +174,7 @@ fn columns() -> String {
         "CPU",
         "memory",
         "syncs",
-        "limit",
+        "ratio",
     )
 }
 
