@@ -86,6 +86,8 @@ pub(crate) struct Hello {
     pub(crate) cluster: String,
     /// The custom rules it can evaluate, in order.
     pub(crate) rules: Vec<CustomRule>,
+    /// The longest message that it takes, in bytes; 0 if it does not say.
+    pub(crate) takes: u64,
 }
 
 /// Why two sides do not talk to each other. Both sides learn the reason, but for [`Foreign`](Self::Foreign).
@@ -376,6 +378,7 @@ pub(crate) fn put_hello(hello: &Hello, version: u64, refusal: u64) -> Vec<u8> {
     out.bytes(3, hello.cluster.as_bytes());
     out.number(4, version);
     out.number(5, refusal);
+    out.number(6, hello.takes);
     for rule in &hello.rules {
         out.nested(ITEMS, |out| {
             out.bytes(1, rule.name().as_bytes());
@@ -399,7 +402,8 @@ pub(crate) fn take_hello(bytes: &[u8]) -> Option<(Hello, u64, u64)> {
         rules.push(CustomRule::new(rule.text(1).ok()??, version).ok()?);
     }
     let cluster = fields.text(3).ok()?.unwrap_or_default().to_owned();
-    Some((Hello { id: id(1)?, to: id(2)?, cluster, rules }, fields.number(4), fields.number(5)))
+    let hello = Hello { id: id(1)?, to: id(2)?, cluster, rules, takes: fields.number(6) };
+    Some((hello, fields.number(4), fields.number(5)))
 }
 
 #[cfg(test)]

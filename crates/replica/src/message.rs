@@ -17,6 +17,10 @@ use crate::{Base, ChangeError, Refused};
 /// The most calls that may be on one route unanswered; a leader drops what is beyond.
 pub const ROUTE_CALLS_MAX: u64 = 1024;
 
+/// The most entries of a batch, and of a message. Who takes messages can rely on it: an empty entry is two bytes on the wire and
+/// some hundred in memory.
+pub const ENTRIES_MAX: usize = 1 << 20;
+
 /// A message between two nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Message {

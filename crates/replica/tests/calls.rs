@@ -95,6 +95,61 @@ fn calls_keep_their_order_on_the_way() {
     assert_eq!(seqs, [seq(1), seq(2), seq(3)]);
 }
 
+/// `reordered_duplicated`: every message comes late, twice, and after those that were sent later; the leadership changes meanwhile; and in the end
+/// all of them come once more, the newest first. Every call is in every log once, or in none if it was refused, and those of a node are in their
+/// order. Fails if `serve` takes a number twice, or any that is above the last, and if a follower cuts its log off behind the entries of an append.
+#[test]
+fn reordered_duplicated() {
+    let mut cluster = Cluster::new(3, |_| {});
+    cluster.leader();
+    cluster.filter = Box::new(|_, _, _| Fate::Hold);
+    let (mut sent, mut calls) = (Vec::new(), Vec::new());
+    let mut scramble = |cluster: &mut Cluster| {
+        cluster.pass(Duration::from_millis(5));
+        let held = std::mem::take(&mut cluster.held);
+        sent.extend(held.iter().cloned());
+        let twice = held.into_iter().rev().flat_map(|message| [message.clone(), message]);
+        cluster.wire.extend(twice);
+    };
+    for round in 0..60 {
+        for (node, part) in [(1, "a"), (2, "a"), (3, "a"), (1, "b"), (2, "b"), (3, "b")] {
+            let payload = format!("{node}.{round}{part}");
+            calls.push((node, payload.clone(), cluster.append(id(node), &payload)));
+        }
+        if round == 30 {
+            let leader = cluster.leader();
+            cluster.call(leader, Request::StepDown);
+        }
+        scramble(&mut cluster);
+    }
+    for _ in 0..1000 {
+        scramble(&mut cluster);
+    }
+    let log = cluster.node(id(1)).disk.payloads();
+    cluster.filter = Box::new(|_, _, _| Fate::Deliver);
+    cluster.wire.extend(sent.into_iter().rev());
+    cluster.pass(Duration::from_secs(1));
+    for node in 1..=3 {
+        assert_eq!(cluster.node(id(node)).disk.payloads(), log, "node {node}");
+    }
+    let mut count = 0;
+    let mut last_of = [None; 3];
+    for (node, payload, call) in calls {
+        let places = log.iter().enumerate().filter(|(_, it)| **it == *payload.as_bytes());
+        let places: Vec<usize> = places.map(|(at, _)| at).collect();
+        match cluster.outcomes.get(&call).unwrap() {
+            Outcome::Committed { .. } => assert_eq!(places.len(), 1, "{payload}"),
+            Outcome::Refused(_) => assert!(places.is_empty(), "{payload}"),
+            other => panic!("{payload}: {other:?}"),
+        }
+        let last = &mut last_of[node as usize - 1];
+        assert!(places.is_empty() || *last < places.first().copied(), "{payload}");
+        *last = places.first().copied().or(*last);
+        count += places.len();
+    }
+    assert!(count > 200, "{count} of 360 were committed");
+}
+
 /// `lost_forward_delays_all_later`: one forward is lost while more calls keep coming. The leader drops them too,
 /// as they are not next; they must all come again with the lost one, or each waits for its own time, the
 /// next ones are too early again, and the node never catches up. Fails if `resend` sends only what is due.
