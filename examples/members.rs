@@ -44,13 +44,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     show("one is replaced", &now);
 
     // Even the leader: another one takes over, and the one that was removed says so.
-    let rest: Vec<Member> = now.members.into_iter().filter(|member| member.id != 1.into()).collect();
+    let rest: Vec<Member> =
+        now.members.into_iter().filter(|member| member.id != 1.into()).collect();
     let four = sixth.set_members(rest).await?;
     first.wait(|status| !status.is_member() && status.leader != Some(1.into())).await?;
     println!("removed: {}", first.append("late").await.expect_err("it was removed"));
     sixth.append("after").await?;
     let now = sixth.wait(|status| status.members_at == four.at && status.leader.is_some()).await?;
-    println!("{} members go on, led by another: {}", now.members.len(), now.leader != Some(1.into()));
+    println!(
+        "{} members go on, led by another: {}",
+        now.members.len(),
+        now.leader != Some(1.into())
+    );
     for node in &nodes {
         node.close().await?;
     }

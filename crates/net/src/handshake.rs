@@ -202,6 +202,16 @@ impl Initiator {
         Ok((Self { noise, hello }, packet))
     }
 
+    /// Begins as a program would that speaks newer versions too, and says more.
+    #[cfg(test)]
+    pub(crate) fn start_newer(key: &Key, hello: Hello) -> (Self, Vec<u8>) {
+        let head = first_head(Purpose::Nodes, Versions { oldest: 1, newest: 9 });
+        let mut noise = noise(key, &head, Side::Initiator).unwrap();
+        let newer = [&put_hello(&hello, 0, 0)[..], &[20, 5, 23, 1, 9]].concat();
+        let packet = packet(&mut noise, &head, &newer).unwrap();
+        (Self { noise, hello }, packet)
+    }
+
     /// Ends, with the second packet.
     pub(crate) fn finish(
         mut self,
@@ -329,15 +339,19 @@ enum Side {
 }
 
 fn noise(key: &Key, prologue: &[u8; 10], side: Side) -> Result<HandshakeState, HandshakeError> {
+    let noise = builder(key, prologue)?;
+    let noise = match side {
+        Side::Initiator => noise.build_initiator(),
+        Side::Responder => noise.build_responder(),
+    };
+    noise.map_err(|_| NO_NOISE)
+}
+
+fn builder<'a>(key: &'a Key, prologue: &'a [u8; 10]) -> Result<Builder<'a>, HandshakeError> {
     let params: NoiseParams =
         "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s".parse().map_err(|_| NO_NOISE)?;
     let builder = Builder::new(params).psk(0, key.reveal());
-    let builder = builder.and_then(|builder| builder.prologue(prologue));
-    let noise = builder.and_then(|builder| match side {
-        Side::Initiator => builder.build_initiator(),
-        Side::Responder => builder.build_responder(),
-    });
-    noise.map_err(|_| NO_NOISE)
+    builder.and_then(|builder| builder.prologue(prologue)).map_err(|_| NO_NOISE)
 }
 
 fn packet(
@@ -409,6 +423,7 @@ pub(crate) fn take_hello(bytes: &[u8]) -> Option<(Hello, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{CONTENT_BYTES_MAX, Opener};
 
     fn hello(id: u64) -> Hello {
         Hello { id: Some(NodeId::from(id)), ..Hello::default() }
@@ -434,6 +449,15 @@ mod tests {
 
     fn start(hello: Hello) -> (Initiator, Vec<u8>) {
         Initiator::start(&key(), Purpose::Nodes, hello).unwrap()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        let pairs = text.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
+        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     }
 
     fn answered(packet: &[u8]) -> Answered {
@@ -463,6 +487,92 @@ mod tests {
         seal.seal(b"hello", &mut sealed).unwrap();
         sealed[30] ^= 1;
         assert!(open.open(&sealed[25..], &mut content).is_err());
+    }
+
+    /// `reflected_session`: whatever a side has sealed does not open at that side, and its own first packet is no answer to it.
+    #[test]
+    fn reflected_session() {
+        let (initiator, first) = start(hello(1));
+        let (head, rest) = split(&first);
+        let reflected = Initiator { noise: start(hello(1)).0.noise, hello: hello(1) };
+        assert!(reflected.finish(head, rest).is_err());
+        let back = answer(&key(), Purpose::Nodes, &hello(1), head, rest).result;
+        assert_eq!(back.err(), Some(HandshakeError::SameName(NodeId::from(1))));
+
+        let Answered { packet, result } = answered(&first);
+        let packet = packet.unwrap();
+        let (head, rest) = split(&packet);
+        let here = initiator.finish(head, rest).unwrap().0;
+        for (mut sealer, mut opener) in [here.split(), result.unwrap().0.split()] {
+            let mut sealed = Vec::new();
+            sealer.seal(b"hello", &mut sealed).unwrap();
+            assert!(opener.open(&sealed[2..], &mut Vec::new()).is_err());
+        }
+    }
+
+    /// A whole connection of version 1, as it was when that was frozen, with the secret that its initiator had drawn: today's code reads both
+    /// sides, and writes the same as the initiator did. `WIRE_FIXTURES=write cargo test -p tinyraftplus-net --lib` makes a new one; for a
+    /// version that was released, never.
+    #[test]
+    fn a_session_of_version_1_is_frozen() {
+        const SECRET: [u8; 32] = [11; 32];
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/wire-v1/session.txt");
+        let key = Purpose::Nodes.key(&key());
+        let prologue = first_head(Purpose::Nodes, VERSIONS);
+        let rules = vec![CustomRule::new("near", 2).unwrap()];
+        let cluster = "tests".to_owned();
+        let said = |id: u64| Hello {
+            id: Some(NodeId::from(id)),
+            to: (id == 1).then(|| NodeId::from(2)),
+            cluster: cluster.clone(),
+            rules: rules.clone(),
+            takes: 64 << 20,
+        };
+        let drawn = builder(&key, &prologue).unwrap().fixed_ephemeral_key_for_testing_only(&SECRET);
+        let mut noise = drawn.build_initiator().unwrap();
+        let first = packet(&mut noise, &prologue, &put_hello(&said(1), 0, 0)).unwrap();
+        let initiator = Initiator { noise, hello: said(1) };
+        let records = [&b"\x03"[..], b"\x00\x02\0\0\0hi", &[2; CONTENT_BYTES_MAX]];
+        let sealed = |session: &Session| {
+            let mut sealer = session.clone().split().0;
+            let mut sealed = Vec::new();
+            records.iter().for_each(|record| sealer.seal(record, &mut sealed).unwrap());
+            // Of the longest, its end is enough.
+            [&sealed[..200], &sealed[sealed.len() - 16..]].concat()
+        };
+        let (head, rest) = split(&first);
+        let answered = answer(&key, Purpose::Nodes, &said(2), head, rest);
+        if std::env::var_os("WIRE_FIXTURES").is_some_and(|it| it == "write") {
+            let second = answered.packet.clone().unwrap();
+            let there = sealed(&answered.result.as_ref().unwrap().0);
+            let (head, rest) = split(&second);
+            let drawn = builder(&key, &prologue).unwrap();
+            let drawn = drawn.fixed_ephemeral_key_for_testing_only(&SECRET);
+            let mut noise = drawn.build_initiator().unwrap();
+            packet(&mut noise, &prologue, &put_hello(&said(1), 0, 0)).unwrap();
+            let here = Initiator { noise, hello: said(1) }.finish(head, rest).unwrap().0;
+            let lines = [&first, &second, &sealed(&here), &there].map(|bytes| hex(bytes));
+            std::fs::write(path, lines.join("\n") + "\n").unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap();
+        let [kept_first, kept_second, here, there] =
+            <[Vec<u8>; 4]>::try_from(kept.lines().map(unhex).collect::<Vec<_>>()).unwrap();
+        assert_eq!(first, kept_first);
+        assert_eq!(answered.result.unwrap().1, said(1));
+        let (head, rest) = split(&kept_second);
+        let (session, theirs) = initiator.finish(head, rest).unwrap();
+        assert_eq!(theirs, said(2));
+        assert_eq!(sealed(&session), here);
+        let mut opener = session.split().1;
+        let mut content = Vec::new();
+        let mut rest = &there[..];
+        for record in &records[..2] {
+            let (length, sealed) = rest.split_first_chunk().unwrap();
+            let (sealed, after) = sealed.split_at(Opener::sealed_bytes(*length).unwrap());
+            opener.open(sealed, &mut content).unwrap();
+            assert_eq!(content, *record);
+            rest = after;
+        }
     }
 
     /// Any bit of either packet, and any shorter one: no connection, and no panic.

@@ -345,6 +345,22 @@ mod tests {
         assert_eq!(joiner.next().unwrap().map(|message| message[0]), Some(3));
     }
 
+    /// A large message comes once, and then small ones for weeks: the memory that it took is given back. Fails without `SPARE_BYTES_MAX`.
+    #[test]
+    fn memory_for_a_large_message_is_given_back() {
+        let mut joiner = Joiner::new(64 << 20);
+        for bytes in [20 << 20, 10_u32] {
+            joiner.push(&bytes.to_le_bytes());
+            for _ in 0..bytes.div_ceil(60_000) {
+                joiner.push(&[7; 60_000]);
+            }
+            joiner.waiting.truncate(LENGTH_BYTES + bytes as usize);
+            assert_eq!(joiner.next().unwrap().map(|it| it.len()), Some(bytes as usize));
+            let kept = joiner.waiting.capacity();
+            assert!(kept <= SPARE_BYTES_MAX, "{kept} bytes are kept");
+        }
+    }
+
     /// `huge_frame`: refused before anything is kept for it.
     #[test]
     fn a_length_over_the_limit_is_refused_at_once() {

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Cluster, Fate, bytes, id, seq};
-use tinyraftplus_core::{Identity, Role, Term};
+use tinyraftplus_core::{Identity, Options, Role, Term};
 use tinyraftplus_replica::{
-    Answer, Effect, Forward, Happening, Inquire, Message, Outcome, Refused, Request, Route, Unknown,
+    Answer, Effect, Forward, Happening, Inquire, Message, Outcome, Refused, ReplicaOptions,
+    Request, Route, Unknown,
 };
 
 #[test]
@@ -265,7 +266,7 @@ fn without_a_leader_calls_wait_or_are_refused() {
         let tune = if fail_fast {
             |options: &mut tinyraftplus_replica::ReplicaOptions| options.fail_fast = true
         } else {
-            |_: &mut tinyraftplus_replica::ReplicaOptions| {}
+            |_: &mut ReplicaOptions| {}
         };
         let mut cluster = Cluster::new(3, tune);
         let call = cluster.append(id(1), "x");
@@ -512,8 +513,10 @@ fn a_call_that_was_given_up_leaves_no_gap() {
     assert_eq!(cluster.node(follower).disk.payloads(), [bytes("next")]);
 }
 
+/// `too_large`: an entry or a batch over its limit is refused with the limit, and too many calls at once as busy; all of them leave nothing behind.
+/// Fails if `unfit` compares no sizes, or a refused call keeps its bytes.
 #[test]
-fn too_much_is_refused_and_nothing_is_left_behind() {
+fn too_large() {
     let mut cluster = Cluster::new(3, |options| {
         options.calls_max = 4;
         options.calls_bytes_max = 4 * 33;
@@ -538,6 +541,65 @@ fn too_much_is_refused_and_nothing_is_left_behind() {
     cluster.committed(calls[1]);
     let status = cluster.replica(follower).status();
     assert_eq!((status.calls, status.calls_bytes), (0, 0));
+}
+
+/// Empty payloads are next to nothing on the wire and much in memory, so there is a limit to how many of them a receiver takes in one message.
+/// A node that forwards more of them than that must not put them into one: it would be dropped, and sent again for ever. Fails if `size` counts
+/// payloads alone.
+#[test]
+fn forwarded_messages_hold_no_more_than_receivers_take() {
+    let mut cluster = Cluster::new(3, |options| {
+        options.raft.append_bytes_max = 1 << 20;
+        options.state_machine = false;
+    });
+    let follower = cluster.follower();
+    // All are lost, so all are sent again at once.
+    cluster.filter = Box::new(|_, _, message| match message {
+        Message::Forward(_) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    let append = || Request::Append { payloads: vec![bytes(""); 10_000] };
+    let calls = [(); 8].map(|()| cluster.call(follower, append()));
+    let most = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&most);
+    cluster.filter = Box::new(move |_, _, message| {
+        if let Message::Forward(forward) = message {
+            seen.set(seen.get().max(forward.calls.iter().map(Vec::len).sum()));
+        }
+        Fate::Deliver
+    });
+    for call in calls {
+        cluster.committed(call);
+    }
+    assert!(most.get() > 0);
+    assert!(most.get() <= (1 << 20) / 64, "{} entries in one message", most.get());
+}
+
+/// Limits that no message has room for are refused at the start, and a transport that is too small for the largest batch.
+#[test]
+fn limits_that_no_message_has_room_for_are_refused() {
+    let options = |tune: fn(&mut ReplicaOptions)| {
+        let mut options = ReplicaOptions::new(Options::new(id(1), vec![id(1)], 0));
+        tune(&mut options);
+        options
+    };
+    let check = |tune| options(tune).check().map_err(|error| error.to_string());
+    assert_eq!(check(|_| {}), Ok(()));
+    let text = "batch_entries_max is 1048577, and must be at most 1048576: a message holds no more";
+    assert_eq!(check(|options| options.batch_entries_max = (1 << 20) + 1), Err(text.into()));
+    let text =
+        "append_bytes_max is 67108865, and must be at most 67108864: a message holds no more";
+    let long = |options: &mut ReplicaOptions| options.raft.append_bytes_max = (64 << 20) + 1;
+    assert_eq!(check(long), Err(text.into()));
+
+    let standard = options(|_| {});
+    let needed = standard.message_bytes_max();
+    assert_eq!((needed, standard.check_transport(needed)), (33 << 20, Ok(())));
+    let error = standard.check_transport(needed - 1).unwrap_err();
+    assert!(error.to_string().starts_with(
+        "a batch may need a message of 34603008 bytes, and the transport takes 34603007: lower"
+    ));
+    assert!(options(|options| options.batch_bytes_max = u64::MAX).check_transport(needed).is_err());
 }
 
 /// `malformed_message`: impossible numbers from a peer are dropped and told.

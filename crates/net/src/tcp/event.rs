@@ -62,7 +62,9 @@ pub enum NetEvent {
     },
     /// Messages to a peer were dropped, because too much waits for it: it takes less than there is to send, or nothing. They are
     /// sent again if they still matter. Told once a second at most for each peer.
-    #[error("{count} messages to node {peer} were dropped: it takes too little; look at it, and at the network")]
+    #[error(
+        "{count} messages to node {peer} were dropped: it takes too little; look at it, and at the network"
+    )]
     Dropped {
         /// Whom they were for.
         peer: NodeId,
@@ -112,6 +114,8 @@ pub struct TcpStats {
     pub accepted: u64,
     /// Connections of others that ended before they were proved: foreign bytes, other keys, recordings, silence.
     pub refused: u64,
+    /// How often no connection could be accepted: too many open files, most likely.
+    pub unaccepted: u64,
     /// Messages that it received for its node.
     pub received: u64,
     /// Messages that were not sent: no connection, or too much waiting.
@@ -132,6 +136,7 @@ pub(super) struct Reporter {
     connected: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
+    unaccepted: AtomicU64,
     received: AtomicU64,
     dropped: AtomicU64,
     overflowed: AtomicU64,
@@ -150,6 +155,7 @@ impl Reporter {
             connected: get(&self.connected),
             accepted: get(&self.accepted),
             refused: get(&self.refused),
+            unaccepted: get(&self.unaccepted),
             received: get(&self.received),
             dropped: get(&self.dropped),
             overflowed: get(&self.overflowed),
@@ -195,6 +201,7 @@ impl Reporter {
     }
 
     pub(super) fn cant_accept(&self, inbox: &dyn Inbox, why: io::Error) {
+        self.unaccepted.fetch_add(1, Ordering::Relaxed);
         if self.cant_accept_told.is_due() {
             inbox.tell(NetEvent::CantAccept { why: Arc::new(why) });
         }

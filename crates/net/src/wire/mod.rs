@@ -10,8 +10,8 @@ mod raft;
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, TransferError};
 use tinyraftplus_replica::{
-    Answer, Answers, ENTRIES_MAX, Forward, Inquire, Message, ReadIndex, ReadIndexReply, Refused, Route,
-    TransferAsk, TransferReply,
+    Answer, Answers, ENTRIES_MAX, Forward, Inquire, Message, ReadIndex, ReadIndexReply, Refused,
+    Route, TransferAsk, TransferReply,
 };
 
 use self::fields::{Encoded, Fields, ITEMS, Writer, take_varint};
