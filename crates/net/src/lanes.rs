@@ -348,11 +348,11 @@ mod tests {
     /// A large message comes once, and then small ones for weeks: the memory that it took is given back. Fails without `SPARE_BYTES_MAX`.
     #[test]
     fn memory_for_a_large_message_is_given_back() {
-        let mut joiner = Joiner::new(64 << 20);
+        let (mut joiner, part) = (Joiner::new(64 << 20), vec![7; 60_000]);
         for bytes in [20 << 20, 10_u32] {
             joiner.push(&bytes.to_le_bytes());
             for _ in 0..bytes.div_ceil(60_000) {
-                joiner.push(&[7; 60_000]);
+                joiner.push(&part);
             }
             joiner.waiting.truncate(LENGTH_BYTES + bytes as usize);
             assert_eq!(joiner.next().unwrap().map(|it| it.len()), Some(bytes as usize));

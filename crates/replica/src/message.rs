@@ -226,6 +226,37 @@ pub enum ChangeAnswer {
 }
 
 impl Message {
+    /// About how many bytes it takes in memory, with its payloads.
+    pub fn memory_bytes(&self) -> u64 {
+        /// A message, and each entry, call or answer, besides payloads.
+        const COST: u64 = 96;
+        let all = |payloads: &[Bytes]| -> u64 {
+            payloads.iter().map(|payload| COST + payload.len() as u64).sum()
+        };
+        let parts: u64 = match self {
+            Self::Raft(message) => {
+                let core::MessageBody::Append { entries, .. } = &message.body else { return COST };
+                entries.iter().map(|entry| COST + entry.body.bytes()).sum()
+            }
+            Self::Forward(forward) => forward.calls.iter().map(|call| COST + all(call)).sum(),
+            Self::Answers(answers) => {
+                let cost = |(_, answer): &(u64, Answer)| {
+                    let Answer::Committed { results, .. } = answer else { return COST };
+                    COST + all(results)
+                };
+                answers.answers.iter().map(cost).sum()
+            }
+            Self::ChangeAsk(ask) => COST * ask.plan.members().len() as u64,
+            Self::Inquire(_)
+            | Self::ReadIndex(_)
+            | Self::ReadIndexReply(_)
+            | Self::TransferAsk(_)
+            | Self::TransferReply(_)
+            | Self::ChangeReply(_) => 0,
+        };
+        COST + parts
+    }
+
     /// The gate for foreign data, besides that of the consensus: says what is wrong with a message that no
     /// correct peer sends.
     pub fn malformed(&self) -> Option<&'static str> {

@@ -145,11 +145,12 @@ async fn receive(shared: Arc<Shared>, peer: NodeId, mut incoming: Incoming, inbo
                 Err(why) => shared.reporter.malformed(&*inbox, peer, why),
             })
         });
-        match taken.await {
-            Ok(false) => {}
-            Ok(true) if within(limit, replies.write(&pong)).await.is_err() => return,
-            Ok(true) => {}
+        let is_ping = match taken.await {
+            Ok(is_ping) => is_ping,
             Err(why) => break why,
+        };
+        if is_ping && within(limit, replies.write(&pong)).await.is_err() {
+            return;
         }
     };
     // That it is gone, its own way says.

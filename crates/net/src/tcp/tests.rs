@@ -322,11 +322,11 @@ async fn newer_version_is_skipped() {
     let text = "node 1 is of a newer version: what it sent is, or holds, a message of kind 100, which this version does not know; update this node";
     assert_eq!(node.event().await.to_string(), text);
     for number in 0..10 {
-        assert_eq!(node.message().await, message(number));
+        let next = soon(node.heard.recv()).await.unwrap();
+        assert!(matches!(&next, Heard::Message(it) if *it == message(number)), "{next:?}");
     }
     let stats = node.transport.stats();
     assert_eq!((stats.skipped, stats.received, stats.malformed), (20, 10, 0));
-    assert!(node.heard.try_recv().is_err(), "it is told once");
 }
 
 /// The process has no file left to open: nobody can be let in for a while, which is told, and tried again in no hurry. When there are files again,
@@ -354,7 +354,7 @@ fn too_many_open_files() {
         while let Ok(stream) = TcpStream::connect(node.transport.local_addr()).await {
             open.push(stream);
         }
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         let event = node.event().await;
         assert!(matches!(event, NetEvent::CantAccept { .. }), "{event}");
         let before = node.transport.stats().unaccepted;
