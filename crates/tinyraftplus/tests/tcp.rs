@@ -112,8 +112,8 @@ async fn a_node_with_another_key_is_told_so() {
 }
 
 /// `slow_reader`, of a whole cluster: one node takes nothing any more, as a process that was stopped. The others commit what they are given, it gets
-/// none of that, and what the leader keeps for it is limited. When it takes something again, it catches up. Fails if a lane has no limit: the
-/// whole window of the consensus would wait.
+/// none of that, and what the leader keeps for it is limited. When it takes something again, it catches up. The limit of a lane and the window of
+/// the consensus both keep it so; it passes without the first, whose own test is `slow_reader` of the transport.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_reader() {
     let dir = tempfile::tempdir().unwrap();
