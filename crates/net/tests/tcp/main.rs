@@ -404,8 +404,8 @@ async fn too_large() {
     let text = "a message of 1051 bytes to node 2 is over the limit of 1000; raise message_bytes_max on all nodes";
     one.send(&two, large(1000));
     let told =
-        one.event(|event| matches!(event, NetEvent::TooLarge { .. }).then(|| event.to_string()));
-    assert_eq!(told.await, text);
+        |event: NetEvent| matches!(event, NetEvent::TooLarge { .. }).then(|| event.to_string());
+    assert_eq!(one.event(told).await, text);
     one.reaches(&mut two, 3).await;
     let mut early = Node::new(4).await;
     early.knows(&two);
