@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, Input, Rising, Seq, Term, Time};
+use tinyraftplus_core::{EntryId, Input, Load, Rising, Seq, Term, Time};
 
 use tinyraftplus_core::planted::{self, Bug};
 
@@ -368,6 +368,11 @@ pub(crate) enum Way {
     Own { term: Term },
     /// Another node leads, with this log.
     Remote { to: tinyraftplus_core::NodeId, leader: tinyraftplus_core::Identity, term: Term },
+}
+
+/// What these count for in a message: so there are never more of them, however small, than a message has room for.
+pub(crate) fn size(payloads: &[Bytes]) -> u64 {
+    sum(payloads) + Load::ENTRY_COST * payloads.len() as u64
 }
 
 pub(crate) fn sum(payloads: &[Bytes]) -> u64 {

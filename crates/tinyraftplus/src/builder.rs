@@ -369,6 +369,9 @@ impl NodeBuilder {
         if self.transport.is_none() && has_peers {
             return Err(OpenError::NoTransport);
         }
+        if let Some(transport) = &self.transport {
+            self.options.check_transport(transport.message_bytes_max())?;
+        }
         Ok(())
     }
 

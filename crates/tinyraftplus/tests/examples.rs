@@ -13,7 +13,7 @@ fn run(example: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let output = runtime.expect("a runtime").block_on(async {
         let output = Command::new(&path).kill_on_drop(true).output();
-        let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+        let output = tokio::time::timeout(Duration::from_mins(1), output).await;
         let output = output.unwrap_or_else(|_| panic!("{} does not end", path.display()));
         output.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     });
