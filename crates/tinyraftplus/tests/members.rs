@@ -1,7 +1,7 @@
 //! Who belongs to the cluster, as programs decide it.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -109,7 +109,7 @@ impl Load {
                 told
             }));
         }
-        Self { clients, is_over }
+        Self { is_over, clients }
     }
 
     /// Checks that what was told is so, as `node` has it, and returns the errors.
@@ -121,7 +121,7 @@ impl Load {
         }
         let log = payloads(node).await;
         let places = log.iter().enumerate().map(|(at, payload)| (payload, at));
-        let places: HashMap<_, _> = places.collect();
+        let places: BTreeMap<_, _> = places.collect();
         let place = |payload: &String| places.get(payload).copied();
         for told in all {
             let committed: Vec<_> = told
