@@ -9,8 +9,8 @@ use std::mem;
 
 use bytes::Bytes;
 use tinyraftplus_core::{
-    self as core, Core, Input, NodeId, Output, Proposal, Refusal, Resolution, Restored, Role, Seq,
-    Term, Ticket, Time,
+    self as core, Core, Input, NodeId, Output, Proposal, Refusal, Resolution, Restored, Rising,
+    Role, Seq, Term, Ticket, Time,
 };
 
 use crate::applying::{Applying, Owner, Tracked};
@@ -60,7 +60,7 @@ pub struct Replica {
     pub(crate) books: BTreeMap<Term, Book>,
     pub(crate) outbox: Outbox,
     pub(crate) read_tickets: BTreeMap<Ticket, Asker>,
-    proposal_tickets: BTreeMap<Ticket, Owner>,
+    proposal_tickets: Rising<Ticket, Owner>,
     next_ticket: u64,
     told: Told,
 }
@@ -132,7 +132,7 @@ impl Replica {
             books: BTreeMap::new(),
             outbox: Outbox::new(),
             read_tickets: BTreeMap::new(),
-            proposal_tickets: BTreeMap::new(),
+            proposal_tickets: Rising::new(),
             next_ticket: 0,
             told,
         };

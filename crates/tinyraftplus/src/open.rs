@@ -1,11 +1,10 @@
 //! Opening a node.
 
-use std::collections::BTreeMap;
 use std::future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use tinyraftplus_core::{HardState, NodeId, Seq, Term};
+use tinyraftplus_core::{HardState, NodeId, Rising, Seq, Term};
 use tinyraftplus_log::{Log, LogError, LogOptions, LogRead, Write};
 use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
 use tokio::runtime::Handle;
@@ -53,6 +52,9 @@ impl NodeBuilder {
         let has_peers = self.options.raft.joins || self.options.raft.members.len() > 1;
         if self.transport.is_none() && has_peers {
             return Err(OpenError::NoTransport);
+        }
+        if let Some(transport) = &self.transport {
+            self.options.check_transport(transport.message_bytes_max())?;
         }
         Ok(())
     }
@@ -148,7 +150,7 @@ impl NodeBuilder {
                 events,
                 done,
             },
-            waiting: BTreeMap::new(),
+            waiting: Rising::new(),
             next_call: 0,
             told: 0,
             writes: Writes::new(self.stall_timeout),
