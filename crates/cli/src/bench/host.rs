@@ -21,6 +21,7 @@ use tinyraftplus_log::{EncryptingEncoder, MultiFsLog};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A follower that is far behind may need longer than that.
 const CATCH_UP: Duration = Duration::from_mins(5);
+
 /// Nodes of one cluster, with what belongs to them. Their logs go with it.
 pub(super) struct Host {
     setup: Setup,

@@ -171,8 +171,8 @@ async fn extreme_first_seqs() {
         if is_end {
             // Nobody can lead any more, since a term begins with an entry. It says so, and what is there is there.
             loop {
-                let next = soon("a warning", events[1].next()).await.unwrap();
-                if matches!(next, Next::Event(Event::Warn(Warning::LogFull))) {
+                let told = soon("a warning", events[1].next()).await.unwrap();
+                if matches!(told, Next::Event(Event::Warn(Warning::LogFull))) {
                     break;
                 }
             }
