@@ -1,4 +1,4 @@
-//! Elections alone, for users of TinyRaft: three nodes, of which one leads; nothing is replicated, and only term and vote are
+//! Elections alone, for users of `TinyRaft`: three nodes, of which one leads; nothing is replicated, and only term and vote are
 //! stored. A program asks `status()`, waits for what it needs, or listens to changes.
 
 use std::error::Error;
