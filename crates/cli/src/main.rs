@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Run a cluster on this machine, kill its leader in the middle, and check that nothing was lost
     Demo(demo::Args),
-    /// Measure durable appends of three nodes beside what the disk itself can do
+    /// Measure appends of a cluster beside what the disk itself can do
     Bench(bench::Args),
     /// Look at logs, or change one by hand
     Log(log::Args),
@@ -54,6 +54,8 @@ fn main() -> ExitCode {
             Command::ImportJs(args) => import::run(&args),
         }
     });
+    // What still waits, for a line of input say, is not waited for.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

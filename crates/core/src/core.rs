@@ -19,14 +19,9 @@ use crate::transfer::Transfer;
 use crate::{
     Configuration, Configurations, EntryId, Event, HardState, Identity, Input, Message,
     MessageBody, NodeId, Options, OptionsError, Output, PeerStatus, Persist, Refusal, Resolution,
-    Seq, Term, Terms, Ticket, Time, Transmit,
+    Rising, Seq, Term, Terms, Ticket, Time, Transmit,
 };
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 use core::mem;
 
 /// How many messages may wait for the disk: more are dropped, and their senders ask again.
@@ -122,7 +117,7 @@ pub struct Core<P> {
     applied: Seq,
     pub(crate) held: Vec<Held<P>>,
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
-    pub(crate) pending: BTreeMap<(Seq, Term), (Ticket, EntryId)>,
+    pub(crate) pending: Rising<(Seq, Term), (Ticket, EntryId)>,
     /// The newest term of which something was seen committed while proposals were pending.
     term_committed: Term,
     term_at_start: Term,
@@ -188,7 +183,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             out: Output::default(),
             held: Vec::new(),
             acknowledgements: VecDeque::new(),
-            pending: BTreeMap::new(),
+            pending: Rising::new(),
             term_committed: Term::ZERO,
             term_at_start: hard_state.term,
             loads: 0,
@@ -607,12 +602,11 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Hands out what is settled: outcomes of proposals, and entries for the state machine.
     fn settle(&mut self) {
-        while let Some(entry) = self.pending.first_entry() {
-            let (seq, term) = *entry.key();
+        while let Some(&((seq, term), (ticket, first))) = self.pending.first() {
             if seq >= self.committed {
                 break;
             }
-            let (ticket, first) = entry.remove();
+            self.pending.pop_first();
             let last = EntryId { term, seq };
             let resolution = if self.terms.has(last) {
                 Resolution::Committed { first, last }

@@ -86,6 +86,8 @@ pub(crate) struct Hello {
     pub(crate) cluster: String,
     /// The custom rules it can evaluate, in order.
     pub(crate) rules: Vec<CustomRule>,
+    /// The longest message that it takes, in bytes; 0 if it does not say.
+    pub(crate) takes: u64,
 }
 
 /// Why two sides do not talk to each other. Both sides learn the reason, but for [`Foreign`](Self::Foreign).
@@ -198,6 +200,16 @@ impl Initiator {
         let mut noise = noise(key, &head, Side::Initiator)?;
         let packet = packet(&mut noise, &head, &put_hello(&hello, 0, 0))?;
         Ok((Self { noise, hello }, packet))
+    }
+
+    /// Begins as a program would that speaks newer versions too, and says more.
+    #[cfg(test)]
+    pub(crate) fn start_newer(key: &Key, hello: Hello) -> (Self, Vec<u8>) {
+        let head = first_head(Purpose::Nodes, Versions { oldest: 1, newest: 9 });
+        let mut noise = noise(key, &head, Side::Initiator).unwrap();
+        let newer = [&put_hello(&hello, 0, 0)[..], &[20, 5, 23, 1, 9]].concat();
+        let packet = packet(&mut noise, &head, &newer).unwrap();
+        (Self { noise, hello }, packet)
     }
 
     /// Ends, with the second packet.
@@ -327,15 +339,19 @@ enum Side {
 }
 
 fn noise(key: &Key, prologue: &[u8; 10], side: Side) -> Result<HandshakeState, HandshakeError> {
+    let noise = builder(key, prologue)?;
+    let noise = match side {
+        Side::Initiator => noise.build_initiator(),
+        Side::Responder => noise.build_responder(),
+    };
+    noise.map_err(|_| NO_NOISE)
+}
+
+fn builder<'a>(key: &'a Key, prologue: &'a [u8; 10]) -> Result<Builder<'a>, HandshakeError> {
     let params: NoiseParams =
         "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s".parse().map_err(|_| NO_NOISE)?;
     let builder = Builder::new(params).psk(0, key.reveal());
-    let builder = builder.and_then(|builder| builder.prologue(prologue));
-    let noise = builder.and_then(|builder| match side {
-        Side::Initiator => builder.build_initiator(),
-        Side::Responder => builder.build_responder(),
-    });
-    noise.map_err(|_| NO_NOISE)
+    builder.and_then(|builder| builder.prologue(prologue)).map_err(|_| NO_NOISE)
 }
 
 fn packet(
@@ -376,6 +392,7 @@ pub(crate) fn put_hello(hello: &Hello, version: u64, refusal: u64) -> Vec<u8> {
     out.bytes(3, hello.cluster.as_bytes());
     out.number(4, version);
     out.number(5, refusal);
+    out.number(6, hello.takes);
     for rule in &hello.rules {
         out.nested(ITEMS, |out| {
             out.bytes(1, rule.name().as_bytes());
@@ -399,147 +416,9 @@ pub(crate) fn take_hello(bytes: &[u8]) -> Option<(Hello, u64, u64)> {
         rules.push(CustomRule::new(rule.text(1).ok()??, version).ok()?);
     }
     let cluster = fields.text(3).ok()?.unwrap_or_default().to_owned();
-    Some((Hello { id: id(1)?, to: id(2)?, cluster, rules }, fields.number(4), fields.number(5)))
+    let hello = Hello { id: id(1)?, to: id(2)?, cluster, rules, takes: fields.number(6) };
+    Some((hello, fields.number(4), fields.number(5)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hello(id: u64) -> Hello {
-        Hello { id: Some(NodeId::from(id)), ..Hello::default() }
-    }
-
-    fn key() -> Key {
-        Key::from_bytes([7; 32])
-    }
-
-    fn split(packet: &[u8]) -> (Head, &[u8]) {
-        let (head, rest) = packet.split_first_chunk().unwrap();
-        let head = Head::read(Purpose::Nodes, *head).unwrap();
-        assert_eq!(head.bytes, rest.len());
-        (head, rest)
-    }
-
-    /// Without a look at the length: that is the reader's business.
-    fn changed(mut packet: Vec<u8>, bit: usize) -> Option<(Head, Vec<u8>)> {
-        packet[bit / 8] ^= 1 << (bit % 8);
-        let (head, rest) = packet.split_first_chunk().unwrap();
-        Some((Head::read(Purpose::Nodes, *head).ok()?, rest.to_vec()))
-    }
-
-    fn start(hello: Hello) -> (Initiator, Vec<u8>) {
-        Initiator::start(&key(), Purpose::Nodes, hello).unwrap()
-    }
-
-    fn answered(packet: &[u8]) -> Answered {
-        let (head, rest) = split(packet);
-        answer(&key(), Purpose::Nodes, &hello(2), head, rest)
-    }
-
-    #[test]
-    fn both_sides_learn_who_the_other_is_and_read_each_other() {
-        let rules = (0..64).map(|version| CustomRule::new(&"x".repeat(63), version).unwrap());
-        let first = Hello { to: Some(NodeId::from(2)), rules: rules.collect(), ..hello(1) };
-        let (initiator, packet) = start(first.clone());
-        let Answered { packet, result } = answered(&packet);
-        let (there, theirs) = result.unwrap();
-        assert_eq!(theirs, first);
-        let packet = packet.unwrap();
-        let (head, rest) = split(&packet);
-        let (here, theirs) = initiator.finish(head, rest).unwrap();
-        assert_eq!(theirs, hello(2));
-        let (mut seal, mut open) = (here.split().0, there.split().1);
-        let (mut sealed, mut content) = (Vec::new(), Vec::new());
-        seal.seal(b"hello", &mut sealed).unwrap();
-        open.open(&sealed[2..], &mut content).unwrap();
-        assert_eq!(content, b"hello");
-        // The same record again, and one that was changed.
-        assert!(open.open(&sealed[2..], &mut content).is_err());
-        seal.seal(b"hello", &mut sealed).unwrap();
-        sealed[30] ^= 1;
-        assert!(open.open(&sealed[25..], &mut content).is_err());
-    }
-
-    /// Any bit of either packet, and any shorter one: no connection, and no panic.
-    #[test]
-    fn a_changed_packet_is_no_handshake() {
-        let (_, packet) = start(hello(1));
-        for bit in (0..80).chain(96..packet.len() * 8) {
-            if let Some((head, rest)) = changed(packet.clone(), bit) {
-                assert!(answer(&key(), Purpose::Nodes, &hello(2), head, &rest).result.is_err());
-            }
-        }
-        let reply = answered(&packet).packet.unwrap();
-        // Byte 9 says nothing.
-        for bit in (0..72).chain(96..reply.len() * 8) {
-            let (initiator, packet) = start(hello(1));
-            if let Some((head, rest)) = changed(answered(&packet).packet.unwrap(), bit) {
-                assert!(initiator.finish(head, &rest).is_err());
-            }
-        }
-        for cut in 0..packet.len() - HEAD_BYTES {
-            let (head, rest) = split(&packet);
-            assert!(answer(&key(), Purpose::Nodes, &hello(2), head, &rest[..cut]).result.is_err());
-        }
-    }
-
-    /// An answer that was recorded belongs to another first packet.
-    #[test]
-    fn a_recorded_answer_is_none() {
-        let (_, packet) = start(hello(1));
-        let recorded = answered(&packet).packet.unwrap();
-        let (initiator, _) = start(hello(1));
-        let (head, rest) = split(&recorded);
-        assert_eq!(initiator.finish(head, rest).err(), Some(HandshakeError::Key));
-    }
-
-    /// `wrong_cluster`, versions: a newer program that still speaks this version gets it; one that does not is told, and
-    /// tells.
-    #[test]
-    fn versions_are_agreed_on_or_named() {
-        let from = |oldest, newest| {
-            let versions = Versions { oldest, newest };
-            let head = first_head(Purpose::Nodes, versions);
-            let mut noise = noise(&key(), &head, Side::Initiator).unwrap();
-            let packet = packet(&mut noise, &head, &put_hello(&hello(1), 0, 0)).unwrap();
-            (noise, packet)
-        };
-        let (mut noise, packet) = from(1, 9);
-        let reply = answered(&packet).packet.unwrap();
-        let (_, version, code) = read_packet(&mut noise, split(&reply).1).unwrap();
-        assert_eq!((version, code), (1, 0));
-
-        let (_, packet) = from(2, 9);
-        let Answered { packet, result } = answered(&packet);
-        let text =
-            "speaks versions 2 to 9 of the protocol, this side version 1; update the older one";
-        assert_eq!(result.err().unwrap().to_string(), text);
-        let reply = packet.unwrap();
-        let (initiator, _) = start(hello(1));
-        let (head, _) = split(&reply);
-        let error = initiator.finish(head, &[2, 9]).err().unwrap();
-        assert_eq!(error.to_string(), text);
-        assert_eq!(reply[HEAD_BYTES..], [1, 1]);
-        // Nobody on the way can make two programs speak an older version.
-        let (_, mut packet) = from(1, 9);
-        packet[9] = 1;
-        assert_eq!(answered(&packet).result.err(), Some(HandshakeError::Key));
-    }
-
-    /// What a newer version says besides, and a reason that this one does not know.
-    #[test]
-    fn a_newer_hello_is_read() {
-        let newer = [&put_hello(&hello(1), 0, 0)[..], &[20, 5, 23, 1, 9]].concat();
-        assert_eq!(take_hello(&newer), Some((hello(1), 0, 0)));
-        let (initiator, packet) = start(hello(1));
-        let (_, rest) = split(&packet);
-        let mut noise =
-            noise(&key(), &first_head(Purpose::Nodes, VERSIONS), Side::Responder).unwrap();
-        read_packet(&mut noise, rest).unwrap();
-        let reply = put_hello(&hello(2), 1, 77);
-        let reply = super::packet(&mut noise, &second_head(Purpose::Nodes, NOISE), &reply).unwrap();
-        let (head, rest) = split(&reply);
-        assert_eq!(initiator.finish(head, rest).err(), Some(HandshakeError::Refused(77)));
-    }
-}
+mod tests;

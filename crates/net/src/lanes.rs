@@ -19,6 +19,8 @@ const CONTROL_COUNT_MAX: usize = 1024;
 const COUNT_MAX: usize = 65_536;
 
 const LENGTH_BYTES: usize = 4;
+/// More memory than this a lane gives back as soon as it is empty: it is there for one large message, perhaps for weeks.
+const SPARE_BYTES_MAX: usize = 1 << 20;
 
 /// The first byte of a record's content: what it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -116,6 +118,22 @@ impl Outgoing {
         false
     }
 
+    /// Drops what is over a limit that became known only now, and says what: how many messages, and the largest. Nothing of
+    /// them may be on its way.
+    pub(crate) fn limit(&mut self, bytes_max: usize) -> Option<(u64, usize)> {
+        let (mut count, mut largest) = (0, 0);
+        for queue in &mut self.lanes {
+            let is_too_large = |message: &Encoded| message.bytes > bytes_max;
+            for message in queue.messages.iter().filter(|message| is_too_large(message)) {
+                count += 1;
+                largest = largest.max(message.bytes);
+                queue.bytes -= message.bytes;
+            }
+            queue.messages.retain(|message| !is_too_large(message));
+        }
+        (count > 0).then_some((count, largest))
+    }
+
     /// Drops everything; says how many messages that were.
     pub(crate) fn clear(&mut self) -> u64 {
         let count = self.lanes.iter().map(|queue| queue.messages.len() as u64).sum();
@@ -123,8 +141,8 @@ impl Outgoing {
         count
     }
 
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    /// How many bytes of messages wait.
+    pub(crate) fn bytes(&self) -> usize {
         self.lanes.iter().map(|queue| queue.bytes).sum()
     }
 }
@@ -208,6 +226,9 @@ impl Joiner {
             return Ok(None);
         }
         let message = self.waiting.split_to(LENGTH_BYTES + bytes).freeze();
+        if self.waiting.is_empty() && self.waiting.capacity() + bytes > SPARE_BYTES_MAX {
+            self.waiting = BytesMut::new();
+        }
         Ok(Some(message.slice(LENGTH_BYTES..)))
     }
 
@@ -322,6 +343,22 @@ mod tests {
         joiner.push(&second);
         assert_eq!(joiner.next().unwrap().map(|message| message.len()), Some(90_000));
         assert_eq!(joiner.next().unwrap().map(|message| message[0]), Some(3));
+    }
+
+    /// A large message comes once, and then small ones for weeks: the memory that it took is given back. Fails without `SPARE_BYTES_MAX`.
+    #[test]
+    fn memory_for_a_large_message_is_given_back() {
+        let (mut joiner, part) = (Joiner::new(64 << 20), vec![7; 60_000]);
+        for bytes in [20 << 20, 10_u32] {
+            joiner.push(&bytes.to_le_bytes());
+            for _ in 0..bytes.div_ceil(60_000) {
+                joiner.push(&part);
+            }
+            joiner.waiting.truncate(LENGTH_BYTES + bytes as usize);
+            assert_eq!(joiner.next().unwrap().map(|it| it.len()), Some(bytes as usize));
+            let kept = joiner.waiting.capacity();
+            assert!(kept <= SPARE_BYTES_MAX, "{kept} bytes are kept");
+        }
     }
 
     /// `huge_frame`: refused before anything is kept for it.

@@ -42,6 +42,12 @@ pub trait Transport: Send + Sync + 'static {
     /// that panics stops the node.
     fn send(&self, to: NodeId, message: Message);
 
+    /// The longest message that it takes, encoded. A node whose batches could be longer is not opened: they would be committed by
+    /// whoever got them by other means, and never get anywhere else.
+    fn message_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
     /// The node opens: what arrives for it goes to this inbox from now on.
     ///
     /// A transport that is sent to by other means (the program calls the node itself) has nothing to do here.

@@ -41,6 +41,12 @@ pub enum ConnectionError {
         /// The limit.
         limit: usize,
     },
+    /// Connections of too many nodes stand already.
+    #[error("connections of {limit} other nodes stand already")]
+    Crowded {
+        /// How many there may be.
+        limit: usize,
+    },
     /// The name in an address could not be looked up, or there is no address at all.
     #[error("there is no address for node {0}; name one, or use an address as its name")]
     NoAddress(tinyraftplus_core::NodeId),

@@ -3,10 +3,8 @@
 //! The core hands out what is committed *and durable here*: a state machine that was ahead of its own log
 //! could not be rebuilt from it. One [`Apply`] is under way at a time; while it is, the next one grows.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use tinyraftplus_core::{Entry, EntryBody, EntryId, Seq, Term, Time};
+use tinyraftplus_core::{Entry, EntryBody, EntryId, Rising, Seq, Term, Time};
 
 use crate::cache::payload_bytes;
 use crate::sending::Purpose;
@@ -59,7 +57,7 @@ impl Applying {
 }
 
 /// Batches of calls that are in the log, by term and first position, until their fate is known.
-pub(crate) type Tracked = BTreeMap<(Term, Seq), Waiter>;
+pub(crate) type Tracked = Rising<(Term, Seq), Waiter>;
 
 /// Somebody who waits for a batch.
 #[derive(Debug)]
@@ -166,8 +164,10 @@ impl Replica {
             let Some(term) = self.core.terms().term_of(seq) else {
                 continue;
             };
-            let waiter = self.tracked.range_mut((term, Seq::ZERO)..=(term, seq)).next_back();
-            if let Some((_, waiter)) = waiter.filter(|(_, waiter)| seq <= waiter.last) {
+            if let Some((of, waiter)) = self.tracked.at_most(&(term, seq))
+                && of.0 == term
+                && seq <= waiter.last
+            {
                 waiter.results.push(result);
             }
         }
@@ -186,7 +186,7 @@ impl Replica {
     /// Tells whoever waits for batches whose fate is known now.
     pub(crate) fn settle(&mut self) {
         let mut next = (Term::ZERO, Seq::ZERO);
-        while let Some((&(term, first), waiter)) = self.tracked.range(next..).next() {
+        while let Some(&((term, first), ref waiter)) = self.tracked.at_least(&next) {
             let last = EntryId { term, seq: waiter.last };
             let is_committed = waiter.last < self.core.committed();
             let is_ours = self.core.terms().has(last);

@@ -13,10 +13,10 @@
 //! could be committed twice. It goes on only when it is surely absent, and only if no later call of this node
 //! was sent on a newer route: it would be committed after that one, and clients count on the order of calls.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use tinyraftplus_core::{EntryId, Input, Seq, Term, Time};
+use tinyraftplus_core::{EntryId, Input, Load, Rising, Seq, Term, Time};
 
 use tinyraftplus_core::planted::{self, Bug};
 
@@ -31,12 +31,12 @@ const ENTRY_COST: u64 = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     next_order: u64,
-    pub(crate) all: BTreeMap<u64, Pending>,
-    by_id: BTreeMap<CallId, u64>,
-    by_deadline: BTreeSet<(Time, u64)>,
+    pub(crate) all: Rising<u64, Pending>,
+    by_id: Rising<CallId, u64>,
+    by_deadline: Rising<(Time, u64), ()>,
     bytes: u64,
     /// Appends that are in nobody's log, by order.
-    pub(crate) queue: BTreeSet<u64>,
+    pub(crate) queue: Rising<u64, ()>,
     pub(crate) routes: BTreeMap<Term, RouteOut>,
     sent: Sent,
 }
@@ -96,7 +96,7 @@ impl Calls {
     }
 
     pub(crate) fn next_deadline(&self) -> Time {
-        self.by_deadline.first().map_or(Time::NEVER, |&(deadline, _)| deadline)
+        self.by_deadline.first().map_or(Time::NEVER, |&((deadline, _), ())| deadline)
     }
 
     pub(crate) fn order_of(&self, id: CallId) -> Option<u64> {
@@ -174,7 +174,7 @@ impl Replica {
         let mut steered = None;
         let work = match request {
             Request::Append { payloads } => {
-                self.calls.queue.insert(order);
+                self.calls.queue.insert(order, ());
                 Work::Append { payloads, place: Place::Queued }
             }
             Request::Read { query } => {
@@ -205,7 +205,7 @@ impl Replica {
         };
         self.calls.bytes += bytes;
         self.calls.by_id.insert(id, order);
-        self.calls.by_deadline.insert((deadline, order));
+        self.calls.by_deadline.insert((deadline, order), ());
         self.calls.all.insert(order, Pending { id, deadline, bytes, work });
         if is_local {
             self.read_ready(order, Seq::ZERO);
@@ -232,7 +232,7 @@ impl Replica {
     /// Ends the calls whose time is up.
     pub(crate) fn expire(&mut self) {
         while self.calls.next_deadline() <= self.now {
-            let Some(&(_, order)) = self.calls.by_deadline.first() else {
+            let Some(&((_, order), ())) = self.calls.by_deadline.first() else {
                 return;
             };
             self.give_up(order, Refused::Deadline, Unknown::Deadline);
@@ -241,7 +241,7 @@ impl Replica {
 
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
-        while let Some((&order, _)) = self.calls.all.first_key_value() {
+        while let Some(&(order, _)) = self.calls.all.first() {
             self.give_up(order, Refused::Stopped, Unknown::Stopped);
         }
     }
@@ -266,7 +266,7 @@ impl Replica {
         match self.way() {
             way if is_removed || (way == Way::None && self.options.fail_fast) => {
                 let why = if is_removed { Refused::NotAMember } else { Refused::NoLeader };
-                for order in std::mem::take(&mut self.calls.queue) {
+                for (order, ()) in std::mem::take(&mut self.calls.queue) {
                     self.finish(order, Outcome::Refused(why.clone()));
                 }
             }
@@ -274,7 +274,7 @@ impl Replica {
             // The next leader gets them, or this one if nothing comes of it.
             Way::Own { .. } if self.core.transferring().is_some() => {}
             Way::Own { term } => {
-                for order in std::mem::take(&mut self.calls.queue) {
+                for (order, ()) in std::mem::take(&mut self.calls.queue) {
                     let Some(payloads) = self.calls.payloads(order).cloned() else {
                         continue;
                     };
@@ -314,7 +314,7 @@ impl Replica {
             self.finish(order, Outcome::Refused(Refused::Overtaken));
         } else if let Some(place) = self.calls.place(order) {
             *place = Place::Queued;
-            self.calls.queue.insert(order);
+            self.calls.queue.insert(order, ());
             self.is_restless = true;
         }
     }
@@ -368,6 +368,11 @@ pub(crate) enum Way {
     Own { term: Term },
     /// Another node leads, with this log.
     Remote { to: tinyraftplus_core::NodeId, leader: tinyraftplus_core::Identity, term: Term },
+}
+
+/// What these count for in a message: so there are never more of them, however small, than a message has room for.
+pub(crate) fn size(payloads: &[Bytes]) -> u64 {
+    sum(payloads) + Load::ENTRY_COST * payloads.len() as u64
 }
 
 pub(crate) fn sum(payloads: &[Bytes]) -> u64 {

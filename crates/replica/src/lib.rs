@@ -40,7 +40,7 @@ pub use crate::io::{
 };
 pub use crate::load::{LoadReply, LoadRequest, Want};
 pub use crate::message::{
-    Answer, Answers, ChangeAnswer, ChangeAsk, ChangeReply, Forward, Inquire, Message,
+    Answer, Answers, ChangeAnswer, ChangeAsk, ChangeReply, ENTRIES_MAX, Forward, Inquire, Message,
     ROUTE_CALLS_MAX, ReadIndex, ReadIndexReply, Route, TransferAsk, TransferReply,
 };
 pub use crate::options::{ReplicaOptions, StartError};

@@ -17,6 +17,10 @@ use crate::{Base, ChangeError, Refused};
 /// The most calls that may be on one route unanswered; a leader drops what is beyond.
 pub const ROUTE_CALLS_MAX: u64 = 1024;
 
+/// The most entries of a batch, and of a message. Who takes messages can rely on it: an empty entry is two bytes on the wire and
+/// some hundred in memory.
+pub const ENTRIES_MAX: usize = 1 << 20;
+
 /// A message between two nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Message {
@@ -222,6 +226,37 @@ pub enum ChangeAnswer {
 }
 
 impl Message {
+    /// About how many bytes it takes in memory, with its payloads.
+    pub fn memory_bytes(&self) -> u64 {
+        /// A message, and each entry, call or answer, besides payloads.
+        const COST: u64 = 96;
+        let all = |payloads: &[Bytes]| -> u64 {
+            payloads.iter().map(|payload| COST + payload.len() as u64).sum()
+        };
+        let parts: u64 = match self {
+            Self::Raft(message) => {
+                let core::MessageBody::Append { entries, .. } = &message.body else { return COST };
+                entries.iter().map(|entry| COST + entry.body.bytes()).sum()
+            }
+            Self::Forward(forward) => forward.calls.iter().map(|call| COST + all(call)).sum(),
+            Self::Answers(answers) => {
+                let cost = |(_, answer): &(u64, Answer)| {
+                    let Answer::Committed { results, .. } = answer else { return COST };
+                    COST + all(results)
+                };
+                answers.answers.iter().map(cost).sum()
+            }
+            Self::ChangeAsk(ask) => COST * ask.plan.members().len() as u64,
+            Self::Inquire(_)
+            | Self::ReadIndex(_)
+            | Self::ReadIndexReply(_)
+            | Self::TransferAsk(_)
+            | Self::TransferReply(_)
+            | Self::ChangeReply(_) => 0,
+        };
+        COST + parts
+    }
+
     /// The gate for foreign data, besides that of the consensus: says what is wrong with a message that no
     /// correct peer sends.
     pub fn malformed(&self) -> Option<&'static str> {

@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
-use tinyraftplus_core::{Options, OptionsError, Seq};
+use tinyraftplus_core::{Load, Options, OptionsError, Seq};
+
+use crate::ENTRIES_MAX;
+
+/// What an entry takes in a message besides its payload, at most: tags, lengths and flags.
+const ENTRY_BYTES: u64 = 16;
+/// What a message takes besides its entries, at most. So much has a configuration of as many members as there may be, twice.
+const MESSAGE_BYTES: u64 = 1 << 20;
+/// The most that messages of several batches may be made to hold: each entry counts as 64 bytes there.
+const APPEND_BYTES_MAX: u64 = ENTRIES_MAX as u64 * Load::ENTRY_COST;
 
 /// What a replica is told when it starts.
 #[derive(Clone, Debug)]
@@ -26,8 +35,11 @@ pub struct ReplicaOptions {
     pub entry_bytes_max: u64,
     /// The largest batch, in bytes of payload. Default 16 MiB.
     pub batch_bytes_max: u64,
-    /// The most entries of a batch. Default 1,048,576.
+    /// The most entries of a batch. Default 1,048,576, and not more: a message has no room for them.
     pub batch_entries_max: usize,
+    /// About how many bytes of payload one write of a leader gets, each entry counted as 32 more. A batch that is larger is a
+    /// write of its own. Default 4 MiB.
+    pub write_bytes_max: u64,
     /// How many entries the state machine gets at once. Default 4,096.
     pub apply_entries_max: usize,
     /// About how many bytes of payload the state machine gets at once. Default 1 MiB.
@@ -51,6 +63,7 @@ impl ReplicaOptions {
             entry_bytes_max: 16 << 20,
             batch_bytes_max: 16 << 20,
             batch_entries_max: 1 << 20,
+            write_bytes_max: 4 << 20,
             apply_entries_max: 4096,
             apply_bytes_max: 1 << 20,
             cache_bytes_max: 32 << 20,
@@ -72,13 +85,39 @@ impl ReplicaOptions {
             ("entry_bytes_max", self.entry_bytes_max == 0),
             ("batch_bytes_max", self.batch_bytes_max == 0),
             ("batch_entries_max", self.batch_entries_max == 0),
+            ("write_bytes_max", self.write_bytes_max == 0),
             ("apply_entries_max", self.apply_entries_max == 0),
             ("apply_bytes_max", self.apply_bytes_max == 0),
         ];
-        match limits.into_iter().find(|(_, is_zero)| *is_zero) {
-            Some((name, _)) => Err(StartError::Zero(name)),
+        if let Some((name, _)) = limits.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(StartError::Zero(name));
+        }
+        let limits = [
+            ("batch_entries_max", self.batch_entries_max as u64, ENTRIES_MAX as u64),
+            ("append_bytes_max", self.raft.append_bytes_max, APPEND_BYTES_MAX),
+        ];
+        match limits.into_iter().find(|(_, value, limit)| value > limit) {
+            Some((name, value, limit)) => Err(StartError::OverLimit { name, value, limit }),
             None => Ok(()),
         }
+    }
+
+    /// The longest message that a node with these options can come to send, encoded; with results of a state machine it may be
+    /// longer, and those that get lost its own state machine makes again.
+    pub fn message_bytes_max(&self) -> u64 {
+        let entries = ENTRY_BYTES.saturating_mul(self.batch_entries_max as u64);
+        let batch = self.batch_bytes_max.saturating_add(entries);
+        batch.max(self.raft.append_bytes_max).saturating_add(MESSAGE_BYTES)
+    }
+
+    /// Checks that a transport takes all messages that there may be.
+    ///
+    /// # Errors
+    ///
+    /// If it does not: what is needed.
+    pub fn check_transport(&self, message_bytes_max: u64) -> Result<(), StartError> {
+        let (needed, limit) = (self.message_bytes_max(), message_bytes_max);
+        if needed > limit { Err(StartError::LongMessages { needed, limit }) } else { Ok(()) }
     }
 }
 
@@ -92,6 +131,26 @@ pub enum StartError {
     /// A limit that would let nothing happen.
     #[error("{0} must not be zero")]
     Zero(&'static str),
+    /// A limit that is too high.
+    #[error("{name} is {value}, and must be at most {limit}: a message holds no more")]
+    OverLimit {
+        /// Its name.
+        name: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be.
+        limit: u64,
+    },
+    /// The transport does not take messages that are as long as a batch may be.
+    #[error(
+        "a batch may need a message of {needed} bytes, and the transport takes {limit}: lower batch_bytes_max or batch_entries_max, or raise the limit of the transport (message_bytes_max) on all nodes"
+    )]
+    LongMessages {
+        /// The longest message there may be.
+        needed: u64,
+        /// The longest that the transport takes.
+        limit: u64,
+    },
     /// The state machine has seen entries that the log does not have.
     #[error(
         "the state machine has applied everything before seq {applied}, but the log ends at {end}: they do not belong together, or the log lost entries; start with an empty state machine"

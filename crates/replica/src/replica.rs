@@ -9,8 +9,8 @@ use std::mem;
 
 use bytes::Bytes;
 use tinyraftplus_core::{
-    self as core, Core, Input, NodeId, Output, Proposal, Refusal, Resolution, Restored, Role, Seq,
-    Term, Ticket, Time,
+    self as core, Core, Input, NodeId, Output, Proposal, Refusal, Resolution, Restored, Rising,
+    Role, Seq, Term, Ticket, Time,
 };
 
 use crate::applying::{Applying, Owner, Tracked};
@@ -25,8 +25,8 @@ use crate::{
     Actions, Event, Happening, Message, Outcome, ReplicaOptions, StartError, Status, convert,
 };
 
-/// About how many bytes of payload one write gets; a batch over it is a write of its own.
-const PROPOSE_BYTES_MAX: u64 = 4 << 20;
+/// What an entry counts beside its payload.
+const ENTRY_COST: u64 = 32;
 
 /// A node without everything that touches the world.
 ///
@@ -60,7 +60,7 @@ pub struct Replica {
     pub(crate) books: BTreeMap<Term, Book>,
     pub(crate) outbox: Outbox,
     pub(crate) read_tickets: BTreeMap<Ticket, Asker>,
-    proposal_tickets: BTreeMap<Ticket, Owner>,
+    proposal_tickets: Rising<Ticket, Owner>,
     next_ticket: u64,
     told: Told,
 }
@@ -132,7 +132,7 @@ impl Replica {
             books: BTreeMap::new(),
             outbox: Outbox::new(),
             read_tickets: BTreeMap::new(),
-            proposal_tickets: BTreeMap::new(),
+            proposal_tickets: Rising::new(),
             next_ticket: 0,
             told,
         };
@@ -322,8 +322,8 @@ impl Replica {
         let mut proposals = Vec::new();
         let mut bytes = 0;
         for (owner, payloads) in mem::take(&mut self.proposals) {
-            let more = sum(&payloads);
-            if bytes > 0 && bytes + more > PROPOSE_BYTES_MAX {
+            let more = sum(&payloads) + ENTRY_COST * payloads.len() as u64;
+            if bytes > 0 && bytes + more > self.options.write_bytes_max {
                 self.drive(Input::Propose(mem::take(&mut proposals)));
                 bytes = 0;
             }

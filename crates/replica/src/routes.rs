@@ -14,7 +14,7 @@ use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, Time};
 use tinyraftplus_core::planted::{self, Bug};
 
 use crate::applying::Owner;
-use crate::calls::{Place, Way, sum};
+use crate::calls::{Place, Way, size, sum};
 use crate::{
     Answer, Answers, Event, Forward, Inquire, Message, Outcome, ROUTE_CALLS_MAX, Replica, Route,
     Unknown,
@@ -115,7 +115,7 @@ impl Replica {
         let (asked_at, bytes_max) = (self.now, self.options.forward_bytes_max);
         let (origin, incarnation) = (self.core.identity(), self.incarnation);
         let mut first = None;
-        while let Some(&order) = self.calls.queue.first() {
+        while let Some(&(order, ())) = self.calls.queue.first() {
             let bytes = self.calls.payloads(order).map_or(0, |payloads| sum(payloads));
             let route = self.calls.routes.entry(term).or_insert_with(|| RouteOut {
                 to,
@@ -156,12 +156,13 @@ impl Replica {
         for (&number, item) in route.items.range(first..).filter(|(_, item)| lacks(item)) {
             let payloads = item.order.and_then(|order| self.calls.payloads(order));
             let payloads: Vec<Bytes> = payloads.cloned().unwrap_or_default();
-            bytes = bytes.saturating_add(item.bytes);
+            let more = size(&payloads);
+            bytes = bytes.saturating_add(more);
             let follows = |last: &&mut Forward| last.first + last.calls.len() as u64 == number;
             if let Some(last) = messages.last_mut().filter(follows).filter(|_| bytes <= bytes_max) {
                 last.calls.push(payloads);
             } else {
-                bytes = item.bytes;
+                bytes = more;
                 let calls = vec![payloads];
                 messages.push(Forward { route: route.route, awaiting, first: number, calls });
             }

@@ -18,7 +18,7 @@ use tinyraftplus_core::{EntryId, Identity, NodeId, Refusal, Term};
 use tinyraftplus_core::planted::{self, Bug};
 
 use crate::applying::Owner;
-use crate::calls::sum;
+use crate::calls::size;
 use crate::{Answer, Answers, Forward, Inquire, Message, ROUTE_CALLS_MAX, Refused, Replica, Route};
 
 /// Of how many terms that it led a node keeps the counters.
@@ -313,7 +313,7 @@ pub(crate) const fn translate(refusal: Refusal) -> Option<Refused> {
 
 fn answer_bytes(answer: &Answer) -> u64 {
     match answer {
-        Answer::Committed { results, .. } => 64 + sum(results),
+        Answer::Committed { results, .. } => 64 + size(results),
         Answer::Accepted { .. } | Answer::Refused(_) | Answer::Absent | Answer::Unknown => 64,
     }
 }

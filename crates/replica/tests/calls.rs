@@ -4,13 +4,15 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Cluster, Fate, bytes, id, seq};
-use tinyraftplus_core::{Identity, Role, Term};
+use tinyraftplus_core::{Identity, Options, Role, Term};
 use tinyraftplus_replica::{
-    Answer, Effect, Forward, Happening, Inquire, Message, Outcome, Refused, Request, Route, Unknown,
+    Answer, Effect, Forward, Happening, Inquire, Message, Outcome, Refused, ReplicaOptions,
+    Request, Route, Unknown,
 };
 
 #[test]
@@ -93,6 +95,61 @@ fn calls_keep_their_order_on_the_way() {
     cluster.release();
     let seqs = calls.map(|call| cluster.committed(call));
     assert_eq!(seqs, [seq(1), seq(2), seq(3)]);
+}
+
+/// `reordered_duplicated`: every message comes late, twice, and after those that were sent later; the leadership changes meanwhile; and in the end
+/// all of them come once more, the newest first. Every call is in every log once, or in none if it was refused, and those of a node are in their
+/// order. Fails if `serve` takes a number twice, or any that is above the last, and if a follower cuts its log off behind the entries of an append.
+#[test]
+fn reordered_duplicated() {
+    let mut cluster = Cluster::new(3, |_| {});
+    cluster.leader();
+    cluster.filter = Box::new(|_, _, _| Fate::Hold);
+    let (mut sent, mut calls) = (Vec::new(), Vec::new());
+    let mut scramble = |cluster: &mut Cluster| {
+        cluster.pass(Duration::from_millis(5));
+        let held = std::mem::take(&mut cluster.held);
+        sent.extend(held.iter().cloned());
+        let twice = held.into_iter().rev().flat_map(|message| [message.clone(), message]);
+        cluster.wire.extend(twice);
+    };
+    for round in 0..60 {
+        for (node, part) in [(1, "a"), (2, "a"), (3, "a"), (1, "b"), (2, "b"), (3, "b")] {
+            let payload = format!("{node}.{round}{part}");
+            calls.push((node, payload.clone(), cluster.append(id(node), &payload)));
+        }
+        if round == 30 {
+            let leader = cluster.leader();
+            cluster.call(leader, Request::StepDown);
+        }
+        scramble(&mut cluster);
+    }
+    for _ in 0..1000 {
+        scramble(&mut cluster);
+    }
+    let log = cluster.node(id(1)).disk.payloads();
+    cluster.filter = Box::new(|_, _, _| Fate::Deliver);
+    cluster.wire.extend(sent.into_iter().rev());
+    cluster.pass(Duration::from_secs(1));
+    for node in 1..=3 {
+        assert_eq!(cluster.node(id(node)).disk.payloads(), log, "node {node}");
+    }
+    let mut count = 0;
+    let mut last_of = BTreeMap::new();
+    for (node, payload, call) in calls {
+        let places = log.iter().enumerate().filter(|(_, it)| **it == *payload.as_bytes());
+        let places: Vec<usize> = places.map(|(at, _)| at).collect();
+        match cluster.outcomes.get(&call).unwrap() {
+            Outcome::Committed { .. } => assert_eq!(places.len(), 1, "{payload}"),
+            Outcome::Refused(_) => assert!(places.is_empty(), "{payload}"),
+            other => panic!("{payload}: {other:?}"),
+        }
+        if let Some(&at) = places.first() {
+            assert!(last_of.insert(node, at).is_none_or(|last| last < at), "{payload}");
+        }
+        count += places.len();
+    }
+    assert!(count > 200, "{count} of 360 were committed");
 }
 
 /// `lost_forward_delays_all_later`: one forward is lost while more calls keep coming. The leader drops them too,
@@ -208,9 +265,9 @@ fn a_stop_ends_all_calls() {
 fn without_a_leader_calls_wait_or_are_refused() {
     for fail_fast in [false, true] {
         let tune = if fail_fast {
-            |options: &mut tinyraftplus_replica::ReplicaOptions| options.fail_fast = true
+            |options: &mut ReplicaOptions| options.fail_fast = true
         } else {
-            |_: &mut tinyraftplus_replica::ReplicaOptions| {}
+            |_: &mut ReplicaOptions| {}
         };
         let mut cluster = Cluster::new(3, tune);
         let call = cluster.append(id(1), "x");
@@ -457,8 +514,10 @@ fn a_call_that_was_given_up_leaves_no_gap() {
     assert_eq!(cluster.node(follower).disk.payloads(), [bytes("next")]);
 }
 
+/// `too_large`: an entry or a batch over its limit is refused with the limit, and too many calls at once as busy; all of them leave nothing behind.
+/// Fails if `unfit` compares no sizes, or a refused call keeps its bytes.
 #[test]
-fn too_much_is_refused_and_nothing_is_left_behind() {
+fn too_large() {
     let mut cluster = Cluster::new(3, |options| {
         options.calls_max = 4;
         options.calls_bytes_max = 4 * 33;
@@ -483,6 +542,65 @@ fn too_much_is_refused_and_nothing_is_left_behind() {
     cluster.committed(calls[1]);
     let status = cluster.replica(follower).status();
     assert_eq!((status.calls, status.calls_bytes), (0, 0));
+}
+
+/// Empty payloads are next to nothing on the wire and much in memory, so there is a limit to how many of them a receiver takes in one message.
+/// A node that forwards more of them than that must not put them into one: it would be dropped, and sent again for ever. Fails if `size` counts
+/// payloads alone.
+#[test]
+fn forwarded_messages_hold_no_more_than_receivers_take() {
+    let mut cluster = Cluster::new(3, |options| {
+        options.raft.append_bytes_max = 1 << 20;
+        options.state_machine = false;
+    });
+    let follower = cluster.follower();
+    // All are lost, so all are sent again at once.
+    cluster.filter = Box::new(|_, _, message| match message {
+        Message::Forward(_) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    let append = || Request::Append { payloads: vec![bytes(""); 10_000] };
+    let calls = [(); 8].map(|()| cluster.call(follower, append()));
+    let most = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&most);
+    cluster.filter = Box::new(move |_, _, message| {
+        if let Message::Forward(forward) = message {
+            seen.set(seen.get().max(forward.calls.iter().map(Vec::len).sum()));
+        }
+        Fate::Deliver
+    });
+    for call in calls {
+        cluster.committed(call);
+    }
+    assert!(most.get() > 0);
+    assert!(most.get() <= (1 << 20) / 64, "{} entries in one message", most.get());
+}
+
+/// Limits that no message has room for are refused at the start, and a transport that is too small for the largest batch.
+#[test]
+fn limits_that_no_message_has_room_for_are_refused() {
+    let options = |tune: fn(&mut ReplicaOptions)| {
+        let mut options = ReplicaOptions::new(Options::new(id(1), vec![id(1)], 0));
+        tune(&mut options);
+        options
+    };
+    let check = |tune| options(tune).check().map_err(|error| error.to_string());
+    assert_eq!(check(|_| {}), Ok(()));
+    let text = "batch_entries_max is 1048577, and must be at most 1048576: a message holds no more";
+    assert_eq!(check(|options| options.batch_entries_max = (1 << 20) + 1), Err(text.into()));
+    let text =
+        "append_bytes_max is 67108865, and must be at most 67108864: a message holds no more";
+    let long = |options: &mut ReplicaOptions| options.raft.append_bytes_max = (64 << 20) + 1;
+    assert_eq!(check(long), Err(text.into()));
+
+    let standard = options(|_| {});
+    let needed = standard.message_bytes_max();
+    assert_eq!((needed, standard.check_transport(needed)), (33 << 20, Ok(())));
+    let error = standard.check_transport(needed - 1).unwrap_err();
+    assert!(error.to_string().starts_with(
+        "a batch may need a message of 34603008 bytes, and the transport takes 34603007: lower"
+    ));
+    assert!(options(|options| options.batch_bytes_max = u64::MAX).check_transport(needed).is_err());
 }
 
 /// `malformed_message`: impossible numbers from a peer are dropped and told.

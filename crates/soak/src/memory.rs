@@ -221,13 +221,18 @@ impl Load {
             })?;
             memory.insert(node.id, (node.start, resident, own));
         }
-        let running = cluster.running();
-        let first = running.first().ok_or_else(|| Error::failed("no node runs"))?;
-        let Answer::Status(state) = first.query(Ask::Status, STEP_TIME).await? else {
-            return Err(Error::failed("no status"));
-        };
+        // A follower that is behind knows of fewer entries than there are.
+        let (mut entries, mut leader) = (0, 0);
+        for node in cluster.running() {
+            let Answer::Status(state) = node.query(Ask::Status, STEP_TIME).await? else {
+                return Err(Error::failed("no status"));
+            };
+            if state.committed >= entries {
+                (entries, leader) = (state.committed, state.leader);
+            }
+        }
         let seconds = began.elapsed().as_secs_f64();
-        Ok(Sample { entries: state.committed, seconds, leader: state.leader, memory })
+        Ok(Sample { entries, seconds, leader, memory })
     }
 
     /// By how many KiB each node grew, over how many entries: from when it was warm until the end.

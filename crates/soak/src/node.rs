@@ -16,8 +16,6 @@ use crate::error::Error;
 use crate::words::{Answer, Ask, Command, Line, Logged, State, What};
 use crate::{load, machine, out, payload};
 
-/// How many bytes of payload one answer about entries looks at.
-const ENTRIES_BYTES_MAX: u64 = 1 << 20;
 /// How many entries one answer has.
 const ENTRIES_MAX: u64 = 4096;
 
@@ -235,7 +233,7 @@ fn state(node: &RaftNode) -> State {
 
 async fn entries(node: &RaftNode, from: u64, to: u64) -> Answer {
     let range = Seq::new(from)..Seq::new(to.min(from.saturating_add(ENTRIES_MAX)));
-    match node.entries(range, ENTRIES_BYTES_MAX).await {
+    match node.entries(range).all().await {
         Ok(entries) => Answer::Entries(entries.iter().map(logged).collect()),
         Err(error) => Answer::Failed { why: error.to_string() },
     }

@@ -21,6 +21,11 @@ impl Clock {
         Time::ZERO + self.0.elapsed()
     }
 
+    /// When that was: a time that has passed.
+    pub(crate) fn past(self, time: Time) -> Instant {
+        self.0.checked_add(time.since(Time::ZERO)).unwrap_or(self.0)
+    }
+
     fn instant(self, time: Time) -> Instant {
         // Past the end of the clock is as good as never; a day is often enough to look.
         let after = time.since(Time::ZERO).min(self.0.elapsed() + Duration::from_hours(24));

@@ -3,8 +3,8 @@
 //! It waits until something happens, takes everything that piled up meanwhile as one step, and hands out what
 //! the step says: so what arrived during one write of the log is the next write. It decides nothing itself.
 
-use std::collections::BTreeMap;
 use std::future;
+use std::mem;
 use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tinyraftplus_core::quorum::CustomRules;
-use tinyraftplus_core::{self as core, NodeId, Placed, Role, Term, Time};
+use tinyraftplus_core::{self as core, NodeId, Placed, Rising, Role, Term, Time};
 use tinyraftplus_log::Write;
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
@@ -27,10 +27,14 @@ use crate::mailbox::{Arrived, Asked, Mail, Taken};
 use crate::threads::{self, Report, Running, Work};
 use crate::writes::Writes;
 use crate::writing::Writing;
-use crate::{Event, Head, Member, Status, StopReason, Warning};
+use crate::{Event, Head, Member, Peer, Status, StopReason, Warning};
 
 /// How many calls one step takes.
 const STEP_MAX: usize = 4096;
+
+/// How long after the last one a step waits for another of the callers that were just answered. Another thread
+/// may be running them, and takes about a microsecond for each.
+const CALLERS_WAIT: Duration = Duration::from_micros(5);
 
 /// What [`RaftNode::status`](crate::RaftNode::status) shows. However the driver ends, it shows that it has.
 pub(crate) struct Published(pub(crate) watch::Sender<Status>);
@@ -81,7 +85,7 @@ pub(crate) struct Driver {
     pub(crate) alarm: Alarm,
     pub(crate) outgoing: Outgoing,
     /// Who waits for which call.
-    pub(crate) waiting: BTreeMap<CallId, oneshot::Sender<Outcome>>,
+    pub(crate) waiting: Rising<CallId, oneshot::Sender<Outcome>>,
     pub(crate) next_call: u64,
     /// How many were answered and may ask again at once.
     pub(crate) told: usize,
@@ -110,6 +114,20 @@ pub(crate) struct Announced {
     term: Term,
 }
 
+/// Lets the tasks that wait for this thread run. The runtime's own way looks at sockets and timers as well, which takes
+/// longer than many of the tasks do.
+async fn let_others_run() {
+    let mut has_run = false;
+    future::poll_fn(|context| {
+        if mem::replace(&mut has_run, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl Driver {
     pub(crate) async fn run(mut self) {
         self.publish();
@@ -135,7 +153,7 @@ impl Driver {
                 Ok(actions) => actions,
                 Err(reason) => break Some(reason),
             };
-            self.write(std::mem::take(&mut actions.writes));
+            self.write(mem::take(&mut actions.writes));
             all.join(actions);
             let Some(report) = self.outgoing.writer.settle() else { break None };
             happenings = match self.reported(report) {
@@ -192,14 +210,16 @@ impl Driver {
     /// The first of those that were just answered have asked again, and the runtime runs what they wake at once: the
     /// others come first, as long as they come, so that all of them are one step.
     async fn await_callers(&mut self) {
-        let mut here = self.mail.calls();
+        let (mut here, mut since) = (self.mail.calls(), self.clock.now());
         while here > 0 && here < self.told {
-            tokio::task::yield_now().await;
-            let now = self.mail.calls();
-            if now == here {
+            let_others_run().await;
+            let (before, now) = (here, self.clock.now());
+            here = self.mail.calls();
+            if here > before {
+                since = now;
+            } else if now.since(since) > CALLERS_WAIT {
                 self.told = here;
             }
-            here = now;
         }
     }
 
@@ -257,7 +277,7 @@ impl Driver {
 
     /// Hands writes to whoever writes them.
     fn write(&mut self, writes: Vec<(u64, Write)>) {
-        if std::mem::take(&mut self.was_refused) {
+        if mem::take(&mut self.was_refused) {
             // What was handed out before is void, and what this step says is not.
             self.outgoing.writer.go_on();
         }
@@ -325,17 +345,26 @@ impl Driver {
             replica::Event::Raft(core::Event::Transferred { to, result }) => {
                 self.tell(Event::Transferred { to, result });
             }
-            replica::Event::Raft(event @ core::Event::Removed) => {
-                self.announce();
-                self.tell(Event::Warn(Warning::Raft(event)));
+            replica::Event::Raft(event) => {
+                let Some(warning) = Warning::of(event) else { return };
+                if matches!(warning, Warning::Removed) {
+                    self.announce();
+                }
+                self.warn(warning);
             }
-            replica::Event::Raft(event) => self.tell(Event::Warn(Warning::Raft(event))),
             replica::Event::Malformed { from, what } => {
-                self.tell(Event::Warn(Warning::Malformed { from, what }));
+                self.warn(Warning::Malformed { from, what });
             }
-            replica::Event::LoadFailed { what, .. } => self.tell(Event::Warn(Warning::Load(what))),
+            replica::Event::LoadFailed { what, .. } => self.warn(Warning::Load(what)),
             _ => {}
         }
+    }
+
+    fn warn(&self, warning: Warning) {
+        if matches!(warning, Warning::Malformed { .. }) {
+            self.outgoing.status.send_modify(|status| status.malformed += 1);
+        }
+        self.tell(Event::Warn(warning));
     }
 
     fn tell(&self, event: Event) {
@@ -409,7 +438,7 @@ impl Driver {
             status.committed_term = terms.entry_before(now.committed).map(|id| id.term);
             status.head =
                 now.head.map(|head| Head { id: head.id, kind: head.kind, payload: head.payload });
-            status.peers = now.peers;
+            status.peers = Peer::all(now.peers, self.clock);
             status.calls = now.calls;
             status.syncs = self.syncs;
             // To wake nobody takes longer than all the rest of it.
@@ -431,10 +460,10 @@ impl Driver {
             }
         } else {
             // Nobody knows what became of these: without an answer, that is what their callers say.
-            self.waiting.clear();
+            self.waiting = Rising::new();
         }
         // The replica never saw these.
-        let taken = std::mem::take(&mut self.waiting).into_values();
+        let taken = mem::take(&mut self.waiting).into_iter().map(|(_, reply)| reply);
         for reply in taken.chain(unseen.into_iter().map(|asked| asked.reply)) {
             drop(reply.send(Outcome::Refused(replica::Refused::Stopped)));
         }

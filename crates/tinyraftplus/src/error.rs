@@ -4,9 +4,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use tinyraftplus_core::{NodeIdError, PlanError, Seq, TransferError};
+use tinyraftplus_core::{NodeIdError, PlanError, Seq, Term, TransferError};
 use tinyraftplus_log::LogError;
 use tinyraftplus_replica::{ChangeError, Effect, Refused, StartError, Unknown};
+
+use crate::Advice;
 
 /// Why a node could not be opened. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +29,11 @@ pub enum OpenError {
     #[error("a node needs a log: call `log_dir` or `log` on the builder")]
     NoLog,
     /// There are other members and no way to reach them.
-    #[error("a node with peers needs a transport: call `transport` on the builder")]
+    #[error("a node with peers needs a transport: call `transport` or `send` on the builder")]
     NoTransport,
+    /// The first term would leave no terms for elections.
+    #[error("initial_term {0} is out of range: terms are counted from it, use one below 2^63")]
+    InitialTerm(Term),
     /// The log can't be opened.
     #[error("can't open the log")]
     Log(#[from] LogError),
@@ -41,7 +46,7 @@ pub enum OpenError {
     /// The operating system has no random numbers.
     #[error("can't draw a random number: {0}")]
     Random(String),
-    /// The function that makes the log or the state machine panicked.
+    /// The function that makes the log or the state machine panicked, or the log did.
     #[error("the function that makes {0} panicked")]
     Panicked(&'static str),
     /// A custom quorum rule panicked when it was asked about sets of members.
@@ -55,7 +60,7 @@ impl From<StartError> for OpenError {
     }
 }
 
-/// Why a node no longer runs. Cheap to clone.
+/// Why a node no longer runs. Cheap to clone. Each says what to do; [`StopReason::advice`] says it to programs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -71,6 +76,22 @@ pub enum StopReason {
     /// A task or thread of the node ended unexpectedly. If the runtime was not shut down before the node was
     /// closed, and neither the transport nor the state machine panicked, it is a defect: please report it.
     Died(&'static str),
+}
+
+impl StopReason {
+    /// What to do about it.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::Closed | Self::Killed => Advice::Nothing,
+            Self::Log(error)
+                if matches!(**error, LogError::Corrupt { .. } | LogError::SegmentMissing(_)) =>
+            {
+                Advice::Replace
+            }
+            Self::Log(error) if matches!(**error, LogError::NoSpace { .. }) => Advice::FreeSpace,
+            Self::Log(_) | Self::StateMachine(_) | Self::Died(_) => Advice::Restart,
+        }
+    }
 }
 
 impl fmt::Display for StopReason {
@@ -242,7 +263,7 @@ impl MembersError {
 }
 
 /// Why entries could not be read from the log.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntriesError {
     /// They are not committed here yet, or never were.
@@ -253,10 +274,27 @@ pub enum EntriesError {
         /// Where the committed entries end.
         end: Seq,
     },
+    /// The log begins later: older entries are gone from this node.
+    #[error("seq {seq} is gone from this node, whose log begins at {start}")]
+    Compacted {
+        /// The first one that is gone.
+        seq: Seq,
+        /// Where the log begins.
+        start: Seq,
+    },
     /// The log could not read them.
-    #[error("can't read the log")]
-    Log(#[from] LogError),
+    #[error("can't read the log: {0}")]
+    Log(#[source] Arc<LogError>),
     /// The node no longer runs.
     #[error("{0}")]
     Stopped(#[source] StopReason),
+}
+
+impl From<LogError> for EntriesError {
+    fn from(error: LogError) -> Self {
+        if let LogError::Compacted { start, got } = error {
+            return Self::Compacted { seq: got, start };
+        }
+        Self::Log(Arc::new(error))
+    }
 }

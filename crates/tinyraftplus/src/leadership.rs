@@ -14,6 +14,14 @@ impl RaftNode {
     /// node has all entries already, and gives up after an election timeout; then it leads on. Asked for the same
     /// again, it is the same transfer.
     ///
+    /// ```no_run
+    /// # async fn example(node: tinyraftplus::RaftNode) -> Result<(), Box<dyn std::error::Error>> {
+    /// node.transfer_leadership(2).await?;
+    /// assert_eq!(node.status().leader, Some(2.into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the node is no member, has not been heard from, does not take over in time, or another one is elected.
@@ -52,6 +60,22 @@ impl RaftNode {
     /// answers, so it counts in quorums. A leader that is paused stops at once and hands over to nobody:
     /// [`RaftNode::step_down`] first avoids the wait for an election.
     ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// node.await_leader().await?;
+    /// node.pause().await?;
+    /// node.wait(|status| status.leader.is_none()).await?;
+    /// node.resume().await?;
+    /// node.campaign().await?; // or wait for its deadline
+    /// node.await_leader().await?;
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the node stops.
@@ -71,6 +95,13 @@ impl RaftNode {
 
     /// Says that something of the program's own arrived from node `from`, which sent it as the leader of that term. Counts
     /// as a heartbeat, so a busy link may carry fewer of them. Of any other node or term it means nothing.
+    ///
+    /// ```no_run
+    /// # fn example(node: &tinyraftplus::RaftNode, from: tinyraftplus::NodeId, term: tinyraftplus::Term) {
+    /// // Something of the program's own arrived, and says that its sender leads that term.
+    /// node.mark_alive(from, term);
+    /// # }
+    /// ```
     ///
     /// Never blocks. If there is no room for it, it is dropped, as a heartbeat may be.
     #[doc(alias = "markAlive")]

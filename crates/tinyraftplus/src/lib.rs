@@ -21,15 +21,20 @@
 //! in `tinyraftplus-replica`, consensus in `tinyraftplus-core`.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod builder;
 mod clock;
 mod driver;
+mod entries;
 mod error;
 mod event;
 mod leadership;
 mod mailbox;
 mod members;
+mod names;
 mod node;
+mod open;
+mod sender;
 mod state_machine;
 mod status;
 mod threads;
@@ -37,29 +42,45 @@ mod writer;
 mod writes;
 mod writing;
 
-pub use crate::builder::{IntoNodeId, NodeBuilder};
+pub use crate::advice::Advice;
+pub use crate::builder::NodeBuilder;
+pub use crate::entries::{Entries, Entry};
 pub use crate::error::{
     AppendError, EntriesError, LeadershipError, MembersError, OpenError, ReadError, StopReason,
 };
 pub use crate::event::{Event, Events, Next, Warning};
 pub use crate::members::{Member, Members, Membership};
-pub use crate::node::{Appended, AppendedBatch, Entry, LocalRead, RaftNode, Read};
-pub use crate::state_machine::{Applied, StateMachine, StateMachineError};
-pub use crate::status::{Head, Status};
+pub use crate::names::IntoNodeId;
+pub use crate::node::{Appended, AppendedBatch, LocalRead, RaftNode, Read};
+pub use crate::sender::Sent;
+pub use crate::state_machine::{Applied, AsyncStateMachine, StateMachine, StateMachineError};
+pub use crate::status::{Head, Peer, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
-    EntryId, Lease, NodeId, NodeIdError, PeerStatus, PlanError, QuorumRule, Role, RuleError, Rules,
-    Seq, Term, TransferError,
-    quorum::{CustomRule, CustomRules, Group, Present, Quorums, Survives, Tolerance, Voter},
+    EntryId, Lease, NodeId, NodeIdError, PlanError, QuorumRule, Role, RuleError, Rules, Seq, Term,
+    TransferError,
+    quorum::{
+        CustomRule, CustomRules, Group, GroupError, Present, Quorums, Survives, Tolerance, Voter,
+    },
 };
-pub use tinyraftplus_log::{EntryKind, FsLog, Log, LogError, LogExt, LogOptions, MemLog, Recovery};
+pub use tinyraftplus_log::{
+    Encoder, EncryptingEncoder, EntryKind, FsLog, Key, KeyError, Log, LogError, LogExt, LogOptions,
+    MemLog, MultiFsLog, PlainEncoder, Recovery, SharedLog, TimeoutLog, Timeouts, XxHashEncoder,
+};
 pub use tinyraftplus_net::{
-    ConnectionError, DecodeError, HandshakeError, InProcess, Inbox, Key, KeyError, NetEvent,
-    TcpOptions, TcpStats, TcpTransport, Transport, Wire,
+    ConnectionError, DecodeError, Endpoint, HandshakeError, InProcess, Inbox, NetEvent, TcpOptions,
+    TcpStats, TcpTransport, Transport, Wire,
 };
 pub use tinyraftplus_replica::{
     ChangeError, Effect, Message, Refused, ReplicaOptions, StartError, Unknown,
 };
+
+/// The consensus by itself, for programs with a clock and a disk of their own: [`Core::step`](core::Core::step) is all of it.
+pub use tinyraftplus_core as core;
+/// All of the log, which is a product of its own: inspection, encoders, a simulated disk, [`log_suite!`](log::log_suite).
+pub use tinyraftplus_log as log;
+/// All of the network: encrypted message pipes ([`listen`](net::listen), [`connect`](net::connect)) and streams.
+pub use tinyraftplus_net as net;
 
 /// What the README shows must compile and run.
 #[cfg(doctest)]

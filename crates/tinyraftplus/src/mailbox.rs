@@ -26,6 +26,9 @@ pub(crate) struct Asked {
     pub(crate) reply: oneshot::Sender<Outcome>,
 }
 
+/// How many bytes of messages may wait, about. A correct peer sends no more than its window, and its calls, before it is answered; this is for others.
+const MESSAGES_BYTES_MAX: u64 = 256 << 20;
+
 /// What comes from other nodes.
 #[derive(Debug)]
 pub(crate) enum Arrived {
@@ -57,6 +60,8 @@ pub(crate) struct Mailbox {
 struct State {
     calls: VecDeque<Asked>,
     messages: Vec<Arrived>,
+    /// About what they take in memory.
+    messages_bytes: u64,
     /// No limit of its own: each answers something that the replica has asked for, and that has limits.
     reports: Vec<Report>,
     stop: Option<StopReason>,
@@ -92,14 +97,26 @@ impl Mailbox {
 
     /// False if there is no room for it.
     pub(crate) fn deliver(&self, arrived: Arrived) -> bool {
+        let bytes = match &arrived {
+            Arrived::Message(_, message) => message.memory_bytes(),
+            Arrived::Alive(..) => 0,
+        };
         let mut state = self.state();
-        if state.is_closed || state.messages.len() >= self.messages_max {
+        let has_room = state.messages.len() < self.messages_max
+            && state.messages_bytes.saturating_add(bytes) <= MESSAGES_BYTES_MAX;
+        if state.is_closed || !(has_room || state.messages.is_empty()) {
             state.dropped += 1;
             return false;
         }
+        state.messages_bytes += bytes;
         state.messages.push(arrived);
         wake(state);
         true
+    }
+
+    /// One more that is of no use.
+    pub(crate) fn count_dropped(&self) {
+        self.state().dropped += 1;
     }
 
     /// How many messages were dropped.
@@ -121,6 +138,7 @@ impl Mailbox {
         state.is_closed = true;
         let left = std::mem::take(&mut state.calls);
         state.messages.clear();
+        state.messages_bytes = 0;
         wake(state);
         left
     }
@@ -208,6 +226,7 @@ impl Mail {
     pub(crate) fn take(&self, calls_max: usize) -> Taken {
         let mut state = self.0.state();
         let count = calls_max.min(state.calls.len());
+        state.messages_bytes = 0;
         Taken {
             calls: state.calls.drain(..count).collect(),
             messages: std::mem::take(&mut state.messages),
@@ -245,6 +264,8 @@ impl Drop for Mail {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use tinyraftplus_core::Identity;
+    use tinyraftplus_replica::{Forward, Route};
 
     fn asked(number: u8) -> (Asked, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
@@ -272,6 +293,31 @@ mod tests {
         for mut outcome in waiting {
             assert_eq!(outcome.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         }
+    }
+
+    /// `slow_reader`, inside of a node: whatever peers send while the driver is busy, so much is kept and no more. Fails if messages are only counted.
+    #[test]
+    fn messages_are_limited_in_bytes() {
+        let mailbox = Mailbox::new(1, 1000);
+        let mail = Mail(Arc::clone(&mailbox));
+        let (one, two) = (Identity::new(1), Identity::new(2));
+        let route = Route { origin: one, incarnation: 1, leader: two, term: Term::new(1) };
+        let payload = Bytes::from(vec![7; 1 << 20]);
+        let forward = |payloads| {
+            let forward = Forward { route, awaiting: 1, first: 1, calls: vec![payloads] };
+            Arrived::Message(NodeId::from(1), Message::Forward(forward))
+        };
+        for _ in 0..2 {
+            let taken = (0..1000).filter(|_| mailbox.deliver(forward(vec![payload.clone(); 8])));
+            assert_eq!(taken.count(), 31);
+            assert_eq!(mail.take(0).messages.len(), 31);
+        }
+        // Empty ones take memory, too. One that is alone may be of any size.
+        let taken = (0..9).filter(|_| mailbox.deliver(forward(vec![Bytes::new(); 1 << 20])));
+        assert_eq!(taken.count(), 2);
+        mail.take(0);
+        assert!(mailbox.deliver(forward(vec![payload; 300])));
+        assert!(!mailbox.deliver(Arrived::Alive(NodeId::from(1), Term::ZERO)));
     }
 
     /// The last thing of each thread is heard, also when the node is closed meanwhile. Fails if `close` ends reports,

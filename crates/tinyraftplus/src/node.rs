@@ -8,18 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tinyraftplus_core::quorum::{CustomRule, CustomRules};
-use tinyraftplus_core::{NodeId, Seq, Term};
-use tinyraftplus_log::{EntryKind, LogRead};
+use tinyraftplus_core::{NodeId, Seq};
+use tinyraftplus_log::LogRead;
 use tinyraftplus_net::{Inbox, NetEvent};
 use tinyraftplus_replica::{Effect, Message, Outcome, Refused, Request, Unknown};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::mailbox::{Arrived, Asked, Mailbox, NoPlace};
-use crate::{
-    AppendError, EntriesError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status,
-    StopReason,
-};
+use crate::{AppendError, Event, Events, IntoNodeId, NodeBuilder, ReadError, Status, StopReason};
 
 /// A node of the cluster. Clones are handles of the same node; when the last one is dropped, the node stops.
 #[derive(Clone)]
@@ -88,19 +85,6 @@ pub struct LocalRead {
     pub result: Bytes,
 }
 
-/// A committed entry.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// Its position.
-    pub seq: Seq,
-    /// The term whose leader created it.
-    pub term: Term,
-    /// What it is for.
-    pub kind: EntryKind,
-    /// Its bytes.
-    pub payload: Bytes,
-}
-
 impl RaftNode {
     /// Begins to describe a node: its name, and the names of all members, itself among them. They form the cluster. A node that
     /// is to be added to one says [`NodeBuilder::join`].
@@ -120,6 +104,26 @@ impl RaftNode {
     ///
     /// Calls on one node are committed in the order in which they were first polled.
     ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let (a, b) = tokio::join!(node.append("first"), node.append("second")); // any number at a time
+    /// assert!(a?.seq < b?.seq);
+    ///
+    /// match node.append(vec![0; 1 << 30]).await {
+    ///     Ok(appended) => println!("committed at {}", appended.seq),
+    ///     // Nothing happened, and never will: it may be tried again.
+    ///     Err(error) if error.effect() == tinyraftplus::Effect::None => println!("{error}"),
+    ///     // It may be committed or not: look before trying again.
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`AppendError::effect`] says whether anything happened.
@@ -130,6 +134,18 @@ impl RaftNode {
     }
 
     /// Appends entries together: all of them or none, one after the other.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let batch = node.append_batch(["all", "or none"]).await?;
+    /// assert_eq!((batch.seqs.start.get(), batch.seqs.end.get()), (1, 3));
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -171,6 +187,19 @@ impl RaftNode {
     /// Asks the state machine, on any node: the answer knows of everything that was committed when the call
     /// began. Without a state machine it is a barrier: it returns when all of that is committed here.
     ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let appended = node.append("x").await?;
+    /// let read = node.read("").await?; // on another node just as well
+    /// assert!(read.seq >= appended.seq);
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// A read has no effect: it is always safe to try again.
@@ -181,6 +210,18 @@ impl RaftNode {
     }
 
     /// Asks this node's own state machine, however old its state is.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let local = node.read_local("any query").await?;
+    /// println!("as of {:?}", local.seq);
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -227,11 +268,38 @@ impl RaftNode {
     }
 
     /// A consistent snapshot.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// node.append("x").await?;
+    /// let status = node.status();
+    /// assert!(status.open && status.leader == Some(node.id()));
+    /// assert_eq!((status.seq(), status.durable.get()), (Some(tinyraftplus::Seq::new(1)), 2));
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn status(&self) -> Status {
         self.shared.status.borrow().clone()
     }
 
     /// Waits until the status is as wanted, and returns it: at once if it is already.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// let appended = node.append("x").await?;
+    /// let status = node.wait(|status| status.applied > appended.seq).await?;
+    /// assert_eq!(status.head.unwrap().payload, "x");
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -239,7 +307,7 @@ impl RaftNode {
     pub async fn wait(&self, mut until: impl FnMut(&Status) -> bool) -> Result<Status, StopReason> {
         let mut status = self.shared.status.clone();
         // Before it looks: what changes afterwards is told.
-        let _watching = Watching::new(&self.shared.watchers);
+        let _watching = Watching::new(Arc::clone(&self.shared.watchers));
         loop {
             // A copy: who looks at the original holds up the node.
             let now = status.borrow_and_update().clone();
@@ -256,6 +324,17 @@ impl RaftNode {
     }
 
     /// Waits until somebody leads, and returns who.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// assert_eq!(node.await_leader().await?, node.id());
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -288,6 +367,31 @@ impl RaftNode {
 
     /// Listens from now on: [`NodeBuilder::events`] listens from the start on. A slow listener misses events and is told how
     /// many; it never slows the node.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// use tinyraftplus::{Event, Next};
+    ///
+    /// let mut events = node.events();
+    /// node.append("x").await?;
+    /// loop {
+    ///     match events.next().await {
+    ///         Some(Next::Event(Event::Commit { seq })) => {
+    ///             println!("committed up to {seq}");
+    ///             break;
+    ///         }
+    ///         Some(Next::Event(event)) => println!("{}", event.advice()),
+    ///         Some(Next::Missed(count)) => println!("too slow for {count} events"),
+    ///         None => break, // the node is closed
+    ///     }
+    /// }
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn events(&self) -> Events {
         let receiver = match self.shared.events.upgrade() {
             Some(events) => events.subscribe(),
@@ -297,6 +401,21 @@ impl RaftNode {
     }
 
     /// Waits for an event. Listens from this call on, not only from the first poll.
+    ///
+    /// ```
+    /// # use tinyraftplus::{MemLog, RaftNode};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let node = RaftNode::builder(1, [1]).log(|| MemLog::new(Default::default())).open().await?;
+    /// use tinyraftplus::Event;
+    ///
+    /// let committed = node.wait_event(|event| matches!(event, Event::Commit { .. }));
+    /// node.append("x").await?;
+    /// committed.await?; // although it came before anybody waited
+    /// # node.close().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -318,54 +437,29 @@ impl RaftNode {
         }
     }
 
-    /// Committed entries from this node's log: at least one, then as many as have together at most
-    /// `bytes_max` bytes of payload. For more, ask again from the end of what came.
+    /// Takes a message from a peer: for programs that bring their own wire. See [`NodeBuilder::send`] for the other way.
     ///
-    /// # Errors
+    /// ```
+    /// # fn example(node: &tinyraftplus::RaftNode, bytes: bytes::Bytes) -> Result<(), tinyraftplus::DecodeError> {
+    /// use tinyraftplus::{Message, Wire};
     ///
-    /// If some are not committed on this node, or can't be read.
-    #[doc(alias = "iter")]
-    pub async fn entries(
-        &self,
-        range: Range<Seq>,
-        bytes_max: u64,
-    ) -> Result<Vec<Entry>, EntriesError> {
-        let end = {
-            let status = self.shared.status.borrow();
-            if let Some(reason) = &status.stopped {
-                return Err(EntriesError::Stopped(reason.clone()));
-            }
-            status.committed.min(status.durable)
-        };
-        if range.start >= range.end {
-            return Ok(Vec::new());
-        }
-        if range.end > end {
-            return Err(EntriesError::NotCommitted { seq: range.start.max(end), end });
-        }
-        let reader = Arc::clone(&self.shared.reader);
-        let read = move || reader.read(range.start, range.end, bytes_max);
-        let entries = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|_| EntriesError::Stopped(StopReason::Died("reading task")))??;
-        let entry = |entry: tinyraftplus_log::LogEntry| Entry {
-            seq: entry.id.seq,
-            term: entry.id.term,
-            kind: entry.kind,
-            payload: entry.payload,
-        };
-        Ok(entries.into_iter().map(entry).collect())
-    }
-
-    /// Takes a message from a peer: for programs that bring their own transport.
+    /// node.receive(2, Message::decode(&bytes)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
-    /// Never blocks. What there is no room for is dropped, and the peer sends it again.
+    /// Never blocks, never fails. What there is no room for, what comes when the node is closed and what is from nobody
+    /// (a name that can't be one) is dropped and counted: [`RaftNode::messages_dropped`]. So is what no correct peer
+    /// sends: [`Status::malformed`]. What is lost, the peer sends again.
     #[doc(alias = "onReceive")]
-    pub fn receive(&self, from: NodeId, message: Message) {
-        self.shared.mailbox.deliver(Arrived::Message(from, message));
+    pub fn receive(&self, from: impl IntoNodeId, message: Message) {
+        match from.into_node_id() {
+            Ok(from) => drop(self.shared.mailbox.deliver(Arrived::Message(from, message))),
+            Err(_) => self.shared.mailbox.count_dropped(),
+        }
     }
 
-    /// How many messages were dropped because there was no room for them.
+    /// How many messages were dropped because there was no room for them, or the node was closed.
     pub fn messages_dropped(&self) -> u64 {
         self.shared.mailbox.dropped()
     }
@@ -402,16 +496,16 @@ impl RaftNode {
 }
 
 /// Somebody who waits for a change of the status.
-struct Watching<'a>(&'a AtomicUsize);
+pub(crate) struct Watching(Arc<AtomicUsize>);
 
-impl<'a> Watching<'a> {
-    fn new(watchers: &'a AtomicUsize) -> Self {
+impl Watching {
+    pub(crate) fn new(watchers: Arc<AtomicUsize>) -> Self {
         watchers.fetch_add(1, Ordering::Relaxed);
         Self(watchers)
     }
 }
 
-impl Drop for Watching<'_> {
+impl Drop for Watching {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

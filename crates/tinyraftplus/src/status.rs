@@ -1,10 +1,13 @@
 //! What a node looks like from outside.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use tinyraftplus_core::quorum::{Group, Tolerance};
 use tinyraftplus_core::{EntryId, NodeId, PeerStatus, Placed, Role, Rules, Seq, Term};
 use tinyraftplus_log::EntryKind;
 
+use crate::clock::Clock;
 use crate::{Member, StopReason};
 
 /// A consistent snapshot of a node.
@@ -18,7 +21,7 @@ pub struct Status {
     pub open: bool,
     /// Why it no longer runs.
     pub stopped: Option<StopReason>,
-    /// The part it plays in its term.
+    /// The part it plays in its term; once it is closed, the part that it played last.
     #[doc(alias = "state")]
     pub role: Role,
     /// Who leads, as far as it knows.
@@ -61,9 +64,11 @@ pub struct Status {
     /// The newest entry on its disk.
     pub head: Option<Head>,
     /// If it leads: what it knows of each peer.
-    pub peers: Vec<(NodeId, PeerStatus)>,
+    pub peers: Vec<Peer>,
     /// How many calls of this node are under way.
     pub calls: usize,
+    /// How many messages were dropped that no correct peer sends: [`Warning::Malformed`](crate::Warning::Malformed).
+    pub malformed: u64,
     /// How often its log was synced since it was opened: once for each group of writes.
     pub syncs: u64,
 }
@@ -94,6 +99,30 @@ impl Status {
     /// The position of the newest entry on its disk.
     pub fn seq(&self) -> Option<Seq> {
         self.head.as_ref().map(|head| head.id.seq)
+    }
+}
+
+/// What a leader knows of a peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The peer.
+    pub id: NodeId,
+    /// Everything before this is durable there and equal to this node's log.
+    pub matched: Seq,
+    /// When it was last heard from in this term.
+    pub last_contact: Option<Instant>,
+    /// The priority it told last; 0 for one that can't lead now.
+    pub priority: u32,
+}
+
+impl Peer {
+    pub(crate) fn all(peers: Vec<(NodeId, PeerStatus)>, clock: Clock) -> Vec<Self> {
+        let peer = |(id, PeerStatus { matched, last_contact, priority })| {
+            let last_contact = last_contact.map(|time| clock.past(time).into_std());
+            Self { id, matched, last_contact, priority }
+        };
+        peers.into_iter().map(peer).collect()
     }
 }
 

@@ -18,6 +18,7 @@ use tinyraftplus_replica::{Apply, CallId, LoadReply, LoadRequest, Query};
 use tokio::sync::oneshot;
 
 use crate::mailbox::Reporter;
+use crate::writer::Limits;
 use crate::{StateMachine, StopReason};
 
 /// What a thread reports to the driver.
@@ -67,6 +68,7 @@ pub(crate) struct Running<T> {
 pub(crate) struct Opened {
     pub(crate) restored: Restored,
     pub(crate) reader: Arc<dyn LogRead>,
+    pub(crate) limits: Limits,
     /// The log itself if it needs no thread.
     pub(crate) instant: Option<Box<dyn Log>>,
 }

@@ -31,6 +31,30 @@ pub(crate) enum ToWriter {
     GoOn,
 }
 
+/// How many bytes a log takes at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) group: u64,
+    pub(crate) batch: u64,
+    pub(crate) entry: u64,
+}
+
+impl Limits {
+    fn of(log: &dyn Log) -> Self {
+        Self {
+            group: log.group_bytes_max(),
+            batch: log.batch_bytes_max(),
+            entry: log.entry_bytes_max(),
+        }
+    }
+
+    /// About how many bytes a group of writes gets before the last one.
+    fn group_size(&self) -> usize {
+        let half = usize::try_from(self.group / 2).unwrap_or(usize::MAX);
+        half.min(GROUP_BYTES_MAX)
+    }
+}
+
 /// Starts the thread that opens and owns the log. After `killed` it neither writes nor closes it. A log that is
 /// instant it gives away, and ends.
 pub(crate) fn start(
@@ -53,18 +77,21 @@ pub(crate) fn start(
                 }
             };
             let (restored, reader) = (log.restored(), log.reader());
+            let limits = Limits::of(log.as_ref());
             if log.is_instant() {
-                drop(opened.send(Ok(Opened { restored, reader, instant: Some(log) })));
+                drop(opened.send(Ok(Opened { restored, reader, limits, instant: Some(log) })));
                 return;
             }
-            if opened.send(Ok(Opened { restored, reader, instant: None })).is_err() {
+            if opened.send(Ok(Opened { restored, reader, limits, instant: None })).is_err() {
                 return;
             }
+            let group_bytes = limits.group_size();
             let mut writer = Writer {
                 log: log.as_mut(),
                 jobs: &jobs,
                 reports,
                 killed: &killed,
+                group_bytes,
                 later: VecDeque::new(),
                 is_marked: true,
                 singly: 0,
@@ -88,6 +115,7 @@ struct Writer<'a> {
     jobs: &'a mpsc::Receiver<ToWriter>,
     reports: &'a Reporter,
     killed: &'a AtomicBool,
+    group_bytes: usize,
     /// Writes that came while the disk was full, or were in a group that did not fit.
     later: VecDeque<(u64, Write)>,
     is_marked: bool,
@@ -143,7 +171,7 @@ impl Writer<'_> {
             self.singly -= 1;
             return (numbers, group);
         }
-        while bytes < GROUP_BYTES_MAX {
+        while bytes < self.group_bytes {
             let next = self.later.pop_front();
             let Some((job, write)) = next.or_else(|| self.jobs.try_recv().ok().and_then(write_of))
             else {
@@ -244,5 +272,5 @@ fn write_of(job: ToWriter) -> Option<(u64, Write)> {
 }
 
 fn size(write: &Write) -> usize {
-    write.append.iter().map(|entry| 64 + entry.payload.len()).sum()
+    1024 + write.append.iter().map(|entry| 64 + entry.payload.len()).sum::<usize>()
 }

@@ -132,11 +132,11 @@ async fn three_nodes_append_batch_and_read_on_each() {
         node.wait(|status| status.applied == Seq::new(13)).await.unwrap();
         let local = node.read_local("count").await.unwrap();
         assert_eq!((local.seq, local.result), (Some(Seq::new(12)), Bytes::from("12")));
-        let entries = node.entries(Seq::ZERO..Seq::new(13), u64::MAX).await.unwrap();
+        let entries = node.entries(Seq::ZERO..Seq::new(13)).all().await.unwrap();
         assert_eq!(entries.len(), 13);
         assert_eq!(entries[0].kind, EntryKind::Noop);
         assert_eq!((entries[3].kind, entries[3].payload.len()), (EntryKind::Payload, 0));
-        let beyond = node.entries(Seq::ZERO..Seq::new(99), u64::MAX).await;
+        let beyond = node.entries(Seq::ZERO..Seq::new(99)).all().await;
         assert!(matches!(beyond, Err(EntriesError::NotCommitted { .. })));
     }
     assert!(cluster.nodes[0].read("nonsense").await.is_err(), "and the node goes on");
@@ -217,7 +217,7 @@ async fn concurrent_clients_each_commit_once_and_in_order() {
     }
     let node = &cluster.nodes[0];
     let end = node.read("count").await.unwrap().seq.after();
-    let entries = node.entries(Seq::ZERO..end, u64::MAX).await.unwrap();
+    let entries = node.entries(Seq::ZERO..end).all().await.unwrap();
     let users = entries.iter().filter(|entry| entry.kind == EntryKind::Payload);
     let payloads: BTreeSet<_> = users.clone().map(|entry| entry.payload.clone()).collect();
     assert_eq!((users.count(), payloads.len()), (64 * 20, 64 * 20));
@@ -267,7 +267,7 @@ async fn waiters_dropped() {
         cluster.reopen(at).await;
     }
     let end = cluster.nodes[0].read("count").await.unwrap().seq.after();
-    let entries = cluster.nodes[0].entries(Seq::ZERO..end, u64::MAX).await.unwrap();
+    let entries = cluster.nodes[0].entries(Seq::ZERO..end).all().await.unwrap();
     let lied = entries.iter().filter(|entry| refused.contains(&entry.payload)).count();
     assert_eq!(lied, 0, "refused and committed");
     cluster.close().await;

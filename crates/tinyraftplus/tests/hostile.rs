@@ -182,7 +182,7 @@ async fn idle_nodes_are_idle() {
     let mut beats = BTreeSet::new();
     leader
         .wait(|status| {
-            beats.extend(status.peers.iter().filter_map(|(_, peer)| peer.last_contact));
+            beats.extend(status.peers.iter().filter_map(|peer| peer.last_contact));
             beats.len() >= 100
         })
         .await

@@ -295,7 +295,7 @@ async fn read_error_as_end_of_log() {
     soon(nodes[away].wait(has_all)).await.unwrap();
     let mut logs = Vec::new();
     for node in &nodes {
-        let entries = soon(node.entries(Seq::ZERO..end, u64::MAX)).await.unwrap();
+        let entries = soon(node.entries(Seq::ZERO..end).all()).await.unwrap();
         logs.push(entries.into_iter().map(|entry| (entry.seq, entry.payload)).collect::<Vec<_>>());
     }
     assert_eq!(logs[away], logs[at_work]);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use relay::{Mode, Relay};
 use tinyraftplus::{
-    Bytes, Event, HandshakeError, Key, NetEvent, Next, NodeId, RaftNode, Seq, TcpTransport,
+    Bytes, Event, HandshakeError, Key, LogOptions, MemLog, NetEvent, Next, NodeId, RaftNode, Seq,
+    TcpOptions, TcpTransport,
 };
 
 const IDS: [u64; 3] = [1, 2, 3];
@@ -108,6 +109,72 @@ async fn a_node_with_another_key_is_told_so() {
     .await;
     soon(nodes[0].append("two are enough")).await.unwrap();
     assert_eq!(stranger.status().leader, None);
+}
+
+/// `slow_reader`, of a whole cluster: one node takes nothing any more, as a process that was stopped. The others commit what they are given, it gets
+/// none of that, and what the leader keeps for it is limited. When it takes something again, it catches up. The limit of a lane and the window of
+/// the consensus both keep it so; it passes without the first, whose own test is `slow_reader` of the transport.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut transports, mut relays, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+    let mut options = TcpOptions::default();
+    options.queue_bytes_max = 1 << 20;
+    options.silence_timeout = Duration::from_mins(1);
+    for _ in IDS {
+        let key = key();
+        let transport = TcpTransport::bind_with("127.0.0.1:0", &key, &[], options.clone());
+        let transport = transport.await.unwrap();
+        let relay = Relay::new(transport.local_addr()).await;
+        addresses.push(relay.address);
+        transports.push(transport);
+        relays.push(relay);
+    }
+    let mut nodes = Vec::new();
+    for (id, transport) in IDS.into_iter().zip(&transports) {
+        tell(transport, &addresses);
+        nodes.push(open(dir.path(), id, transport.clone()).await);
+    }
+    let mut leads = NodeId::from(1);
+    for node in &nodes {
+        leads = soon(node.await_committed_leader()).await.unwrap();
+        soon(node.append("all are well")).await.unwrap();
+    }
+    let at = nodes.iter().position(|node| node.id() == leads).unwrap();
+    let (leader, other, slow) = (&nodes[at], &nodes[(at + 1) % 3], &nodes[(at + 2) % 3]);
+    let seen = soon(leader.append("the last that it hears of")).await.unwrap().seq;
+    soon(slow.wait(|status| status.durable > seen)).await.unwrap();
+    relays[(at + 2) % 3].set(Mode::Stand);
+    let (mut most, mut last) = (0, seen);
+    for _ in 0..200 {
+        last = soon(leader.append(vec![9; 100_000])).await.unwrap().seq;
+        for transport in &transports {
+            most = most.max(transport.stats().waiting);
+        }
+    }
+    soon(other.wait(|status| status.committed > last)).await.unwrap();
+    // 20 MB were appended. A few records were in the kernels' buffers.
+    assert!(slow.status().durable < Seq::new(seen.get() + 50), "it was not slow");
+    assert!(most <= 3 << 20, "{most} bytes waited");
+    relays[(at + 2) % 3].set(Mode::Pass);
+    soon(slow.wait(|status| status.committed > last)).await.unwrap();
+}
+
+/// What no message holds must not be committed: it would be in one log and never get into another. Fails if `open` does not ask the transport.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_no_message_holds_is_refused_at_open() {
+    let builder = |transport: TcpTransport, batch_bytes_max| {
+        let builder = RaftNode::builder(1, [1, 2]).log(|| MemLog::new(LogOptions::default()));
+        builder
+            .options(move |options| options.batch_bytes_max = batch_bytes_max)
+            .transport(transport)
+    };
+    let transport = bind("127.0.0.1:0").await;
+    let error = builder(transport.clone(), 64 << 20).open().await.unwrap_err().to_string();
+    let text = "a batch may need a message of 84934656 bytes, and the transport takes 67108864: lower batch_bytes_max";
+    assert!(error.starts_with(text), "{error}");
+    let node = builder(transport, 47 << 20).open().await.unwrap();
+    soon(node.close()).await.unwrap();
 }
 
 /// `control_behind_bulk`: a batch of 8 MiB on links of 4 MiB a second. Heartbeats pass it: nobody campaigns.

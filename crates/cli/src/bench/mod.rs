@@ -1,163 +1,168 @@
-//! `tinyraftplus bench`: durable appends of three nodes in one process, beside what the disk itself can do.
+//! `tinyraftplus bench`: appends of a cluster, beside what the disk itself can do.
 //!
-//! All rows are measured one after the other in one run, on one disk: compare them with each other, not with
-//! another machine's.
+//! Rows and limits take their turns in one run, on one disk: compare them with each other, not with another machine's.
 
+mod catch_up;
+mod check;
+mod child;
 mod cluster;
 mod disk;
+mod host;
+mod latency;
+mod load;
+mod options;
+mod plot;
+mod progress;
+mod protocol;
+mod rows;
+mod stamps;
+mod svg;
+mod table;
+mod usage;
+mod worker;
 
 use crate::error::{Error, explain};
-use bytes::Bytes;
-use hdrhistogram::Histogram;
-use std::path::PathBuf;
+pub(crate) use latency::{histogram, payload, record};
+use options::{Options, duration};
+use plot::Plot;
+use progress::Progress;
+use rows::Measured;
+use std::path::Path;
 use std::time::Duration;
+use table::Report;
+use tokio::signal::unix::{SignalKind, signal};
+pub(crate) use usage::cpu_time;
+
+/// A limit of the disk is measured no longer than this in a round.
+const LIMIT_TIME: Duration = Duration::from_secs(1);
 
 /// What the benchmark is asked for.
 #[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Each row runs in processes of its own. Flags that end in ,.. take a list, and there is a row for each combination:\n\
+                  `--log mem --nodes 3,5,7,9,15 --clients 64` shows what more nodes cost. `tinyraftplus log bench` measures a log alone."
+)]
 pub(crate) struct Args {
-    /// How many clients append at the same time, one row each
-    #[arg(long, value_delimiter = ',', default_value = "1,64", value_name = "COUNT,..")]
-    clients: Vec<usize>,
-    /// Bytes of an entry
-    #[arg(long, default_value_t = 1024, value_name = "BYTES")]
-    payload: usize,
-    /// Seconds a row takes
-    #[arg(long, default_value_t = 3, value_name = "SECONDS")]
-    seconds: u64,
-    /// Where the logs go; choose a real disk [default: a temporary directory, removed afterwards]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Measure nodes that are joined over encrypted TCP, too
-    #[arg(long)]
-    tcp: bool,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Measure how fast a follower that is far behind catches up
+    CatchUp(catch_up::Args),
+    /// Host nodes, for a benchmark that is running
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Runs the benchmark.
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
-    if args.clients.iter().any(|&clients| !(1..=1024).contains(&clients)) {
-        return Err(Error::usage("--clients: each count must be 1 to 1024"));
+    match args.command {
+        Some(Command::Worker) => worker::run().await,
+        Some(Command::CatchUp(args)) => unless_interrupted(catch_up::run(&args)).await,
+        None => unless_interrupted(appends(&args.options)).await,
     }
-    if !(1..=1 << 20).contains(&args.payload) || !(1..=3600).contains(&args.seconds) {
-        return Err(Error::usage("--payload must be 1 to 1048576 bytes, --seconds 1 to 3600"));
-    }
-    let mut made = tempfile::Builder::new();
-    made.prefix("tinyraftplus-bench-");
-    let dir = match &args.dir {
-        Some(dir) => made.tempdir_in(dir),
-        None => made.tempdir(),
-    };
-    let dir =
-        dir.map_err(|error| Error::usage(explain("can't make a directory for the logs", &error)))?;
-    let time = Duration::from_secs(args.seconds);
+}
 
-    let mut rows = Vec::new();
-    let mut add = |row: Row| {
-        if !args.json {
-            crate::out::line(format_args!("{row}"));
-        }
-        rows.push(row);
+/// Whoever is told to stop ends its processes and removes its files first.
+async fn unless_interrupted(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Error::failed(explain("can't listen to signals", &error)))
     };
-    if !args.json {
+    let (mut interrupt, mut terminate, mut hangup) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::hangup())?,
+    );
+    // All that belongs to the work is dropped before this returns.
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        done = work => return done,
+    }
+    Err(Error::failed("interrupted; no process and no file is left"))
+}
+
+async fn appends(options: &Options) -> Result<(), Error> {
+    options.check()?;
+    let dir = options::directory(options.dir.as_deref())?;
+    let rows = rows::rows(options);
+    let limits = rows::limits(&rows);
+    if !options.json {
         crate::out::line(format_args!(
-            "{} bytes an entry, synced before it is acknowledged, {} s a row\n{}",
-            args.payload,
-            args.seconds,
-            Row::HEADER
+            "{} bytes an entry, {} a call; {} rows, about {:.0} s.",
+            options.payload,
+            if options.batch == 1 { "one".to_owned() } else { options.batch.to_string() },
+            rows.len(),
+            about(options, rows.len(), limits.len())
         ));
     }
-    // The limit is measured before and after: on a shared machine it moves.
-    add(disk::one_file(dir.path(), args.payload, time)?);
-    add(disk::three_files(dir.path(), args.payload, time)?);
-    for &clients in &args.clients {
-        add(cluster::appends(dir.path(), clients, args.payload, time, false).await?);
-        if args.tcp {
-            add(cluster::appends(dir.path(), clients, args.payload, time, true).await?);
-        }
+    let report = measure(options, dir.path(), rows, limits).await?;
+    if options.json {
+        crate::out::line(format_args!("{}", report.json()));
+    } else {
+        report.print();
     }
-    add(disk::three_files(dir.path(), args.payload, time)?);
-    if args.json {
-        let rows: Vec<_> = rows.iter().map(Row::json).collect();
-        crate::out::line(format_args!(
-            "{}",
-            serde_json::json!({ "payload_bytes": args.payload, "durable": true, "nodes": 3, "rows": rows })
-        ));
+    let Some(plot) = Plot::of(&report.rows) else { return Ok(()) };
+    if !options.json {
+        plot.print();
+    }
+    if let Some(file) = &options.plot {
+        std::fs::write(file, svg::draw(&plot)).map_err(|error| {
+            Error::failed(explain(format_args!("can't write {}", file.display()), &error))
+        })?;
     }
     Ok(())
 }
 
-/// What one row measured.
-pub(crate) struct Row {
-    what: &'static str,
-    clients: usize,
-    latency: Histogram<u64>,
-    time: Duration,
+/// About how many seconds all of it takes: a cluster needs one to elect a leader.
+fn about(options: &Options, rows: usize, limits: usize) -> f64 {
+    let row = 1.3 + options.warmup + options.seconds;
+    let limit = options.seconds.min(LIMIT_TIME.as_secs_f64());
+    let count = |count: usize| rows::float(count as u64);
+    rows::float(options.rounds) * (count(rows) * row + count(limits) * limit)
 }
 
-impl Row {
-    const HEADER: &'static str =
-        "                                     clients     ops/s    p50 us    p99 us  p99.9 us";
-
-    fn new(what: &'static str, clients: usize, latency: Histogram<u64>, time: Duration) -> Self {
-        Self { what, clients, latency, time }
+/// In each round all limits and all rows, one after the other: on a shared machine the disk changes.
+async fn measure<'a>(
+    options: &'a Options,
+    dir: &Path,
+    rows: Vec<rows::Row>,
+    limits: Vec<disk::Limit>,
+) -> Result<Report<'a>, Error> {
+    let (mut rows, mut limits) = (Measured::all(rows), Measured::all(limits));
+    let rounds = usize::try_from(options.rounds).unwrap_or(usize::MAX);
+    let progress = Progress::new((limits.len() + rows.len()).saturating_mul(rounds));
+    for _ in 0..rounds {
+        for limit in &mut limits {
+            progress.begin(&limit.what);
+            limit.rounds.push(measure_limit(limit.what, dir, options).await?);
+            progress.done();
+        }
+        for row in &mut rows {
+            progress.begin(&row.what);
+            let sample = row.what.measure(options, dir).await;
+            let sample = sample.map_err(|why| Error::failed(format!("{}: {why}", row.what)))?;
+            row.rounds.push(sample);
+            progress.done();
+        }
     }
-
-    fn ops_per_second(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let ops = self.latency.len() as f64;
-        ops / self.time.as_secs_f64()
-    }
-
-    fn micros(&self, quantile: f64) -> f64 {
-        Duration::from_nanos(self.latency.value_at_quantile(quantile)).as_secs_f64() * 1e6
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "what": self.what, "clients": self.clients, "ops": self.latency.len(),
-            "ops_per_second": self.ops_per_second(),
-            "p50_us": self.micros(0.5), "p99_us": self.micros(0.99), "p999_us": self.micros(0.999),
-        })
-    }
+    Ok(Report { options, limits, rows })
 }
 
-impl std::fmt::Display for Row {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{:<36} {:>7} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
-            self.what,
-            self.clients,
-            self.ops_per_second(),
-            self.micros(0.5),
-            self.micros(0.99),
-            self.micros(0.999)
-        )
-    }
-}
-
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are allowed")
-}
-
-pub(crate) fn record(latency: &mut Histogram<u64>, took: Duration) {
-    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-    // The histogram grows with what it is given, up to half of all numbers there are: 292 years.
-    let _ = latency.record(nanos);
-}
-
-/// Bytes that no disk compresses away.
-pub(crate) fn payload(len: usize) -> Bytes {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
+/// Elsewhere, so that signals are heard meanwhile.
+async fn measure_limit(
+    limit: disk::Limit,
+    dir: &Path,
+    options: &Options,
+) -> Result<disk::Writes, Error> {
+    let (dir, time) = (dir.to_owned(), duration(options.seconds).min(LIMIT_TIME));
+    let measured = tokio::task::spawn_blocking(move || limit.measure(&dir, time)).await;
+    measured.map_err(|error| Error::failed(explain("the disk could not be measured", &error)))?
 }

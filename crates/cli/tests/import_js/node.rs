@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tinyraftplus::{Entry, InProcess, NodeId, RaftNode, Seq};
+use tinyraftplus::{InProcess, NodeId, RaftNode, Seq};
 use tinyraftplus_cli::import_js::{Layout, Source, write_log};
 use tinyraftplus_log::{Encoder, EntryKind, FsLog, LogOptions, OsDisk, XxHashEncoder};
 
@@ -39,11 +39,7 @@ async fn nodes_go_on_with_what_was_imported() {
     assert!(appended.seq >= Seq::new(11), "{}", appended.seq);
     for node in &nodes {
         node.wait(|status| status.committed > appended.seq).await.unwrap();
-        let mut found = Vec::new();
-        while found.last().is_none_or(|entry: &Entry| entry.seq < appended.seq) {
-            let from = found.last().map_or(Seq::ZERO, |entry| entry.seq.after());
-            found.extend(node.entries(from..appended.seq.after(), 1 << 20).await.unwrap());
-        }
+        let found = node.entries(..=appended.seq).all().await.unwrap();
         let old = found.iter().zip(&expected);
         assert!(old.clone().all(|(a, b)| (a.seq, a.term) == (b.id.seq, b.id.term)));
         assert!(old.clone().all(|(a, b)| (a.kind, &a.payload) == (b.kind, &b.payload)));

@@ -61,14 +61,14 @@ fn scenarios(cell: &str) -> BTreeSet<(&str, u32)> {
             (last, to) = (number, false);
         } else if word == "to" {
             to = true;
-        } else if word.starts_with('0') && word.chars().any(char::is_alphabetic) {
+        } else if word.starts_with(['0', '1']) && word.chars().any(char::is_alphabetic) {
             file = word;
         }
     }
     found
 }
 
-/// Fails if a scenario of the original's log tests has no line on the page.
+/// Fails if a scenario of the original's tests has no line on the page.
 #[test]
 fn every_scenario_has_a_line() {
     let page = page();
@@ -83,6 +83,12 @@ fn every_scenario_has_a_line() {
         ("05multi", 20),
         ("06multi-txn", 7),
         ("07multi-iter", 19),
+        ("09elect", 7),
+        ("10update", 2),
+        ("11repl", 2),
+        ("12state", 4),
+        ("14stream", 2),
+        ("15misc", 2),
     ];
     for (file, count) in files {
         for number in 1..=count {
@@ -92,26 +98,30 @@ fn every_scenario_has_a_line() {
             );
         }
     }
-    assert!(table.contains("| 08timeout |"));
+    for file in ["08timeout", "13perf"] {
+        assert!(table.contains(&format!("| {file} |")));
+    }
 }
 
 /// Fails if the page names a scenario's test that was renamed or removed.
 #[test]
 fn tests_on_the_page_are_there() {
     let page = page();
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seed_log");
     let mut code = String::new();
-    for file in fs::read_dir(dir).unwrap() {
-        code += &fs::read_to_string(file.unwrap().path()).unwrap();
+    for dir in ["tests/seed_log", "../tinyraftplus/tests/api"] {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap() {
+            code += &fs::read_to_string(file.unwrap().path()).unwrap();
+        }
     }
     let is_test = |word: &&str| {
-        ["encode_", "log_", "multi_"].iter().any(|file| {
+        let files = ["encode_", "log_", "multi_", "elect_", "update_", "repl_", "state_", "misc_"];
+        files.iter().any(|file| {
             word.strip_prefix(file)
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         })
     };
     let named: Vec<&str> = words_in_code(&page).into_iter().filter(is_test).collect();
     let gone: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
-    assert!(gone.is_empty(), "on the page but not in tests/seed_log: {gone:?}");
-    assert!(named.len() > 40, "{}", named.len());
+    assert!(gone.is_empty(), "on the page but not in the tests: {gone:?}");
+    assert!(named.len() > 48, "{}", named.len());
 }

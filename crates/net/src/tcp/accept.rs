@@ -1,6 +1,7 @@
 //! Connections that others make: who they are, and what comes over them.
 
 use std::future::poll_fn;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -16,7 +17,7 @@ use crate::handshake::{HandshakeError, Hello, Purpose};
 use crate::lanes::{Joiner, Kind};
 use crate::records::{RecordReader, RecordWriter, respond, within};
 use crate::wire::Lane;
-use crate::{ConnectionError, Inbox, Message, Wire};
+use crate::{ConnectionError, DecodeError, Inbox, Message, Wire};
 
 /// Accepts until the listener is gone.
 pub(super) async fn run(shared: Weak<Shared>, listener: Weak<TcpListener>, hello: Hello) {
@@ -32,7 +33,13 @@ pub(super) async fn run(shared: Weak<Shared>, listener: Weak<TcpListener>, hello
         match accepted {
             Ok((stream, from)) => door.open(greet(shared, stream, from, hello.clone())),
             // Most likely there are too many open files; that takes a while.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(why) => {
+                if let Some(inbox) = shared.inbox() {
+                    shared.reporter.cant_accept(&*inbox, why);
+                }
+                drop(shared);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }
@@ -43,7 +50,7 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, hello: 
     let proved = within(limit, prove(&shared, stream, &hello)).await;
     let Some(inbox) = shared.inbox() else { return };
     match proved {
-        Ok((peer, incoming)) => shared.admit(peer, incoming, &inbox),
+        Ok((peer, incoming)) => shared.admit(peer, from, incoming, &inbox),
         Err(why) => shared.reporter.refused(&*inbox, from, why),
     }
 }
@@ -79,7 +86,13 @@ impl Shared {
     }
 
     /// From now on this is the connection of that name.
-    fn admit(self: &Arc<Self>, peer: NodeId, incoming: Incoming, inbox: &Arc<dyn Inbox>) {
+    fn admit(
+        self: &Arc<Self>,
+        peer: NodeId,
+        from: SocketAddr,
+        incoming: Incoming,
+        inbox: &Arc<dyn Inbox>,
+    ) {
         let mut state = self.state();
         // Closed meanwhile.
         let Some(node) = state.node.as_mut() else { return };
@@ -87,6 +100,8 @@ impl Shared {
             node.receiving.retain(|_, running| !running.is_finished());
         }
         if node.receiving.len() >= PEERS_MAX && !node.receiving.contains_key(&peer) {
+            drop(state);
+            self.reporter.refused(&**inbox, from, ConnectionError::Crowded { limit: PEERS_MAX });
             return;
         }
         self.reporter.accepted();
@@ -94,7 +109,7 @@ impl Shared {
         let running = self.runtime.spawn(receiving).abort_handle();
         let before = node.receiving.insert(peer, running);
         // It is there, so it can be reached.
-        if let Some(link) = node.links.get(&peer) {
+        if let Some((link, _)) = node.links.get(&peer) {
             link.note_seen();
         }
         drop(state);
@@ -109,31 +124,47 @@ impl Shared {
 async fn receive(shared: Arc<Shared>, peer: NodeId, mut incoming: Incoming, inbox: Arc<dyn Inbox>) {
     let limit = shared.options.silence_timeout;
     let mut lanes = [(); 3].map(|()| Joiner::new(shared.options.message_bytes_max));
+    let mut is_newer = false;
     let Incoming { records, replies } = &mut incoming;
     let pong = [Kind::Pong.byte()];
     if within(limit, replies.write(&pong)).await.is_err() {
         return;
     }
     // A record after the other: a peer that sends much and reads nothing holds up only itself.
-    while let Ok(is_ping) = within(limit, async {
-        let content = records.next().await?;
-        take(&shared, peer, content, &mut lanes, &*inbox)
-    })
-    .await
-    {
+    let why = loop {
+        let taken = within(limit, async {
+            let content = records.next().await?;
+            take(&shared, content, &mut lanes, |message| match message {
+                Ok(message) => shared.reporter.received(inbox.deliver(peer, message)),
+                Err(why @ DecodeError::Newer { .. }) => {
+                    shared.reporter.skipped();
+                    if !mem::replace(&mut is_newer, true) {
+                        inbox.tell(NetEvent::Newer { peer, why });
+                    }
+                }
+                Err(why) => shared.reporter.malformed(&*inbox, peer, why),
+            })
+        });
+        let is_ping = match taken.await {
+            Ok(is_ping) => is_ping,
+            Err(why) => break why,
+        };
         if is_ping && within(limit, replies.write(&pong)).await.is_err() {
             return;
         }
+    };
+    // That it is gone, its own way says.
+    if matches!(why, ConnectionError::Changed | ConnectionError::TooLarge { .. }) {
+        shared.reporter.ended(&*inbox, peer, why);
     }
 }
 
 /// Takes a record; true if it wants an answer.
 fn take(
     shared: &Shared,
-    peer: NodeId,
     content: &[u8],
     lanes: &mut [Joiner; 3],
-    inbox: &dyn Inbox,
+    mut give: impl FnMut(Result<Message, DecodeError>),
 ) -> Result<bool, ConnectionError> {
     let Some((&kind, part)) = content.split_first() else { return Ok(false) };
     let [control, append, bulk] = lanes;
@@ -150,10 +181,7 @@ fn take(
     };
     lane.push(part);
     while let Some(bytes) = lane.next()? {
-        match Message::decode(&bytes) {
-            Ok(message) => shared.reporter.received(inbox.deliver(peer, message)),
-            Err(why) => shared.reporter.undecodable(inbox, peer, why),
-        }
+        give(Message::decode(&bytes));
     }
     Ok(false)
 }

@@ -1,5 +1,6 @@
 //! What happens to connections, and how often.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +52,42 @@ pub enum NetEvent {
         /// What is wrong with it.
         why: DecodeError,
     },
-    /// A message to a peer was dropped: it is over the limit of the transport, and would be each time.
+    /// A connection of another node ended because of what came over it. Told once a second at most.
+    #[error("a connection of node {peer} was ended: {why}")]
+    Ended {
+        /// The other node.
+        peer: NodeId,
+        /// What came.
+        why: Arc<ConnectionError>,
+    },
+    /// Messages to a peer were dropped, because too much waits for it: it takes less than there is to send, or nothing. They are
+    /// sent again if they still matter. Told once a second at most for each peer.
+    #[error(
+        "{count} messages to node {peer} were dropped: it takes too little; look at it, and at the network"
+    )]
+    Dropped {
+        /// Whom they were for.
+        peer: NodeId,
+        /// How many, since this was told last.
+        count: u64,
+    },
+    /// A node said something that only a newer version understands; what it may matter for waits until this node is updated. Told
+    /// once for each of its connections.
+    #[error("node {peer} is of a newer version: what it sent {why}; update this node")]
+    Newer {
+        /// Who sent it.
+        peer: NodeId,
+        /// What is not known here.
+        why: DecodeError,
+    },
+    /// No connection can be accepted at present; it is tried again. Told once a second at most.
+    #[error("no connection can be accepted: {why}; are there too many open files?")]
+    CantAccept {
+        /// What the operating system says.
+        why: Arc<io::Error>,
+    },
+    /// A message to a peer was dropped: it is over the limit of this side or of that one, and would be each time. Told once a
+    /// second at most for each peer.
     #[error(
         "a message of {bytes} bytes to node {peer} is over the limit of {limit}; raise message_bytes_max on all nodes"
     )]
@@ -78,6 +114,8 @@ pub struct TcpStats {
     pub accepted: u64,
     /// Connections of others that ended before they were proved: foreign bytes, other keys, recordings, silence.
     pub refused: u64,
+    /// How often no connection could be accepted: too many open files, most likely.
+    pub unaccepted: u64,
     /// Messages that it received for its node.
     pub received: u64,
     /// Messages that were not sent: no connection, or too much waiting.
@@ -88,6 +126,8 @@ pub struct TcpStats {
     pub malformed: u64,
     /// Messages and records that only a newer version understands.
     pub skipped: u64,
+    /// How many bytes of messages wait to be sent, now.
+    pub waiting: u64,
 }
 
 /// Counts, and tells the node of it, but not too often.
@@ -96,6 +136,7 @@ pub(super) struct Reporter {
     connected: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
+    unaccepted: AtomicU64,
     received: AtomicU64,
     dropped: AtomicU64,
     overflowed: AtomicU64,
@@ -103,6 +144,8 @@ pub(super) struct Reporter {
     skipped: AtomicU64,
     refused_told: Sparse,
     malformed_told: Sparse,
+    ended_told: Sparse,
+    cant_accept_told: Sparse,
 }
 
 impl Reporter {
@@ -112,11 +155,13 @@ impl Reporter {
             connected: get(&self.connected),
             accepted: get(&self.accepted),
             refused: get(&self.refused),
+            unaccepted: get(&self.unaccepted),
             received: get(&self.received),
             dropped: get(&self.dropped),
             overflowed: get(&self.overflowed),
             malformed: get(&self.malformed),
             skipped: get(&self.skipped),
+            waiting: 0,
         }
     }
 
@@ -149,11 +194,20 @@ impl Reporter {
         }
     }
 
-    pub(super) fn undecodable(&self, inbox: &dyn Inbox, peer: NodeId, why: DecodeError) {
-        if matches!(why, DecodeError::Newer { .. }) {
-            self.skipped();
-            return;
+    pub(super) fn ended(&self, inbox: &dyn Inbox, peer: NodeId, why: ConnectionError) {
+        if self.ended_told.is_due() {
+            inbox.tell(NetEvent::Ended { peer, why: Arc::new(why) });
         }
+    }
+
+    pub(super) fn cant_accept(&self, inbox: &dyn Inbox, why: io::Error) {
+        self.unaccepted.fetch_add(1, Ordering::Relaxed);
+        if self.cant_accept_told.is_due() {
+            inbox.tell(NetEvent::CantAccept { why: Arc::new(why) });
+        }
+    }
+
+    pub(super) fn malformed(&self, inbox: &dyn Inbox, peer: NodeId, why: DecodeError) {
         self.malformed.fetch_add(1, Ordering::Relaxed);
         if self.malformed_told.is_due() {
             inbox.tell(NetEvent::Malformed { peer, why });
@@ -163,10 +217,10 @@ impl Reporter {
 
 /// Once a second.
 #[derive(Default)]
-struct Sparse(Mutex<Option<Instant>>);
+pub(super) struct Sparse(Mutex<Option<Instant>>);
 
 impl Sparse {
-    fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
         if is_due {

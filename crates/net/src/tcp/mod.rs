@@ -90,8 +90,8 @@ struct Attached {
     inbox: Arc<dyn Inbox>,
     hello: Hello,
     accepting: AbortHandle,
-    links: BTreeMap<NodeId, Arc<Link>>,
-    linking: Vec<AbortHandle>,
+    /// The ways to others, each with the task that keeps it up.
+    links: BTreeMap<NodeId, (Arc<Link>, AbortHandle)>,
     /// The connections that others made.
     receiving: BTreeMap<NodeId, AbortHandle>,
 }
@@ -149,7 +149,10 @@ impl TcpTransport {
 
     /// What it did so far.
     pub fn stats(&self) -> TcpStats {
-        self.owner.0.reporter.stats()
+        let state = self.owner.0.state();
+        let links = state.node.iter().flat_map(|node| node.links.values());
+        let waiting = links.map(|(link, _)| link.bytes() as u64).sum();
+        TcpStats { waiting, ..self.owner.0.reporter.stats() }
     }
 }
 
@@ -175,18 +178,22 @@ impl Shared {
     fn link(self: &Arc<Self>, to: NodeId) -> Option<Arc<Link>> {
         let mut state = self.state();
         let node = state.node.as_mut()?;
-        if let Some(link) = node.links.get(&to) {
+        if let Some((link, _)) = node.links.get(&to) {
             return Some(Arc::clone(link));
         }
         if node.links.len() >= PEERS_MAX {
-            return None;
+            // Members come and go, and each may have a new name.
+            let used = node.links.iter().map(|(&id, (link, _))| (link.used_at(), id));
+            let oldest = used.min().and_then(|(_, id)| node.links.remove(&id));
+            if let Some((_, running)) = oldest {
+                running.abort();
+            }
         }
-        let link = Arc::new(Link::new(to, self.options.queue_bytes_max));
-        node.links.insert(to, Arc::clone(&link));
+        let link = Arc::new(Link::new(to, &self.options, Arc::clone(&node.inbox)));
         let hello = Hello { to: Some(to), ..node.hello.clone() };
-        let running =
-            link::run(Arc::clone(self), Arc::clone(&link), hello, Arc::clone(&node.inbox));
-        node.linking.push(self.runtime.spawn(running).abort_handle());
+        let running = link::run(Arc::clone(self), Arc::clone(&link), hello);
+        let running = self.runtime.spawn(running).abort_handle();
+        node.links.insert(to, (Arc::clone(&link), running));
         Some(link)
     }
 }
@@ -200,7 +207,7 @@ impl Shared {
         };
         if let Some(node) = node {
             node.accepting.abort();
-            node.linking.iter().for_each(AbortHandle::abort);
+            node.links.values().for_each(|(_, running)| running.abort());
             node.receiving.values().for_each(AbortHandle::abort);
         }
         drop(listener);
@@ -214,14 +221,11 @@ impl Transport for TcpTransport {
             counts.dropped(1);
             return;
         };
-        let (lane, message) = (lane(&message), encode(&message));
-        let limit = self.owner.0.options.message_bytes_max;
-        if message.bytes > limit {
-            counts.dropped(1);
-            link.note_too_large(message.bytes, limit);
-            return;
-        }
-        counts.dropped(link.push(lane, message));
+        counts.dropped(link.push(lane(&message), encode(&message)));
+    }
+
+    fn message_bytes_max(&self) -> u64 {
+        self.owner.0.options.message_bytes_max as u64
     }
 
     fn attach(&self, inbox: Arc<dyn Inbox>) {
@@ -238,6 +242,7 @@ impl Transport for TcpTransport {
             to: None,
             cluster: shared.options.cluster.clone(),
             rules: inbox.custom_rules(),
+            takes: shared.options.message_bytes_max as u64,
         };
         let weak = Arc::downgrade(shared);
         let accepting = accept::run(weak, Arc::downgrade(&listener), hello.clone());
@@ -247,7 +252,6 @@ impl Transport for TcpTransport {
             hello,
             accepting,
             links: BTreeMap::new(),
-            linking: Vec::new(),
             receiving: BTreeMap::new(),
         });
     }

@@ -10,14 +10,15 @@ mod raft;
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, TransferError};
 use tinyraftplus_replica::{
-    Answer, Answers, Forward, Inquire, Message, ReadIndex, ReadIndexReply, Refused, Route,
-    TransferAsk, TransferReply,
+    Answer, Answers, ENTRIES_MAX, Forward, Inquire, Message, ReadIndex, ReadIndexReply, Refused,
+    Route, TransferAsk, TransferReply,
 };
 
 use self::fields::{Encoded, Fields, ITEMS, Writer, take_varint};
 
-/// The most entries, payloads and answers of one message together: as many as the entries of the largest batch.
-const ITEMS_MAX: usize = 1 << 20;
+/// The most entries, payloads, calls and answers of one message together: as many as the entries of the largest batch, and the
+/// calls that may be under way to a leader.
+const ITEMS_MAX: usize = ENTRIES_MAX + 1024;
 
 /// Messages as bytes, for a wire of one's own; TCP does this by itself.
 ///

@@ -303,14 +303,14 @@ async fn half_open() {
     assert!(one.transport.stats().connected >= 2);
 }
 
-/// `slow_reader`: a peer that takes nothing costs so much memory and no more, and the others nothing. Fails if a lane has no
-/// limit.
+/// `slow_reader`: a peer that takes nothing costs so much memory and no more, and the others nothing. It is told what it costs. Fails if a lane has
+/// no limit, or nothing is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_reader() {
     let mut options = quick();
     options.queue_bytes_max = 4 << 20;
     options.silence_timeout = Duration::from_secs(20);
-    let one = Node::with(1, &key(), options, &[]).await;
+    let mut one = Node::with(1, &key(), options, &[]).await;
     let (mut slow, mut three) = (Node::new(2).await, Node::new(3).await);
     let relay = Relay::new(slow.transport.local_addr()).await;
     one.transport.set_peer(slow.id, relay.address.to_string());
@@ -331,8 +331,15 @@ async fn slow_reader() {
         assert!(got.contains(&large(1 << 20)) && got.contains(&small(100 + number)));
     }
     // Of 100 MiB a few are in the kernels' buffers and three wait.
-    let dropped = one.transport.stats().dropped - dropped;
+    let stats = one.transport.stats();
+    let dropped = stats.dropped - dropped;
     assert!((80..=97).contains(&dropped), "{dropped}");
+    assert!(stats.waiting <= 4 << 20, "{} bytes wait", stats.waiting);
+    let told = one.event(|event| {
+        if let NetEvent::Dropped { peer, count } = event { Some((peer, count)) } else { None }
+    });
+    let (peer, count) = told.await;
+    assert!(peer == slow.id && (1..=dropped).contains(&count), "{peer} {count}");
 }
 
 /// A peer that is not there: what is sent to it is dropped, not kept, and costs nothing.
@@ -379,8 +386,8 @@ async fn control_behind_bulk() {
     assert_eq!(one.transport.stats().connected, 1);
 }
 
-/// `too_large`: refused before it is sent, with the limit named; and over the limit of the receiver alone, the connection
-/// ends.
+/// `too_large`: refused before it is sent, with the limit named, whichever side has it: each says in its hello what it takes, and what waited for the
+/// connection is looked at too. Fails if `limit` does not take away what waits: the receiver would end the connection, again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large() {
     let mut options = quick();
@@ -394,10 +401,53 @@ async fn too_large() {
     assert_eq!(event.await.to_string(), text);
     two.reaches(&mut one, 1).await;
     one.reaches(&mut two, 2).await;
+    let text = "a message of 1051 bytes to node 2 is over the limit of 1000; raise message_bytes_max on all nodes";
     one.send(&two, large(1000));
-    one.unreachable().await;
-    assert_eq!(two.messages().into_iter().filter(|(_, it)| *it != small(2)).count(), 0);
+    let told =
+        |event: NetEvent| matches!(event, NetEvent::TooLarge { .. }).then(|| event.to_string());
+    assert_eq!(one.event(told).await, text);
     one.reaches(&mut two, 3).await;
+    let mut early = Node::new(4).await;
+    early.knows(&two);
+    early.send(&two, large(1000));
+    early.send(&two, small(5));
+    assert_eq!(early.event(told).await, text);
+    while two.message().await != (early.id, small(5)) {}
+    let stats = [one.transport.stats(), early.transport.stats()];
+    assert_eq!(stats.map(|stats| stats.connected), [1, 1]);
+    assert!(stats.iter().all(|stats| stats.dropped >= 1));
+}
+
+/// Members come and go for years, and each may have a new name: the newest is reached, whatever the number. Fails if there is a last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_with_new_names_are_reached() {
+    let (one, mut two) = (Node::new(1).await, Node::new(2).await);
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    for name in 1000..2000 {
+        one.transport.set_peer(NodeId::from(name), nowhere.clone());
+        one.transport.send(NodeId::from(name), small(1));
+    }
+    one.knows(&two);
+    one.reaches(&mut two, 1).await;
+}
+
+/// What a node has open when it closes is closed: sockets, and whatever holds its inbox. Fails if `detach` forgets the connections, either way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_node_leaves_nothing_open() {
+    let (mut one, mut two) = two().await;
+    let silent = silent(3, &two).await;
+    one.reaches(&mut two, 1).await;
+    two.reaches(&mut one, 2).await;
+    let held = two.ears.clone();
+    assert!(held.strong_count() > 0);
+    two.transport.detach();
+    for stream in silent {
+        is_ended(stream).await;
+    }
+    one.unreachable().await;
+    until(|| held.strong_count() == 0).await;
 }
 
 /// A node that closes gives its address back at once, and the next one gets the messages.

@@ -1,6 +1,6 @@
 //! What a transport needs of a node, and messages for it to carry.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,11 +32,13 @@ pub(crate) fn quick() -> TcpOptions {
 pub(crate) struct Node {
     pub(crate) transport: TcpTransport,
     pub(crate) id: NodeId,
+    /// Whether anybody holds its inbox.
+    pub(crate) ears: Weak<Ears>,
     messages: UnboundedReceiver<(NodeId, Message)>,
     events: UnboundedReceiver<NetEvent>,
 }
 
-struct Ears {
+pub(crate) struct Ears {
     id: NodeId,
     rules: Vec<CustomRule>,
     messages: UnboundedSender<(NodeId, Message)>,
@@ -81,8 +83,10 @@ impl Node {
         let (event_sender, events) = unbounded_channel();
         let rules = rules.to_vec();
         let ears = Ears { id, rules, messages: message_sender, events: event_sender };
-        transport.attach(Arc::new(ears));
-        Self { transport, id, messages, events }
+        let held = Arc::new(ears);
+        let ears = Arc::downgrade(&held);
+        transport.attach(held);
+        Self { transport, id, ears, messages, events }
     }
 
     /// Tells it where the other one is.

@@ -9,8 +9,11 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use samples::{KINDS, Rng, any};
-use tinyraftplus_core::{EntryBody, MessageBody};
+use tinyraftplus_core::{
+    Entry, EntryBody, EntryId, Identity, MessageBody, NodeId, Options, Seq, Term,
+};
 use tinyraftplus_net::{DecodeError, Message, Wire};
+use tinyraftplus_replica::{Answer, Answers, ENTRIES_MAX, Forward, ReplicaOptions, Route};
 
 #[test]
 fn what_was_written_is_read() {
@@ -154,6 +157,63 @@ fn kinds_of_a_newer_version_are_told_from_malformed_ones() {
     assert_eq!(text, "is, or holds, an entry of kind 99, which this version does not know");
 }
 
+/// `too_large`, the other way round: the largest batch there may be is read, whatever it travels in, and is no longer than nodes reckon with. Fails
+/// if a receiver counts a call, or an answer, as one of the entries in it: a batch of 1,048,576 entries never came from a follower to its leader.
+#[test]
+fn the_largest_batches_are_read() {
+    let count = ENTRIES_MAX;
+    let route = Route {
+        origin: Identity::new(1),
+        incarnation: u64::MAX,
+        leader: Identity::new(2),
+        term: Term::new(u64::MAX),
+    };
+    let payloads = |bytes| vec![Bytes::from(vec![9; bytes]); count];
+    let id = |seq| EntryId::new(Term::new(u64::MAX), Seq::new(seq));
+    let entries = |bytes| {
+        let entry = |(seq, payload)| Entry {
+            id: id(seq),
+            ends_batch: seq == u64::MAX - 1,
+            body: EntryBody::Payload(payload),
+        };
+        (u64::MAX - count as u64..).zip(payloads(bytes)).map(entry).collect()
+    };
+    let append = |bytes| {
+        Message::Raft(tinyraftplus_core::Message {
+            from: Identity::new(1),
+            to: Some(Identity::new(2)),
+            term: Term::new(u64::MAX),
+            body: MessageBody::Append {
+                prev: Some(EntryId::new(Term::new(1), Seq::new(1))),
+                entries: entries(bytes),
+                committed: Seq::MAX,
+                round: u64::MAX,
+            },
+        })
+    };
+    let forward = |bytes| {
+        Message::Forward(Forward {
+            route,
+            awaiting: 1,
+            first: u64::MAX,
+            calls: vec![payloads(bytes)],
+        })
+    };
+    let answers = |bytes| {
+        let answer = Answer::Committed { first: id(0), last: id(9), results: payloads(bytes) };
+        Message::Answers(Answers { route, from: Identity::new(2), answers: vec![(1, answer)] })
+    };
+    for bytes in [0, 1, 16] {
+        let mut options = ReplicaOptions::new(Options::new(NodeId::from(1), Vec::new(), 0));
+        options.batch_bytes_max = (count * bytes) as u64;
+        for message in [append(bytes), forward(bytes), answers(bytes)] {
+            let encoded = message.encode();
+            assert!(encoded.len() as u64 <= options.message_bytes_max(), "{}", encoded.len());
+            assert!(Message::decode(&encoded) == Ok(message));
+        }
+    }
+}
+
 /// A message of two bytes an item would take fifty times its size in memory.
 #[test]
 fn items_are_counted_before_they_are_kept() {
@@ -163,8 +223,9 @@ fn items_are_counted_before_they_are_kept() {
         bytes.extend([33, 0].repeat(count));
         Message::decode(&bytes.into())
     };
-    assert!(many(1 << 20).is_ok());
-    assert_eq!(many((1 << 20) + 1), Err(DecodeError::Malformed("too many items")));
+    let most = ENTRIES_MAX + 1024;
+    assert!(many(most).is_ok());
+    assert_eq!(many(most + 1), Err(DecodeError::Malformed("too many items")));
 }
 
 /// The bytes of version 1, as they were when it was frozen, and what they say: today's code reads the same, and writes

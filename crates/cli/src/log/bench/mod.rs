@@ -8,6 +8,7 @@ mod limits;
 mod reading;
 mod writing;
 
+use crate::bench::cpu_time;
 use crate::error::{Error, explain};
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -147,16 +148,6 @@ impl Meter {
         let cpu = cpu_time().zip(self.cpu).map(|(now, then)| now.saturating_sub(then));
         Sample { count: self.count, time: self.began.elapsed(), latency: self.latency, cpu }
     }
-}
-
-/// What this process has used of all processors so far, where the system says so.
-fn cpu_time() -> Option<Duration> {
-    // Linux counts in hundredths of a second here, whatever the kernel does inside (proc(5), USER_HZ).
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(Duration::from_millis((user + system) * 10))
 }
 
 /// Runs the benchmark.
