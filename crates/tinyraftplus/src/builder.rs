@@ -90,8 +90,8 @@ const EVENTS_MAX: usize = 1024;
 /// # How long a failover takes
 ///
 /// When a leader's machine dies, the others wait for `election_timeout` and a part of `election_jitter`, counted from its last
-/// heartbeat. With the defaults a new leader appends after about 0.6 s. Where all nodes are near each other and not short of
-/// processors, a fast profile does that in about 0.15 s:
+/// heartbeat. With the defaults a new leader appends after about 0.65 s. Where all nodes are near each other and not short of
+/// processors, a fast profile does that in about 0.13 s:
 ///
 /// ```
 /// # use std::time::Duration;
