@@ -13,6 +13,12 @@ pub enum Open {
     Create,
 }
 
+/// Durable writes of many bytes are quickest in whole blocks of so many: see [`DiskFile::whole_blocks_from`].
+pub const BLOCK_BYTES: usize = 4096;
+
+/// The kernel's page cache keeps no more than so many bytes as one piece, which begins at a multiple of it.
+pub const CACHED_TOGETHER_BYTES: u64 = 2 << 20;
+
 /// A directory.
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file in it.
@@ -132,6 +138,16 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.write_at(offset, data)?;
         self.sync_data()
+    }
+
+    /// From how many bytes on a durable write gains if it is made of whole blocks: if its offset, its length and its
+    /// address in memory are multiples of [`BLOCK_BYTES`]. What does not gain at all says `None`.
+    ///
+    /// Such a write may go around the page cache. The kernel then fails the *next* sync of everybody who has the file open, if
+    /// it finds what was written changed in the cache and not yet written back. It looks at pieces of up to
+    /// [`CACHED_TOGETHER_BYTES`]: meanwhile nobody else may write near by.
+    fn whole_blocks_from(&self) -> Option<u64> {
+        None
     }
 
     /// Locks the file itself until [`DiskFile::unlock`], whatever name it was opened by. Where a file has one

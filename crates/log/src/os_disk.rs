@@ -6,16 +6,24 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
-    Disk, DiskFile, Open,
+    BLOCK_BYTES, Disk, DiskFile, Open,
     num::{u64_of, usize_of},
 };
 
 #[cfg(not(unix))]
 compile_error!("tinyraftplus-log knows how to make files durable on Unix only");
+
+/// From so many bytes on a write around the page cache takes less time than a copy in there and on to the disk. It
+/// also leaves the cache to those who read.
+#[cfg(target_os = "linux")]
+const DIRECT_BYTES_MIN: u64 = 64 << 10;
 
 /// Written at a time, where zeros are the only way to get space.
 const ZEROS_BYTES: usize = 1 << 20;
@@ -84,12 +92,17 @@ impl Disk for OsDisk {
             .create(create)
             .truncate(false)
             .open(&path)?;
-        let durable = if write { durable(&path, &file)? } else { None };
+        let (mut durable, mut direct) = (None, None);
+        if write {
+            durable = again(&path, &file, Again::Durable)?;
+            // Not every file system can.
+            direct = again(&path, &file, Again::Direct).ok().flatten().map(Direct::new);
+        }
         if create && fs::symlink_metadata(&path)?.is_symlink() {
             // What may just have been created is in a directory that nobody else syncs.
             path.canonicalize()?.parent().map_or(Ok(()), sync_path)?;
         }
-        Ok(OsFile { file, durable })
+        Ok(OsFile { file, durable, direct })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -144,6 +157,33 @@ pub struct OsFile {
     /// in its turn, hears that all is well and acknowledges what stands on lost bytes. A copy of the descriptor
     /// would not do: copies are the same open file to the kernel.
     durable: Option<File>,
+    /// And once more, for durable writes around the page cache.
+    direct: Option<Direct>,
+}
+
+/// An open file whose writes go around the page cache, until the file system refuses one.
+#[derive(Debug)]
+struct Direct {
+    file: File,
+    refused: AtomicBool,
+}
+
+impl Direct {
+    const fn new(file: File) -> Self {
+        Self { file, refused: AtomicBool::new(false) }
+    }
+
+    /// Whether it was written; if not, nothing was.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<bool> {
+        match self.file.write_all_at(data, offset) {
+            // It wants other blocks, or none: it looks before it does anything.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            result => result.map(|()| true),
+        }
+    }
 }
 
 impl DiskFile for OsFile {
@@ -194,7 +234,20 @@ impl DiskFile for OsFile {
         let _ = self.file.unlock();
     }
 
+    #[cfg(target_os = "linux")]
+    fn whole_blocks_from(&self) -> Option<u64> {
+        let direct = self.direct.as_ref()?;
+        (!direct.refused.load(Ordering::Relaxed)).then_some(DIRECT_BYTES_MIN)
+    }
+
     fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(direct) = &self.direct
+            && self.whole_blocks_from().is_some_and(|min| u64_of(data.len()) >= min)
+            && is_whole(offset, data)
+            && direct.write(offset, data)?
+        {
+            return Ok(());
+        }
         if let Some(file) = &self.durable {
             return file.write_all_at(data, offset);
         }
@@ -217,18 +270,35 @@ impl DiskFile for OsFile {
     }
 }
 
+/// Whether these are whole blocks, in memory and in the file.
+fn is_whole(offset: u64, data: &[u8]) -> bool {
+    offset.is_multiple_of(u64_of(BLOCK_BYTES))
+        && data.len().is_multiple_of(BLOCK_BYTES)
+        && data.as_ptr().addr().is_multiple_of(BLOCK_BYTES)
+}
+
+/// What a file is opened once more for.
+#[derive(Clone, Copy)]
+enum Again {
+    Durable,
+    Direct,
+}
+
 /// The file once more, as an open file of its own: see [`OsFile`].
 #[cfg(target_os = "linux")]
-fn durable(path: &Path, file: &File) -> io::Result<Option<File>> {
+fn again(path: &Path, file: &File, what: Again) -> io::Result<Option<File>> {
+    use rustix::fs::OFlags;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-    let durable = OpenOptions::new()
-        .write(true)
-        .custom_flags(rustix::fs::OFlags::DSYNC.bits().cast_signed())
-        .open(path)?;
-    let (one, other) = (file.metadata()?, durable.metadata()?);
+    let flags = match what {
+        Again::Durable => OFlags::DSYNC,
+        Again::Direct => OFlags::DSYNC | OFlags::DIRECT,
+    };
+    let again =
+        OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let (one, other) = (file.metadata()?, again.metadata()?);
     if (one.dev(), one.ino()) == (other.dev(), other.ino()) {
-        Ok(Some(durable))
+        Ok(Some(again))
     } else {
         Err(io::Error::other("another file took its name while it was opened; open it again"))
     }
@@ -236,7 +306,7 @@ fn durable(path: &Path, file: &File) -> io::Result<Option<File>> {
 
 /// Elsewhere a durable write is a write and a sync.
 #[cfg(not(target_os = "linux"))]
-fn durable(_: &Path, _: &File) -> io::Result<Option<File>> {
+fn again(_: &Path, _: &File, _: Again) -> io::Result<Option<File>> {
     Ok(None)
 }
 

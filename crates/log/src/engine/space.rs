@@ -17,8 +17,7 @@ use std::{
 };
 
 use crate::{
-    DiskFile, LogError,
-    format::SECTOR_BYTES,
+    BLOCK_BYTES, CACHED_TOGETHER_BYTES, DiskFile, LogError,
     num::{u64_of, usize_of},
 };
 
@@ -99,12 +98,42 @@ struct State {
     /// Up to here it was zeroed on the disk itself.
     zeroed: u64,
     /// What is being zeroed now: nobody else may write there.
-    zeroing: Option<Range<u64>>,
+    zeroing: Option<Piece>,
+    /// The writer is writing around the page cache.
+    around: bool,
+}
+
+/// What is zeroed at once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Piece {
+    pub(crate) range: Range<u64>,
+    /// Whether it is done around the page cache.
+    around: bool,
+}
+
+impl Piece {
+    /// Whether the writer has to wait for it, before it writes up to this offset.
+    ///
+    /// What goes around the cache and what goes through it must not meet in one piece of the cache: see
+    /// [`DiskFile::whole_blocks_from`].
+    const fn is_in_the_way(&self, end: u64) -> bool {
+        let start = self.range.start;
+        end > if self.around { start - start % CACHED_TOGETHER_BYTES } else { start }
+    }
+}
+
+/// While it is there, nothing near by is written through the page cache.
+pub(crate) struct Around<'a>(&'a Space);
+
+impl Drop for Around<'_> {
+    fn drop(&mut self) {
+        self.0.state().around = false;
+    }
 }
 
 impl Space {
     pub(crate) const fn new(plan: Plan, there: u64, used: u64, zeroed: u64) -> Self {
-        let state = Mutex::new(State { there, used, zeroed, zeroing: None });
+        let state = Mutex::new(State { there, used, zeroed, zeroing: None, around: false });
         Self { plan, state, zeroed: Condvar::new() }
     }
 
@@ -142,7 +171,7 @@ impl Space {
                 result => syncs = result?,
             }
         }
-        while state.zeroing.as_ref().is_some_and(|piece| piece.start < end) {
+        while state.zeroing.as_ref().is_some_and(|piece| piece.is_in_the_way(end)) {
             state = self.zeroed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.used = state.used.max(end);
@@ -177,24 +206,42 @@ impl Space {
         state.zeroing.is_none() && state.zeroed < (state.used + ZEROED_MIN).min(state.there)
     }
 
-    /// Takes the next piece to be zeroed ahead of the writer, if there is need for one.
-    pub(crate) fn next_piece(&self) -> Option<Range<u64>> {
+    /// The writer is about to write around the page cache. Waits until nobody writes through it.
+    pub(crate) fn around_the_cache(&self) -> Around<'_> {
         let mut state = self.state();
-        let start = state.zeroed.max(state.used).next_multiple_of(SECTOR_BYTES * 8);
-        let end = (start + PIECE_BYTES).min(state.there);
-        let enough = (state.used + ZEROED_MAX).min(state.there);
-        (state.zeroing.is_none() && start < end && start < enough).then(|| {
-            state.zeroing = Some(start..end);
-            start..end
-        })
+        while state.zeroing.as_ref().is_some_and(|piece| !piece.around) {
+            state = self.zeroed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.around = true;
+        Around(self)
+    }
+
+    /// Takes the next piece to be zeroed ahead of the writer, if there is need for one. It goes around the page cache
+    /// if it has `around_from` bytes and nothing that the writer has written lies near by.
+    pub(crate) fn next_piece(&self, around_from: Option<u64>) -> Option<Piece> {
+        let mut state = self.state();
+        let start = state.zeroed.max(state.used).next_multiple_of(u64_of(BLOCK_BYTES));
+        let there = state.there - state.there % u64_of(BLOCK_BYTES);
+        let near_end = start - start % CACHED_TOGETHER_BYTES;
+        let apart = around_from.is_some() && near_end >= state.used;
+        let next = near_end + CACHED_TOGETHER_BYTES;
+        let end = (start + PIECE_BYTES).min(there).min(next);
+        let around = apart && around_from.is_some_and(|from| end.saturating_sub(start) >= from);
+        let enough = (state.used + ZEROED_MAX).min(there);
+        if state.zeroing.is_some() || start >= end || start >= enough || state.around && !around {
+            return None;
+        }
+        let piece = Piece { range: start..end, around };
+        state.zeroing = Some(piece.clone());
+        Some(piece)
     }
 
     /// The piece was zeroed, durably or not at all.
-    pub(crate) fn zeroed(&self, piece: &Range<u64>, durable: bool) {
+    pub(crate) fn zeroed(&self, piece: &Piece, durable: bool) {
         let mut state = self.state();
         state.zeroing = None;
         if durable {
-            state.zeroed = piece.end;
+            state.zeroed = piece.range.end;
         }
         drop(state);
         self.zeroed.notify_all();
