@@ -417,6 +417,35 @@ mod tests {
         assert_eq!(read(&file, 0, 9), b"abCDef");
     }
 
+    /// Whole blocks go around the page cache, and whoever reads sees them, as does whoever writes through it. A file system that can't
+    /// gets them otherwise.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn whole_blocks_go_around_the_cache() {
+        let (_dir, disk) = disk();
+        let file = disk.open("f", Open::Create).unwrap();
+        let min = usize_of(DIRECT_BYTES_MIN);
+        let bytes = vec![7; min + 2 * BLOCK_BYTES];
+        let start = bytes.as_ptr().addr().next_multiple_of(BLOCK_BYTES) - bytes.as_ptr().addr();
+        let whole = &bytes[start..start + min];
+        assert!(is_whole(8192, whole) && !is_whole(512, whole));
+        assert!(!is_whole(0, &bytes[start + 1..=start + min]) && !is_whole(0, &whole[..min - 1]));
+        file.write_durable_at(0, &[1; 10_000]).unwrap();
+        assert_eq!(read(&file, 0, 10_000), [1; 10_000], "in the cache");
+        if file.whole_blocks_from().is_some() {
+            assert!(file.direct.as_ref().unwrap().write(8192, whole).unwrap());
+            assert_eq!(read(&file, 8190, min + 2), [&[1, 1], whole].concat());
+            assert!(
+                !file.direct.as_ref().unwrap().write(1, whole).unwrap(),
+                "no block begins there"
+            );
+            assert_eq!(file.whole_blocks_from(), None, "once is enough");
+        }
+        file.write_durable_at(4096, whole).unwrap();
+        assert_eq!(read(&file, 4090, min + 6), [&[1; 6], whole].concat());
+        assert!(file.read_at(0, &mut [0; 10]).is_ok_and(|count| count == 10));
+    }
+
     /// A file that nobody may write can be read, by a process that could write it, too.
     #[test]
     fn reading_needs_no_more_than_that() {

@@ -28,6 +28,15 @@ use std::{
 
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
+use self::{
+    buffer::Buffer,
+    group::{Group, GroupEncoder, Place},
+    open::{Opened, Opening},
+    open_files::OpenFiles,
+    read::{FileReader, Shared, change, look},
+    space::{Need, Plan, Space},
+    upkeep::{Sealing, Upkeep},
+};
 pub(crate) use self::{
     effect::Effect,
     group::after_group,
@@ -38,15 +47,6 @@ pub(crate) use self::{
     recover::{Scan, effect_of},
     upkeep::without_effect,
     window::Window,
-};
-use self::{
-    buffer::Buffer,
-    group::{Group, GroupEncoder, Place},
-    open::{Opened, Opening},
-    open_files::OpenFiles,
-    read::{FileReader, Shared, change, look},
-    space::{Need, Plan, Space},
-    upkeep::{Sealing, Upkeep},
 };
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset, Write,

@@ -292,3 +292,60 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn space(used: u64) -> Space {
+        let plan = Plan { step: MIB, reserve: 4096, enough: u64::MAX, block: 512 };
+        Space::new(plan, 64 * MIB, used, 0)
+    }
+
+    /// Near the writer zeros go through the page cache, which it uses too; elsewhere around it. Fails if a piece around the cache
+    /// may share a piece of the cache with what the writer has written.
+    #[test]
+    fn zeros_go_around_the_cache_only_far_from_the_writer() {
+        let space = space(MIB + 100);
+        let mut pieces = Vec::new();
+        while let Some(piece) = space.next_piece(Some(64 << 10)) {
+            assert_eq!(space.next_piece(Some(64 << 10)), None, "one at a time");
+            space.zeroed(&piece, true);
+            pieces.push(piece);
+        }
+        let first = &pieces[0];
+        assert_eq!(first.range.start, MIB + 4096);
+        assert!(pieces.windows(2).all(|two| two[0].range.end == two[1].range.start));
+        for piece in &pieces {
+            assert_eq!(piece.around, piece.range.start >= CACHED_TOGETHER_BYTES, "{piece:?}");
+        }
+        assert!(pieces.last().unwrap().range.end >= MIB + 100 + ZEROED_MAX);
+        let space = self::space(0);
+        while let Some(piece) = space.next_piece(None) {
+            assert!(!piece.around);
+            space.zeroed(&piece, true);
+        }
+    }
+
+    /// Who writes around the cache and who writes through it wait for each other where they could meet.
+    #[test]
+    fn what_goes_around_the_cache_does_not_meet_what_goes_through_it() {
+        let space = space(0);
+        let around = space.around_the_cache();
+        assert_eq!(
+            space.next_piece(None),
+            None,
+            "through the cache, while the writer goes around it"
+        );
+        drop(around);
+        let near = space.next_piece(Some(4096)).unwrap();
+        assert_eq!((near.range.start, near.around), (0, true));
+        assert!(near.is_in_the_way(1));
+        let far = Piece { range: 3 * MIB..4 * MIB, around: true };
+        assert!(!far.is_in_the_way(2 * MIB) && far.is_in_the_way(2 * MIB + 1));
+        let through = Piece { around: false, ..far };
+        assert!(!through.is_in_the_way(3 * MIB) && through.is_in_the_way(3 * MIB + 1));
+    }
+}
