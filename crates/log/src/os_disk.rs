@@ -240,14 +240,17 @@ impl DiskFile for OsFile {
         (!direct.refused.load(Ordering::Relaxed)).then_some(DIRECT_BYTES_MIN)
     }
 
-    fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write_blocks_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if let Some(direct) = &self.direct
-            && self.whole_blocks_from().is_some_and(|min| u64_of(data.len()) >= min)
             && is_whole(offset, data)
             && direct.write(offset, data)?
         {
             return Ok(());
         }
+        self.write_durable_at(offset, data)
+    }
+
+    fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if let Some(file) = &self.durable {
             return file.write_all_at(data, offset);
         }
@@ -441,7 +444,7 @@ mod tests {
             );
             assert_eq!(file.whole_blocks_from(), None, "once is enough");
         }
-        file.write_durable_at(4096, whole).unwrap();
+        file.write_blocks_at(4096, whole).unwrap();
         assert_eq!(read(&file, 4090, min + 6), [&[1; 6], whole].concat());
         assert!(file.read_at(0, &mut [0; 10]).is_ok_and(|count| count == 10));
     }

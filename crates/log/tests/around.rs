@@ -11,9 +11,9 @@ const SIZES: [u64; 6] = [10, 1000, 30_000, 70_000, 200_000, 600_000];
 
 fn payload(seq: u64) -> Vec<u8> {
     let mut rng = SimRng::new(seq);
-    let size = SIZES[usize::try_from(rng.below(6)).unwrap()];
+    let size = *SIZES.get(usize::try_from(rng.below(6)).unwrap()).unwrap();
     let start = rng.next();
-    (0..1 + rng.below(size)).map(|at| u8::try_from((start + at) % 251).unwrap()).collect()
+    (0..=rng.below(size)).map(|at| u8::try_from((start + at) % 251).unwrap()).collect()
 }
 
 /// Fails if a reader sees a page as it was before a write around the cache, if that write takes bytes that stood before it, or

@@ -135,7 +135,7 @@ mod tests {
         let blocks = buffer.blocks(file, offset, room).map(|(at, blocks)| {
             assert!(at.is_multiple_of(4096) && blocks.len().is_multiple_of(4096));
             assert!(blocks.as_ptr().addr().is_multiple_of(4096));
-            file.write_durable_at(at, blocks).unwrap();
+            file.write_blocks_at(at, blocks).unwrap();
             at
         });
         if blocks.is_none() {

@@ -261,8 +261,8 @@ impl<D: Disk> Engine<D> {
         let end = self.offset(group.end);
         let written = match self.buffer.blocks(&*self.file, at, self.space.bytes() - end) {
             Some((at, blocks)) => {
-                let _around = self.space.around_the_cache();
-                self.file.write_durable_at(at, blocks)
+                let _around = self.space.around_the_cache(at + u64_of(blocks.len()));
+                self.file.write_blocks_at(at, blocks)
             }
             None => self.file.write_durable_at(at, self.buffer.group()),
         };

@@ -98,28 +98,9 @@ struct State {
     /// Up to here it was zeroed on the disk itself.
     zeroed: u64,
     /// What is being zeroed now: nobody else may write there.
-    zeroing: Option<Piece>,
-    /// The writer is writing around the page cache.
-    around: bool,
-}
-
-/// What is zeroed at once.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Piece {
-    pub(crate) range: Range<u64>,
-    /// Whether it is done around the page cache.
-    around: bool,
-}
-
-impl Piece {
-    /// Whether the writer has to wait for it, before it writes up to this offset.
-    ///
-    /// What goes around the cache and what goes through it must not meet in one piece of the cache: see
-    /// [`DiskFile::whole_blocks_from`].
-    const fn is_in_the_way(&self, end: u64) -> bool {
-        let start = self.range.start;
-        end > if self.around { start - start % CACHED_TOGETHER_BYTES } else { start }
-    }
+    zeroing: Option<Range<u64>>,
+    /// The writer is writing around the page cache, up to here.
+    around: Option<u64>,
 }
 
 /// While it is there, nothing near by is written through the page cache.
@@ -127,13 +108,13 @@ pub(crate) struct Around<'a>(&'a Space);
 
 impl Drop for Around<'_> {
     fn drop(&mut self) {
-        self.0.state().around = false;
+        self.0.state().around = None;
     }
 }
 
 impl Space {
     pub(crate) const fn new(plan: Plan, there: u64, used: u64, zeroed: u64) -> Self {
-        let state = Mutex::new(State { there, used, zeroed, zeroing: None, around: false });
+        let state = Mutex::new(State { there, used, zeroed, zeroing: None, around: None });
         Self { plan, state, zeroed: Condvar::new() }
     }
 
@@ -171,7 +152,7 @@ impl Space {
                 result => syncs = result?,
             }
         }
-        while state.zeroing.as_ref().is_some_and(|piece| piece.is_in_the_way(end)) {
+        while state.zeroing.as_ref().is_some_and(|piece| piece.start < end) {
             state = self.zeroed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.used = state.used.max(end);
@@ -206,42 +187,36 @@ impl Space {
         state.zeroing.is_none() && state.zeroed < (state.used + ZEROED_MIN).min(state.there)
     }
 
-    /// The writer is about to write around the page cache. Waits until nobody writes through it.
-    pub(crate) fn around_the_cache(&self) -> Around<'_> {
+    /// The writer is about to write around the page cache, up to this offset. Waits until nobody writes through it near by:
+    /// see [`DiskFile::write_blocks_at`].
+    pub(crate) fn around_the_cache(&self, end: u64) -> Around<'_> {
         let mut state = self.state();
-        while state.zeroing.as_ref().is_some_and(|piece| !piece.around) {
+        while state.zeroing.as_ref().is_some_and(|piece| is_near(piece, end)) {
             state = self.zeroed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.around = true;
+        state.around = Some(end);
         Around(self)
     }
 
-    /// Takes the next piece to be zeroed ahead of the writer, if there is need for one. It goes around the page cache
-    /// if it has `around_from` bytes and nothing that the writer has written lies near by.
-    pub(crate) fn next_piece(&self, around_from: Option<u64>) -> Option<Piece> {
+    /// Takes the next piece to be zeroed ahead of the writer, if there is need for one.
+    pub(crate) fn next_piece(&self) -> Option<Range<u64>> {
         let mut state = self.state();
         let start = state.zeroed.max(state.used).next_multiple_of(u64_of(BLOCK_BYTES));
-        let there = state.there - state.there % u64_of(BLOCK_BYTES);
-        let near_end = start - start % CACHED_TOGETHER_BYTES;
-        let apart = around_from.is_some() && near_end >= state.used;
-        let next = near_end + CACHED_TOGETHER_BYTES;
-        let end = (start + PIECE_BYTES).min(there).min(next);
-        let around = apart && around_from.is_some_and(|from| end.saturating_sub(start) >= from);
-        let enough = (state.used + ZEROED_MAX).min(there);
-        if state.zeroing.is_some() || start >= end || start >= enough || state.around && !around {
-            return None;
-        }
-        let piece = Piece { range: start..end, around };
-        state.zeroing = Some(piece.clone());
-        Some(piece)
+        let end = (start + PIECE_BYTES).min(state.there);
+        let enough = (state.used + ZEROED_MAX).min(state.there);
+        let near = state.around.is_some_and(|written| is_near(&(start..end), written));
+        (state.zeroing.is_none() && start < end && start < enough && !near).then(|| {
+            state.zeroing = Some(start..end);
+            start..end
+        })
     }
 
     /// The piece was zeroed, durably or not at all.
-    pub(crate) fn zeroed(&self, piece: &Piece, durable: bool) {
+    pub(crate) fn zeroed(&self, piece: &Range<u64>, durable: bool) {
         let mut state = self.state();
         state.zeroing = None;
         if durable {
-            state.zeroed = piece.range.end;
+            state.zeroed = piece.end;
         }
         drop(state);
         self.zeroed.notify_all();
@@ -293,59 +268,49 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the page cache may keep some of it together with what ends here.
+const fn is_near(piece: &Range<u64>, end: u64) -> bool {
+    piece.start - piece.start % CACHED_TOGETHER_BYTES < end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
 
-    fn space(used: u64) -> Space {
+    /// While the writer goes around the page cache, zeros go through it only where they can't meet. Fails if a piece begins in the same
+    /// piece of the cache, or is not waited for.
+    #[test]
+    fn zeros_do_not_meet_what_goes_around_the_cache() {
         let plan = Plan { step: MIB, reserve: 4096, enough: u64::MAX, block: 512 };
-        Space::new(plan, 64 * MIB, used, 0)
-    }
-
-    /// Near the writer zeros go through the page cache, which it uses too; elsewhere around it. Fails if a piece around the cache
-    /// may share a piece of the cache with what the writer has written.
-    #[test]
-    fn zeros_go_around_the_cache_only_far_from_the_writer() {
-        let space = space(MIB + 100);
-        let mut pieces = Vec::new();
-        while let Some(piece) = space.next_piece(Some(64 << 10)) {
-            assert_eq!(space.next_piece(Some(64 << 10)), None, "one at a time");
-            space.zeroed(&piece, true);
-            pieces.push(piece);
-        }
-        let first = &pieces[0];
-        assert_eq!(first.range.start, MIB + 4096);
-        assert!(pieces.windows(2).all(|two| two[0].range.end == two[1].range.start));
-        for piece in &pieces {
-            assert_eq!(piece.around, piece.range.start >= CACHED_TOGETHER_BYTES, "{piece:?}");
-        }
-        assert!(pieces.last().unwrap().range.end >= MIB + 100 + ZEROED_MAX);
-        let space = self::space(0);
-        while let Some(piece) = space.next_piece(None) {
-            assert!(!piece.around);
-            space.zeroed(&piece, true);
-        }
-    }
-
-    /// Who writes around the cache and who writes through it wait for each other where they could meet.
-    #[test]
-    fn what_goes_around_the_cache_does_not_meet_what_goes_through_it() {
-        let space = space(0);
-        let around = space.around_the_cache();
-        assert_eq!(
-            space.next_piece(None),
-            None,
-            "through the cache, while the writer goes around it"
-        );
+        let space = Space::new(plan, 64 * MIB, MIB + 100, 0);
+        let around = space.around_the_cache(2 * MIB);
+        assert_eq!(space.next_piece(), None);
         drop(around);
-        let near = space.next_piece(Some(4096)).unwrap();
-        assert_eq!((near.range.start, near.around), (0, true));
-        assert!(near.is_in_the_way(1));
-        let far = Piece { range: 3 * MIB..4 * MIB, around: true };
-        assert!(!far.is_in_the_way(2 * MIB) && far.is_in_the_way(2 * MIB + 1));
-        let through = Piece { around: false, ..far };
-        assert!(!through.is_in_the_way(3 * MIB) && through.is_in_the_way(3 * MIB + 1));
+        let mut end = MIB + 4096;
+        while let Some(piece) = space.next_piece() {
+            assert_eq!(
+                (piece.start, space.next_piece()),
+                (end, None),
+                "one at a time, without gaps"
+            );
+            end = piece.end;
+            space.zeroed(&piece, true);
+        }
+        assert!(end >= MIB + 100 + ZEROED_MAX);
+
+        let space = Space::new(plan, 64 * MIB, MIB, 2 * MIB);
+        let around = space.around_the_cache(2 * MIB);
+        let apart = space.next_piece().unwrap();
+        assert_eq!(apart.start, 2 * MIB);
+        drop(around);
+        drop(space.around_the_cache(2 * MIB));
+        std::thread::scope(|scope| {
+            let near = scope.spawn(|| drop(space.around_the_cache(2 * MIB + 1)));
+            assert!(!near.is_finished());
+            space.zeroed(&apart, false);
+            near.join().unwrap();
+        });
     }
 }

@@ -8,7 +8,6 @@
 use std::{
     collections::VecDeque,
     io,
-    ops::Range,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
@@ -247,10 +246,11 @@ impl<D: Disk> Yard<D> {
     }
 
     fn zero_ahead(&self, file: &D::File, space: &Space) -> bool {
+        // Through the page cache: around it, the file system would let the writer wait for each piece.
         let mut zeros = Buffer::default();
-        while let Some(piece) = space.next_piece(file.whole_blocks_from()) {
-            let Range { start, end } = piece.range;
-            let durable = file.write_durable_at(start, zeros.zeros(end - start)).is_ok();
+        while let Some(piece) = space.next_piece() {
+            let count = piece.end - piece.start;
+            let durable = file.write_durable_at(piece.start, zeros.zeros(count)).is_ok();
             space.zeroed(&piece, durable);
             if !durable || self.state().stop {
                 return durable;
@@ -349,7 +349,7 @@ impl<D: Disk> Yard<D> {
         let mut at = 0;
         while at < bytes {
             let count = (bytes - at).min(PIECE_BYTES);
-            file.write_durable_at(at, zeros.zeros(count))?;
+            file.write_blocks_at(at, zeros.zeros(count))?;
             at += count;
             if self.state().stop {
                 return Ok(None);

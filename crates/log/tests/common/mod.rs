@@ -43,7 +43,7 @@ pub(crate) struct Setup {
     pub(crate) many: bool,
     pub(crate) options: LogOptions,
     /// From how many bytes on its disk wants whole blocks.
-    whole_blocks_from: Option<u64>,
+    pub(crate) whole_blocks_from: Option<u64>,
 }
 
 /// Whatever kind of log, and what opening it found.
