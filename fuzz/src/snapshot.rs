@@ -11,12 +11,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use tinyraftplus_core::{
-    Configurations, EntryId, Identity, Member, NodeId, QuorumRule, Seq, Term,
-};
+use tinyraftplus_core::{Configurations, EntryId, Identity, Member, NodeId, QuorumRule, Seq, Term};
 use tinyraftplus_log::{
-    Encoder, EncryptingEncoder, Key, Log, LogError, LogOptions, MultiFsLog, PlainEncoder, SnapshotId,
-    SnapshotMeta, SnapshotStore, XxHashEncoder, sim_disk::SimDisk,
+    Encoder, EncryptingEncoder, Key, Log, LogError, LogOptions, MultiFsLog, PlainEncoder,
+    SnapshotId, SnapshotMeta, SnapshotStore, XxHashEncoder, sim_disk::SimDisk,
 };
 
 use crate::input::Input;
@@ -52,11 +50,13 @@ fn base(encoder: Arc<dyn Encoder>) -> Base {
     let (log, store) = open(&disk, &options).unwrap();
     let member = |n: u64| Member::voter(NodeId::from(n), Identity::new(n.into()));
     let members = (1..=3).map(member).collect();
-    let members = Arc::new(Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap());
+    let members =
+        Arc::new(Configurations::found(members, QuorumRule::Majority, Seq::ZERO).unwrap());
     let make = |store: &SnapshotStore, number| {
         let last = EntryId::new(Term::new(2), Seq::new(8));
-        let mut writer =
-            store.create(SnapshotId::new(number), last, Some(Arc::clone(&members)), b"tables").unwrap();
+        let mut writer = store
+            .create(SnapshotId::new(number), last, Some(Arc::clone(&members)), b"tables")
+            .unwrap();
         writer.write_all(&b"some state ".repeat(200)).unwrap();
         writer.finish().unwrap()
     };
@@ -87,16 +87,19 @@ pub fn snapshot(bytes: &[u8]) {
     let disk = base.disk.fork();
     let files: Vec<String> =
         disk.files().into_iter().filter(|file| file.ends_with(".snap")).collect();
-    let mut edits = 0;
+    let (mut edits, mut bytes_damaged) = (0, 0);
     while !input.is_empty() && edits < 8 {
         let file = &files[usize::from(input.byte()) % files.len()];
-        disk.edit(file, |bytes| change(bytes, &mut input));
+        let damaged = disk.edit(file, |bytes| change(bytes, &mut input));
+        bytes_damaged += u64::from(damaged == Some(true));
         edits += 1;
     }
     if mend {
-        files.iter().for_each(|file| drop(disk.edit(file, |bytes| mend_sums(bytes))));
+        for file in &files {
+            let _ = disk.edit(file, |bytes| mend_sums(bytes));
+        }
     }
-    check(base, &disk, edits <= 1 && !mend);
+    check(base, &disk, edits == bytes_damaged && edits <= 1 && !mend);
 }
 
 fn check(base: &Base, disk: &SimDisk, damaged_once: bool) {
@@ -140,7 +143,8 @@ fn check(base: &Base, disk: &SimDisk, damaged_once: bool) {
     }
 }
 
-fn change(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
+/// Changes something. True if it is one byte at most.
+fn change(bytes: &mut Vec<u8>, input: &mut Input<'_>) -> bool {
     let op = input.byte();
     let at = match op % 4 {
         // The header, the end, any piece's header, anything.
@@ -168,8 +172,10 @@ fn change(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= flip;
             }
+            return true;
         }
     }
+    false
 }
 
 /// Makes the sums of the front and of each piece right, and both copies of the front equal.

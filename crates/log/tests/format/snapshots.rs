@@ -32,8 +32,14 @@ fn open(fixture: &Fixture, disk: &SimDisk) -> (FsLog<SimDisk>, SnapshotStore) {
     (log, store)
 }
 
+fn put(disk: &SimDisk, files: &BTreeMap<String, Vec<u8>>) {
+    for (name, bytes) in files {
+        disk.put(name, bytes);
+    }
+}
+
 fn files(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
-    let names = disk.files().into_iter().filter(|file| file.ends_with(".snap"));
+    let names = disk.files().into_iter().filter(|file| file.contains('-'));
     names.map(|file| (file.clone(), disk.contents(&file).unwrap())).collect()
 }
 
@@ -84,7 +90,7 @@ pub(crate) fn write() {
     for fixture in all() {
         let mut files = make(&fixture);
         let disk = SimDisk::new();
-        files.iter().for_each(|(name, bytes)| disk.put(name, bytes));
+        put(&disk, &files);
         let (_log, store) = open(&fixture, &disk);
         files.insert("expected.txt".to_owned(), shown(&store).into_bytes());
         fixtures::put(fixture.folder, &files);
@@ -101,7 +107,7 @@ fn expected(fixture: &Fixture) -> String {
 fn snapshots_hold_what_they_did() {
     for fixture in all() {
         let disk = SimDisk::new();
-        crate::files(fixture.folder).iter().for_each(|(name, bytes)| disk.put(name, bytes));
+        put(&disk, &crate::files(fixture.folder));
         let (_log, store) = open(&fixture, &disk);
         assert_eq!(store.list().len(), 1);
         assert_eq!(shown(&store), expected(&fixture), "{}", fixture.folder);
