@@ -23,7 +23,7 @@ use std::{
     io,
     ops::Range,
     path::PathBuf,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
@@ -49,7 +49,8 @@ pub(crate) use self::{
     window::Window,
 };
 use crate::{
-    Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset, Write,
+    Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
+    SnapshotStore, Write,
     drops::Drops,
     format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, configuration_bytes, flags},
     num::{round_up, u64_of},
@@ -89,6 +90,9 @@ pub(crate) struct Engine<D: Disk> {
     shared: Arc<RwLock<Shared>>,
     open_files: Arc<OpenFiles<D>>,
     upkeep: Upkeep<D>,
+    snapshot_chunk_bytes: u32,
+    /// Looked for when they are first asked for.
+    snapshots: Mutex<Option<SnapshotStore>>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -155,6 +159,8 @@ impl<D: Disk> Engine<D> {
             path: opened.path,
             names,
             upkeep,
+            snapshot_chunk_bytes: options.snapshot_chunk_bytes,
+            snapshots: Mutex::default(),
         };
         for sealing in unsealed {
             log.upkeep.seal(sealing);
@@ -492,6 +498,25 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    pub(crate) fn snapshots(&self) -> Result<SnapshotStore, LogError> {
+        if self.lock.is_none() {
+            return Err(LogError::Closed);
+        }
+        let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*snapshots {
+            return Ok(store.clone());
+        }
+        let (identity, bytes) = (self.state.identity, self.snapshot_chunk_bytes);
+        let store = SnapshotStore::open(&self.disk, &self.names, identity, &self.encoder, bytes)?;
+        *snapshots = Some(store.clone());
+        Ok(store)
+    }
+
+    fn close_snapshots(&mut self) {
+        let snapshots = self.snapshots.get_mut().unwrap_or_else(PoisonError::into_inner);
+        snapshots.iter().for_each(SnapshotStore::close);
+    }
+
     pub(crate) fn mark(&mut self) -> Result<(), LogError> {
         self.usable()?;
         match if self.marked { Ok(()) } else { self.put_mark(false) } {
@@ -513,6 +538,7 @@ impl<D: Disk> Engine<D> {
             self.put_mark(true)
         };
         self.upkeep.stop();
+        self.close_snapshots();
         change(&self.shared).closed = true;
         self.file.unlock();
         self.lock = None;
@@ -528,6 +554,7 @@ impl<D: Disk> Drop for Engine<D> {
     /// Readers can't outlive the lock: somebody else may destroy the log then.
     fn drop(&mut self) {
         self.upkeep.stop();
+        self.close_snapshots();
         change(&self.shared).closed = true;
         self.file.unlock();
     }
