@@ -117,6 +117,8 @@ bugs! {
     CampaignPaused: "campaign-paused",
     /// A leader never hands over to a voter of a higher priority.
     IgnorePriority: "ignore-priority",
+    /// A log that begins after a snapshot keeps the members that it knew before.
+    KeepMembers: "keep-members",
 }
 
 #[cfg(planted)]

@@ -339,7 +339,7 @@ impl Replica {
 
     /// Steps the core and does what it says.
     pub(crate) fn drive(&mut self, input: Input<Bytes>) {
-        let Output { persist, send, load, apply, resolve, events } =
+        let Output { persist, send, load, apply, restore: _, behind: _, resolve, events } =
             self.core.step(self.now, input);
         if let Some(persist) = persist {
             if let Some(end) = persist.trim {

@@ -118,7 +118,7 @@ pub struct Peer {
 
 impl Peer {
     pub(crate) fn all(peers: Vec<(NodeId, PeerStatus)>, clock: Clock) -> Vec<Self> {
-        let peer = |(id, PeerStatus { matched, last_contact, priority })| {
+        let peer = |(id, PeerStatus { matched, last_contact, priority, .. })| {
             let last_contact = last_contact.map(|time| clock.past(time).into_std());
             Self { id, matched, last_contact, priority }
         };
