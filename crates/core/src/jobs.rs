@@ -36,8 +36,8 @@ pub(crate) struct Job {
 /// How a job changes where the log begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Begins {
-    /// The oldest entries go.
-    Later,
+    /// The oldest entries go, of a log that began at `old`.
+    Later { old: Seq },
     /// All entries go, of a log that began at `old`.
     Anew { old: Seq },
 }
@@ -76,14 +76,19 @@ impl Jobs {
     }
 
     /// Notes that the job begun last drops the oldest entries.
-    pub(crate) fn note_compaction(&mut self) {
+    pub(crate) fn note_compaction(&mut self, old: Seq) {
         if let Some(job) = self.under_way.back_mut() {
-            job.begins = Some(Begins::Later);
+            job.begins = Some(Begins::Later { old });
         }
     }
 
     /// Notes that the job begun last replaces a log that began at `old` by one without entries that begins at `new`.
     pub(crate) fn note_reset(&mut self, old: Seq, new: Seq) {
+        // On disk it may begin even earlier.
+        let olds = self.under_way.iter().filter_map(|job| match job.begins? {
+            Begins::Later { old } | Begins::Anew { old } => Some(old),
+        });
+        let old = olds.fold(old, Seq::min);
         if let Some(job) = self.under_way.back_mut() {
             job.begins = Some(Begins::Anew { old });
             job.end = Some(new);

@@ -63,9 +63,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         if start <= self.terms.start() || self.installing.is_some() {
             return;
         }
+        let old = self.terms.start();
         self.terms.compact(start);
         self.job().compact = Some(start);
-        self.jobs.note_compaction();
+        self.jobs.note_compaction(old);
     }
 
     /// A snapshot is durable. What it stands for is committed, so a log that has its last entry has all of it, and one

@@ -55,7 +55,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             if is_void {
                 continue;
             }
-            began = began.or(job.begins);
+            // The oldest of them says where the log on disk begins.
+            began = job.begins.or(began);
             if let Some(start) = job.start {
                 self.terms.trim(start);
                 if let Some(cut) = &job.cut {
@@ -100,9 +101,9 @@ impl<P: AsRef<[u8]>> Core<P> {
                 self.jobs.note_reset(old, start);
                 self.install_again();
             }
-            Some(Begins::Later) => {
+            Some(Begins::Later { old }) => {
                 job.compact = Some(start);
-                self.jobs.note_compaction();
+                self.jobs.note_compaction(old);
             }
             // Nothing was written after it, so it may be the first configuration that was refused.
             None if is_empty && before.is_none() => (job.configuration, job.begin) = (all, first),

@@ -4,7 +4,7 @@
 use tinyraftplus_core::{Role, Seq};
 
 use tinyraftplus_log::{Log, LogEntry, LogError, LogOptions, Write, sim_disk::SimDisk};
-use tinyraftplus_replica::{Happening, Replica};
+use tinyraftplus_replica::{Happening, MemSnapshots, Replica};
 
 use crate::check::{Verdict, Violation, calls::Life};
 use crate::machine::Machine;
@@ -91,8 +91,12 @@ impl World {
         })?;
         self.checks.on_start(at, &restored, &entries, &unfinished, machine.end)?;
         let is_new_disk = self.checks.nodes.get(at).is_some_and(|node| !node.lost.is_empty());
-        let options = self.profile.options(at, is_new_disk, self.chance.seeds.next());
-        let replica = Replica::new(options, restored, machine.end, life.number, shown);
+        let mut options = self.profile.options(at, is_new_disk, self.chance.seeds.next());
+        if let Some(snapshots) = &mut options.snapshots {
+            snapshots.compacts = self.node(at).compacts();
+        }
+        let newest = self.node(at).snapshots.newest().cloned();
+        let replica = Replica::new(options, restored, machine.end, newest, life.number, shown);
         let replica = replica.map_err(|error| {
             let what = format!("node {} can't start: {error}", at + 1);
             Violation::new("a state machine is not ahead of its log", what)
@@ -113,6 +117,7 @@ impl World {
             machine,
             tasks: std::collections::VecDeque::new(),
             working: false,
+            works: std::collections::VecDeque::new(),
         });
         self.hand(life, Happening::Wake);
         Ok(())
@@ -207,6 +212,7 @@ impl World {
         node.disk = SimDisk::new();
         node.unfinished.clear();
         node.kept = None;
+        node.snapshots = MemSnapshots::default();
         self.checks.on_wiped(at);
     }
 

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tinyraftplus_core::Time;
+use tinyraftplus_core::{Configurations, EntryId, Time};
 use tinyraftplus_log::{
     Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogOptions, LogRead, MultiFsLog,
     PlainEncoder, Recovery, Write, XxHashEncoder,
     sim_disk::{SimDisk, SimRng},
 };
-use tinyraftplus_replica::{Apply, Happening, Query, Replica};
+use tinyraftplus_replica::{
+    Apply, Happening, MemSnapshots, Query, Replica, SnapshotMeta, SnapshotWork,
+};
 
 use crate::check::calls::Life;
 use crate::machine::Machine;
@@ -37,6 +39,8 @@ pub(crate) struct Node {
     /// Whether its state machine keeps what it has seen on a disk of its own, and what that is.
     pub(crate) keeps_machine: bool,
     pub(crate) kept: Option<Machine>,
+    /// Its snapshots survive whatever happens to its process.
+    pub(crate) snapshots: MemSnapshots,
     /// Whether its process has said that it sits still.
     pub(crate) sits_still: bool,
     /// Nothing runs on it before this time.
@@ -93,6 +97,8 @@ pub(crate) struct Process {
     /// What the state machine has to do, in order, and whether it is at it.
     pub(crate) tasks: VecDeque<Task>,
     pub(crate) working: bool,
+    /// What whoever keeps its snapshots has to do, in order.
+    pub(crate) works: VecDeque<SnapshotWork>,
 }
 
 /// Work for the state machine.
@@ -100,6 +106,8 @@ pub(crate) struct Process {
 pub(crate) enum Task {
     Apply(Apply),
     Query(Query),
+    Snapshot(EntryId, Arc<Configurations>),
+    Restore(SnapshotMeta),
 }
 
 impl std::fmt::Debug for Process {
@@ -142,6 +150,7 @@ impl Node {
             lives: 0,
             keeps_machine,
             kept: None,
+            snapshots: MemSnapshots::default(),
             sits_still: false,
             paused_until: 0,
             unfinished: Vec::new(),
@@ -163,6 +172,11 @@ impl Node {
             let (log, recovery) = FsLog::open_on(&self.disk, NAME, options)?;
             Ok((Box::new(log), recovery))
         }
+    }
+
+    /// Whether its log can give its oldest entries back.
+    pub(crate) const fn compacts(&self) -> bool {
+        self.kind.segment_bytes.is_some()
     }
 
     /// What kind of node it is, in words.
