@@ -13,10 +13,7 @@
 use std::sync::{Arc, LazyLock};
 
 use tinyraftplus_cli::import_js::{Error, Layout, Options, Source, write_log};
-use tinyraftplus_log::{
-    Encoder, Key, LogEntry, XxHashEncoder,
-    sim_disk::SimDisk,
-};
+use tinyraftplus_log::{Encoder, Key, LogEntry, XxHashEncoder, sim_disk::SimDisk};
 use twox_hash::{XxHash3_128, XxHash32, XxHash64};
 
 use crate::input::Input;
@@ -54,10 +51,22 @@ static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
             "xxhash/segments-killed",
             false,
             [
-                "x.lock", "x-m0.lock", "x-m0.off", "x-m0.log", "x-m1.lock", "x-m1.off", "x-m1.log",
-                "x-m2.lock", "x-m2.off", "x-m2.log", "x-m3.lock", "x-m3.off", "x-m3.log",
-                "x-m4.lock", "x-m4.off", "x-m4.log"
-
+                "x.lock",
+                "x-m0.lock",
+                "x-m0.off",
+                "x-m0.log",
+                "x-m1.lock",
+                "x-m1.off",
+                "x-m1.log",
+                "x-m2.lock",
+                "x-m2.off",
+                "x-m2.log",
+                "x-m3.lock",
+                "x-m3.off",
+                "x-m3.log",
+                "x-m4.lock",
+                "x-m4.off",
+                "x-m4.log"
             ]
         ),
         base!(
@@ -65,8 +74,16 @@ static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
             "plain/segments",
             false,
             [
-                "x.lock", "x-m0.lock", "x-m0.off", "x-m0.log", "x-m1.lock", "x-m1.off", "x-m1.log",
-                "x-m2.lock", "x-m2.off", "x-m2.log"
+                "x.lock",
+                "x-m0.lock",
+                "x-m0.off",
+                "x-m0.log",
+                "x-m1.lock",
+                "x-m1.off",
+                "x-m1.log",
+                "x-m2.lock",
+                "x-m2.off",
+                "x-m2.log"
             ]
         ),
     ]
@@ -117,9 +134,11 @@ pub fn import_js(bytes: &[u8]) {
     if mend {
         mend_sums(&disk, base.layout);
     }
-    let before: Vec<_> = disk.files().into_iter().map(|it| (it.clone(), disk.contents(&it))).collect();
+    let before: Vec<_> =
+        disk.files().into_iter().map(|it| (it.clone(), disk.contents(&it))).collect();
     let found = import(&disk, if detect { base.detecting() } else { base.options() });
-    let after: Vec<_> = disk.files().into_iter().map(|it| (it.clone(), disk.contents(&it))).collect();
+    let after: Vec<_> =
+        disk.files().into_iter().map(|it| (it.clone(), disk.contents(&it))).collect();
     assert!(before == after, "the source was changed");
     if let Ok(found) = &found {
         let must_notice = edits == 1 && damage == 1 && !mend && base.layout.checks_bodies();
@@ -148,7 +167,9 @@ fn import(disk: &SimDisk, options: Options) -> Result<Vec<LogEntry>, Error> {
 /// Changes something. True if it is one byte.
 fn edit(disk: &SimDisk, input: &mut Input<'_>) -> bool {
     let files = disk.files();
-    let Some(name) = files.get(usize::from(input.byte()) % files.len().max(1)) else { return false };
+    let Some(name) = files.get(usize::from(input.byte()) % files.len().max(1)) else {
+        return false;
+    };
     let kind = input.byte() % 8;
     let at = input.short();
     match kind {
@@ -165,7 +186,8 @@ fn edit(disk: &SimDisk, input: &mut Input<'_>) -> bool {
             // A number where records and locks have theirs.
             let number = input.number().to_be_bytes();
             disk.edit(name, |bytes| {
-                let at = at % 64 * 8 + usize::from(name.ends_with(".lock") && bytes.len() == 12) * 4;
+                let at =
+                    at % 64 * 8 + usize::from(name.ends_with(".lock") && bytes.len() == 12) * 4;
                 if let Some(place) = bytes.get_mut(at..at + 8) {
                     place.copy_from_slice(&number);
                 }
@@ -182,7 +204,8 @@ fn edit(disk: &SimDisk, input: &mut Input<'_>) -> bool {
             disk.put(name, &other.unwrap_or_default());
         }
         _ => {
-            let names = ["x.off", "x.log", "x-m1.off", "x-m5.log", "x-m01.log", "y.off", "x-m0.lock"];
+            let names =
+                ["x.off", "x.log", "x-m1.off", "x-m5.log", "x-m01.log", "y.off", "x-m0.lock"];
             disk.put(names[at % names.len()], input.take(64));
         }
     }
@@ -214,7 +237,8 @@ fn mend_sums(disk: &SimDisk, layout: Layout) {
     }
     for (name, offset, len) in bodies {
         disk.edit(&name, |bytes| {
-            let range = usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(len)?).ok()?;
+            let range =
+                usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(len)?).ok()?;
             let (sum, body) = bytes.get_mut(range)?.split_first_chunk_mut::<16>()?;
             *sum = XxHash3_128::oneshot(body).to_be_bytes();
             Some(())

@@ -6,10 +6,12 @@
 mod import_js;
 mod input;
 mod recovery;
+mod snapshot;
 
 pub use import_js::import_js;
 use input::Input;
 pub use recovery::recovery;
+pub use snapshot::snapshot;
 use tinyraftplus_core::Identity;
 use tinyraftplus_log::{
     Encoder, EncryptingEncoder, Key, PlainEncoder, XxHashEncoder,

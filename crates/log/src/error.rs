@@ -2,9 +2,9 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use tinyraftplus_core::{Seq, Term};
+use tinyraftplus_core::{Identity, Seq, Term};
 
-use crate::EncoderError;
+use crate::{EncoderError, SnapshotId};
 
 /// Whether a call that failed may nevertheless have changed the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -213,6 +213,35 @@ pub enum LogError {
         /// Whether it may still change the log.
         effect: Effect,
     },
+    /// Bytes of a snapshot are not what was written. The log itself is as good as it was.
+    #[error("{} is corrupt at byte {offset}: {what}; take another snapshot, or get one from another node", path.display())]
+    SnapshotCorrupt {
+        /// Its file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A snapshot lies beside a log that it does not belong to.
+    #[error("{} is a snapshot of log {found}, not of log {log} beside it; move it away", path.display())]
+    ForeignSnapshot {
+        /// Its file.
+        path: PathBuf,
+        /// The log that it belongs to.
+        found: Identity,
+        /// The log that was opened.
+        log: Identity,
+    },
+    /// There is no such snapshot, or it is not complete.
+    #[error("there is no complete snapshot {0}")]
+    SnapshotMissing(SnapshotId),
+    /// Somebody writes this snapshot.
+    #[error("snapshot {0} is being written already; finish or drop that first")]
+    SnapshotBusy(SnapshotId),
+    /// What should become a snapshot does not fit together. Nothing of it counts.
+    #[error("bad snapshot: {0}")]
+    BadSnapshot(&'static str),
     /// A configuration holds something that this version can't store.
     #[error("this version can't store {0}")]
     Unsupported(&'static str),
@@ -232,6 +261,7 @@ impl LogError {
             | Self::SegmentMissing(_)
             | Self::OtherKind { .. }
             | Self::WrongEncoder { .. }
+            | Self::ForeignSnapshot { .. }
             | Self::WrongKey(_) => true,
             Self::Io { .. }
             | Self::Locked(_)
@@ -250,6 +280,10 @@ impl LogError {
             | Self::Encoder { .. }
             | Self::Timeout { .. }
             | Self::Busy { .. }
+            | Self::SnapshotCorrupt { .. }
+            | Self::SnapshotMissing(_)
+            | Self::SnapshotBusy(_)
+            | Self::BadSnapshot(_)
             | Self::Unsupported(_) => false,
         }
     }
@@ -284,6 +318,11 @@ impl LogError {
             | Self::WrongKey(_)
             | Self::Encoder { .. }
             | Self::Busy { .. }
+            | Self::SnapshotCorrupt { .. }
+            | Self::ForeignSnapshot { .. }
+            | Self::SnapshotMissing(_)
+            | Self::SnapshotBusy(_)
+            | Self::BadSnapshot(_)
             | Self::Unsupported(_) => Effect::None,
         }
     }

@@ -5,7 +5,7 @@ use std::{ops::Range, path::Path, sync::Arc};
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
 use crate::{
-    Disk, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, Write,
+    Disk, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, SnapshotStore, Write,
     engine::{self, Engine},
 };
 
@@ -128,6 +128,10 @@ macro_rules! on_disk {
 
             fn stats(&self) -> LogStats {
                 self.0.stats()
+            }
+
+            fn snapshots(&self) -> Result<SnapshotStore, LogError> {
+                self.0.snapshots()
             }
 
             fn mark(&mut self) -> Result<(), LogError> {

@@ -27,6 +27,7 @@ mod options;
 mod os_disk;
 mod shared;
 pub mod sim_disk;
+mod snapshot;
 mod state;
 pub mod suite;
 mod timeout;
@@ -34,7 +35,7 @@ mod timeout;
 /// The words of the interface that the consensus core shares.
 pub use tinyraftplus_core::{EntryId, HardState, Identity, Seq, Term};
 
-pub use crate::disk::{Disk, DiskFile, Open};
+pub use crate::disk::{BLOCK_BYTES, CACHED_TOGETHER_BYTES, Disk, DiskFile, Open};
 pub use crate::encoder::{
     Encoder, EncoderError, EncryptingEncoder, Key, KeyError, PlainEncoder, XxHashEncoder,
 };
@@ -53,4 +54,8 @@ pub use crate::mem_log::MemLog;
 pub use crate::options::{Cut, Damaged, LogOptions, Recovery};
 pub use crate::os_disk::{OsDisk, OsFile, OsLock};
 pub use crate::shared::{EntryStream, Pending, SharedLog, Txn, TxnEntries};
+pub use crate::snapshot::{
+    Incoming, SnapshotId, SnapshotMeta, SnapshotReader, SnapshotState, SnapshotStore,
+    SnapshotWriter,
+};
 pub use crate::timeout::{TimeoutLog, Timeouts};

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use tinyraftplus_core::{Configurations, EntryId, HardState, Identity, Restored, Seq, Term};
 
-use crate::{LogError, Timeouts};
+use crate::{LogError, SnapshotStore, Timeouts};
 #[cfg(doc)]
 use crate::{LogExt, SharedLog, TimeoutLog};
 
@@ -143,6 +143,16 @@ pub trait Log: Send + 'static {
 
     /// What it has done and holds.
     fn stats(&self) -> LogStats;
+
+    /// The snapshots that lie beside it. Reading and writing them needs no log, and keeps nobody from using it.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unsupported`] from a kind of log that has none, [`LogError::ForeignSnapshot`] if there is one of
+    /// another log, [`LogError::WrongKey`] and such as when a log is opened, [`LogError::Closed`].
+    fn snapshots(&self) -> Result<SnapshotStore, LogError> {
+        Err(LogError::Unsupported("snapshots beside this kind of log"))
+    }
 
     /// Leaves a mark that everything so far is durable, without waiting for it: call it when idle.
     ///

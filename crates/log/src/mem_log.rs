@@ -9,10 +9,11 @@ use std::{
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq, Term};
 
 use crate::{
-    Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Reset, Write,
+    Log, LogEntry, LogError, LogOptions, LogRead, LogStats, Reset, SnapshotStore, Write,
     drops::Drops,
-    engine::{Collect, check_range},
+    engine::{Collect, Names, check_range},
     num::{u64_of, usize_of},
+    sim_disk::SimDisk,
     state::{Limits, State},
 };
 
@@ -23,6 +24,8 @@ pub struct MemLog {
     limits: Limits,
     writes: u64,
     shared: Arc<RwLock<Entries>>,
+    /// On a disk in memory.
+    snapshots: SnapshotStore,
 }
 
 /// What the readers see.
@@ -48,7 +51,15 @@ impl MemLog {
             LogError::Io { op: "draw an identity for", path: "a log in memory".into(), source }
         })?;
         let start = options.first_seq;
+        let snapshots = SnapshotStore::open(
+            &SimDisk::new(),
+            &Names::new("memory", false)?,
+            identity,
+            &options.encoder,
+            options.snapshot_chunk_bytes,
+        )?;
         Ok(Self {
+            snapshots,
             state: State::new(identity, HardState::default(), start, Term::ZERO),
             limits: Limits::of(&options),
             writes: 0,
@@ -180,7 +191,12 @@ impl Log for MemLog {
         }
     }
 
+    fn snapshots(&self) -> Result<SnapshotStore, LogError> {
+        if self.look().closed { Err(LogError::Closed) } else { Ok(self.snapshots.clone()) }
+    }
+
     fn close(&mut self) -> Result<(), LogError> {
+        self.snapshots.close();
         self.change().closed = true;
         Ok(())
     }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tinyraftplus_core::Seq;
 
-use crate::{Encoder, LogError, XxHashEncoder};
+use crate::{
+    Encoder, LogError, XxHashEncoder,
+    format::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN},
+};
 
 /// What opening a log does about damage.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -39,6 +42,9 @@ pub struct LogOptions {
     /// What the disk is trusted to write whole or not at all: 512, or 4096 for disks that do not promise 512;
     /// stored when the log is created. Default 512.
     pub block_bytes: u32,
+    /// How many bytes a chunk of a snapshot has, which is the memory that writing or reading one takes. Default
+    /// 256 KiB.
+    pub snapshot_chunk_bytes: u32,
     /// What opening does about damage.
     pub damaged: Damaged,
     /// What happens to bodies on their way to the disk and back; a log is opened with the encoder and key that
@@ -60,6 +66,7 @@ impl Default for LogOptions {
             space_bytes: 1 << 20,
             reserve_bytes: 64 << 10,
             block_bytes: 512,
+            snapshot_chunk_bytes: 256 << 10,
             damaged: Damaged::Refuse,
             encoder: Arc::new(XxHashEncoder::default()),
             seed: None,
@@ -96,6 +103,8 @@ impl LogOptions {
             "space_bytes must lie between 4 KiB and 1 GiB"
         } else if self.reserve_bytes < 4096 || self.reserve_bytes > 1 << 30 {
             "reserve_bytes must lie between 4 KiB and 1 GiB"
+        } else if !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&self.snapshot_chunk_bytes) {
+            "snapshot_chunk_bytes must lie between 1 KiB and 1 MiB"
         } else {
             return Ok(());
         };

@@ -4,6 +4,7 @@
 //! is one write to the disk that is durable when it returns. See `docs/format.md` for the bytes and for what
 //! they survive.
 
+mod buffer;
 mod effect;
 mod group;
 mod index;
@@ -22,11 +23,20 @@ use std::{
     io,
     ops::Range,
     path::PathBuf,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
+use self::{
+    buffer::Buffer,
+    group::{Group, GroupEncoder, Place},
+    open::{Opened, Opening},
+    open_files::OpenFiles,
+    read::{FileReader, Shared, change, look},
+    space::{Need, Plan, Space},
+    upkeep::{Sealing, Upkeep},
+};
 pub(crate) use self::{
     effect::Effect,
     group::after_group,
@@ -38,24 +48,15 @@ pub(crate) use self::{
     upkeep::without_effect,
     window::Window,
 };
-use self::{
-    group::{Group, GroupEncoder, Place},
-    open::{Opened, Opening},
-    open_files::OpenFiles,
-    read::{FileReader, Shared, change, look},
-    space::{Need, Plan, Space},
-    upkeep::{Sealing, Upkeep},
-};
 use crate::{
-    Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset, Write,
+    Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
+    SnapshotStore, Write,
     drops::Drops,
     format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, configuration_bytes, flags},
     num::{round_up, u64_of},
     state::{Limits, State},
 };
 
-/// A buffer that grew beyond this is not kept.
-const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// What a write takes at most beside its entries: records, headers, padding.
 const WRITE_OVERHEAD_MAX: u64 = 1024;
 
@@ -85,10 +86,13 @@ pub(crate) struct Engine<D: Disk> {
     /// Nothing was written since the last mark.
     marked: bool,
     syncs: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     shared: Arc<RwLock<Shared>>,
     open_files: Arc<OpenFiles<D>>,
     upkeep: Upkeep<D>,
+    snapshot_chunk_bytes: u32,
+    /// Looked for when they are first asked for.
+    snapshots: Mutex<Option<SnapshotStore>>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -136,7 +140,7 @@ impl<D: Disk> Engine<D> {
             mark: None,
             marked: opened.marked,
             syncs: 0,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             shared: Arc::new(RwLock::new(Shared {
                 bounds,
                 parts,
@@ -155,6 +159,8 @@ impl<D: Disk> Engine<D> {
             path: opened.path,
             names,
             upkeep,
+            snapshot_chunk_bytes: options.snapshot_chunk_bytes,
+            snapshots: Mutex::default(),
         };
         for sealing in unsealed {
             log.upkeep.seal(sealing);
@@ -223,13 +229,12 @@ impl<D: Disk> Engine<D> {
         let hard = group.iter().rev().find_map(|write| write.hard_state).unwrap_or(self.state.hard);
         let place = self.place(hard);
         let hard_changed = hard != self.state.hard;
-        self.buffer.clear();
         if let Some(mark) = &self.mark {
             // Nothing else makes the mark durable, and without it the group does not follow on: the power could
             // fail, take the mark and leave the group, and opening would cut what was acknowledged.
-            self.buffer.extend(mark.encode(place.stamp).0);
+            self.buffer.bytes().extend(mark.encode(place.stamp).0);
         }
-        let mut encoder = GroupEncoder::new(&mut self.buffer, &*self.encoder, place);
+        let mut encoder = GroupEncoder::new(self.buffer.bytes(), &*self.encoder, place);
         let (mut changed, mut need) = (hard_changed, Need::Urgent);
         for write in group {
             if write.compact.is_some() && self.names.is_one() {
@@ -254,15 +259,24 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Makes a group durable. What it did to the state counts only if this succeeds.
-    fn write_group(&mut self, group: &[Write]) -> Result<Option<Group>, LogError> {
+    fn write_group(&mut self, group: &[Write], bytes_max: u64) -> Result<Option<Group>, LogError> {
+        let at = self.offset(self.mark.as_ref().map_or(self.position, |mark| mark.position));
+        self.buffer.begin(&*self.file, at, bytes_max);
         let Some((group, need)) = self.encode(group)? else { return Ok(None) };
         self.take_space(group.end, need)?;
-        let at = self.mark.as_ref().map_or(self.position, |mark| mark.position);
-        if let Err(source) = self.file.write_durable_at(self.offset(at), &self.buffer) {
+        let end = self.offset(group.end);
+        let written = match self.buffer.blocks(&*self.file, at, self.space.bytes() - end) {
+            Some((at, blocks)) => {
+                let _around = self.space.around_the_cache(at + u64_of(blocks.len()));
+                self.file.write_blocks_at(at, blocks)
+            }
+            None => self.file.write_durable_at(at, self.buffer.group()),
+        };
+        if let Err(source) = written {
             return Err(self.poison("write", source));
         }
         self.syncs += 1;
-        if self.space.wants_zeros(u64_of(self.buffer.len())) {
+        if self.space.wants_zeros(end - at) {
             self.upkeep.zero(self.segment.number, &self.space);
         }
         Ok(Some(group))
@@ -370,6 +384,7 @@ impl<D: Disk> Engine<D> {
         self.path = self.disk.path(&self.names.file(segment.number));
         (self.position, self.prev) = (segment.frames(), segment.last.sum);
         self.marked = false;
+        self.buffer.forget();
         self.segment = segment;
         self.upkeep.rotated(sealing, segment.number + 1);
     }
@@ -431,7 +446,7 @@ impl<D: Disk> Engine<D> {
             }
         }
         let undo = self.state.undo(group);
-        let written = self.write_group(group);
+        let written = self.write_group(group, estimate);
         if written.is_err() {
             self.state.take_back(undo);
         }
@@ -440,9 +455,7 @@ impl<D: Disk> Engine<D> {
             (self.mark, self.marked) = (None, false);
             self.publish(&group.effects);
         }
-        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
-        }
+        self.buffer.shrink();
         Ok(())
     }
 
@@ -485,6 +498,25 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    pub(crate) fn snapshots(&self) -> Result<SnapshotStore, LogError> {
+        if self.lock.is_none() {
+            return Err(LogError::Closed);
+        }
+        let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*snapshots {
+            return Ok(store.clone());
+        }
+        let (identity, bytes) = (self.state.identity, self.snapshot_chunk_bytes);
+        let store = SnapshotStore::open(&self.disk, &self.names, identity, &self.encoder, bytes)?;
+        *snapshots = Some(store.clone());
+        Ok(store)
+    }
+
+    fn close_snapshots(&mut self) {
+        let snapshots = self.snapshots.get_mut().unwrap_or_else(PoisonError::into_inner);
+        snapshots.iter().for_each(SnapshotStore::close);
+    }
+
     pub(crate) fn mark(&mut self) -> Result<(), LogError> {
         self.usable()?;
         match if self.marked { Ok(()) } else { self.put_mark(false) } {
@@ -506,6 +538,7 @@ impl<D: Disk> Engine<D> {
             self.put_mark(true)
         };
         self.upkeep.stop();
+        self.close_snapshots();
         change(&self.shared).closed = true;
         self.file.unlock();
         self.lock = None;
@@ -521,6 +554,7 @@ impl<D: Disk> Drop for Engine<D> {
     /// Readers can't outlive the lock: somebody else may destroy the log then.
     fn drop(&mut self) {
         self.upkeep.stop();
+        self.close_snapshots();
         change(&self.shared).closed = true;
         self.file.unlock();
     }

@@ -1,15 +1,18 @@
 //! Which files of a directory are a log's.
 //!
 //! Names of logs can't be mistaken for each other, whatever they are: what stands between a log's name and the
-//! end of a file's name is nothing, or twenty digits.
+//! end of a file's name is nothing, or twenty digits, or those and an id of a snapshot.
 
 use std::{io, path::PathBuf};
 
-use crate::{Disk, LogError};
+use tinyraftplus_core::Seq;
+
+use crate::{Disk, LogError, SnapshotId};
 
 const SEGMENT: &str = ".seg";
 const SPARE: &str = ".spare";
 const ONE: &str = ".log";
+const SNAPSHOT: &str = ".snap";
 
 /// How the files of a log are called.
 #[derive(Clone, Debug)]
@@ -57,6 +60,21 @@ impl Names {
     /// What that file is called until it is ready, or once it is not needed any more.
     pub(crate) fn spare(&self, number: u64) -> String {
         format!("{}.{number:020}{SPARE}", self.name)
+    }
+
+    /// The snapshot with this id, of which the last entry has this seq.
+    pub(crate) fn snapshot(&self, last: Seq, id: SnapshotId) -> String {
+        format!("{}.{:020}-{id:x}{SNAPSHOT}", self.name, last.get())
+    }
+
+    /// What a file's name says of the snapshot in it, if it is one of this log.
+    pub(crate) fn snapshot_of(&self, file: &str) -> Option<(Seq, SnapshotId)> {
+        let name = file.strip_prefix(&self.name)?.strip_prefix('.')?.strip_suffix(SNAPSHOT)?;
+        let (seq, id) = name.split_once('-')?;
+        let key =
+            (Seq::new(seq.parse().ok()?), SnapshotId::new(u128::from_str_radix(id, 16).ok()?));
+        // No other name says the same.
+        (self.snapshot(key.0, key.1) == file).then_some(key)
     }
 
     fn one(&self) -> String {
@@ -119,6 +137,7 @@ impl Names {
             *file == self.one()
                 || self.number(file, SEGMENT).is_some()
                 || self.number(file, SPARE).is_some()
+                || self.snapshot_of(file).is_some()
         });
         Ok(files)
     }
@@ -147,7 +166,16 @@ pub(crate) fn destroy<D: Disk>(disk: &D, name: &str) -> Result<(), LogError> {
     let list = || names.all(disk).map_err(|error| failed("list the directory of", name, error));
     // The newest first: what is left by a crash in between says that something is missing at its end, or
     // nothing is.
-    let files = list()?;
+    // Snapshots before all else: a log without those that it needs is refused, and one that is created later
+    // must not find them.
+    let (snapshots, files): (Vec<_>, Vec<_>) =
+        list()?.into_iter().partition(|file| names.snapshot_of(file).is_some());
+    for file in &snapshots {
+        disk.remove(file).map_err(|error| failed("remove", file, error))?;
+    }
+    if !snapshots.is_empty() {
+        disk.sync_dir().map_err(|error| failed("sync the directory of", name, error))?;
+    }
     for file in files.iter().rev() {
         disk.remove(file).map_err(|error| failed("remove", file, error))?;
     }

@@ -7,6 +7,7 @@ mod body;
 mod configuration;
 mod frame;
 mod segment;
+mod snapshot;
 mod summary;
 
 pub(crate) use body::{
@@ -17,6 +18,10 @@ pub(crate) use configuration::configuration_bytes;
 pub use configuration::{decode_configuration, decode_plan, encode_configuration, encode_plan};
 pub(crate) use frame::{Frame, Slot, Stamp, Tail, flags, zero_sectors};
 pub(crate) use segment::{Last, Segment, SegmentCopy};
+pub(crate) use snapshot::{
+    About, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FRONT_BYTES, Front, PIECE_HEADER_BYTES, Piece,
+    PieceKind, SNAPSHOT_CHUNKS_MAX, SNAPSHOT_FORMAT, SnapshotEnd, SnapshotHeader, Totals,
+};
 pub(crate) use summary::Summary;
 
 use tinyraftplus_core::{Seq, Term};

@@ -23,7 +23,7 @@ use self::{
 };
 #[cfg(doc)]
 use crate::{Entries, SharedLog, Txn};
-use crate::{Log, LogError, LogRead, LogStats, Write};
+use crate::{Log, LogError, LogRead, LogStats, SnapshotStore, Write};
 
 /// What each kind of call may take. Those that are not set have the time of `default`; `commit` and `abort`
 /// that of `txn`.
@@ -368,6 +368,11 @@ impl<L: Log> Log for TimeoutLog<L> {
 
     fn stats(&self) -> LogStats {
         self.known().stats
+    }
+
+    /// The snapshots themselves have no time limit: whoever writes one has a thread for that.
+    fn snapshots(&self) -> Result<SnapshotStore, LogError> {
+        self.call(Some(self.timeouts.allowed(Op::Other)), |log| log.snapshots())
     }
 
     fn mark(&mut self) -> Result<(), LogError> {

@@ -118,7 +118,7 @@ pub(crate) fn write() {
     }
 }
 
-fn put(folder: &str, files: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn put(folder: &str, files: &BTreeMap<String, Vec<u8>>) {
     let folder = path(folder);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();

@@ -9,6 +9,7 @@
 mod fixtures;
 mod reader;
 mod script;
+mod snapshots;
 
 use std::{collections::BTreeMap, fs, sync::Once};
 
@@ -36,8 +37,12 @@ fn disk(folder: &str) -> SimDisk {
 fn files(folder: &str) -> BTreeMap<String, Vec<u8>> {
     static WRITTEN: Once = Once::new();
     WRITTEN.call_once(|| {
-        if std::env::var_os("LOG_FIXTURES").is_some_and(|value| value == "write") {
+        let asked = |what| std::env::var_os("LOG_FIXTURES").is_some_and(|value| value == what);
+        if asked("write") {
             fixtures::write();
+        }
+        if asked("snapshots") {
+            snapshots::write();
         }
     });
     let folder = path(folder);

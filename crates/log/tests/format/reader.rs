@@ -69,11 +69,11 @@ pub(crate) fn read(files: &BTreeMap<String, Vec<u8>>, name: &str, key: &str) -> 
     log
 }
 
-fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
+pub(crate) fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
     u64::try_from(wide(bytes, at, width)).unwrap()
 }
 
-fn wide(bytes: &[u8], at: usize, width: usize) -> u128 {
+pub(crate) fn wide(bytes: &[u8], at: usize, width: usize) -> u128 {
     bytes[at..at + width].iter().rev().fold(0, |value, &byte| value << 8 | u128::from(byte))
 }
 
@@ -81,7 +81,7 @@ fn at(position: u64) -> usize {
     usize::try_from(position).unwrap()
 }
 
-fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     twox_hash::XxHash3_64::oneshot(bytes)
 }
 
@@ -140,11 +140,7 @@ impl<'a> File<'a> {
         assert_eq!((log.identity, log.term, log.vote), (identity, term, vote));
         assert_eq!((log.start, log.before, log.end), (start, before, end));
         if self.encoder == 3 {
-            let check = {
-                let keyed = Blake2bMac::<U16>::new_from_slice(&self.subkey("log key check 1"));
-                mac(keyed.unwrap(), &identity.to_le_bytes())
-            };
-            assert_eq!(check, bytes[144..160]);
+            assert_eq!(key_check(self.key, identity), bytes[144..160]);
         } else {
             assert!(bytes[144..160].iter().all(|&byte| byte == 0));
         }
@@ -269,28 +265,7 @@ impl<'a> File<'a> {
         told[84..88].fill(0);
         told[112..120].fill(0);
         told.extend(sum(&told).to_le_bytes());
-        told.resize(184, 0);
-        told.extend(128_u64.to_le_bytes());
-        let (text, rest) = stored.split_at(at(number(header, 80, 4)));
-        let (tags, random) = rest.split_at(rest.len() - 20);
-        let mut text = text.to_vec();
-        let cipher = XChaCha20Poly1305::new(&self.subkey("log frames 1").into());
-        let count = u32::try_from(tags.len() / 16).unwrap();
-        for ((chunk, tag), index) in text.chunks_mut(128 << 10).zip(tags.chunks(16)).zip(0..) {
-            let last = if index + 1 == count { 1 << 31 } else { 0 };
-            let nonce = [random, &(index | last).to_le_bytes()].concat();
-            let nonce = XNonce::try_from(&nonce[..]).unwrap();
-            let tag = Tag::try_from(tag).unwrap();
-            cipher.decrypt_inout_detached(&nonce, &told, chunk.into(), &tag).unwrap();
-        }
-        text
-    }
-
-    fn subkey(&self, purpose: &str) -> [u8; 32] {
-        let digits = |pair| u8::from_str_radix(pair, 16).unwrap();
-        let key: Vec<u8> = (0..32).map(|at| digits(&self.key[2 * at..2 * at + 2])).collect();
-        let keyed = Blake2bMac::<U32>::new_from_slice(&key).unwrap();
-        mac(keyed, purpose.as_bytes()).try_into().unwrap()
+        decrypt(self.key, told, stored, at(number(header, 80, 4)))
     }
 
     fn body(&self, header: &[u8], log: &mut Contents) {
@@ -380,21 +355,53 @@ impl<'a> File<'a> {
     }
 }
 
+/// An encrypted body of so many bytes, whose encoder was told these 128 bytes of its header.
+pub(crate) fn decrypt(key: &str, mut told: Vec<u8>, stored: &[u8], bytes: usize) -> Vec<u8> {
+    told.resize(184, 0);
+    told.extend(128_u64.to_le_bytes());
+    let (text, rest) = stored.split_at(bytes);
+    let (tags, random) = rest.split_at(rest.len() - 20);
+    let mut text = text.to_vec();
+    let cipher = XChaCha20Poly1305::new(&subkey(key, "log frames 1").into());
+    let count = u32::try_from(tags.len() / 16).unwrap();
+    for ((chunk, tag), index) in text.chunks_mut(128 << 10).zip(tags.chunks(16)).zip(0..) {
+        let last = if index + 1 == count { 1 << 31 } else { 0 };
+        let nonce = [random, &(index | last).to_le_bytes()].concat();
+        let nonce = XNonce::try_from(&nonce[..]).unwrap();
+        let tag = Tag::try_from(tag).unwrap();
+        cipher.decrypt_inout_detached(&nonce, &told, chunk.into(), &tag).unwrap();
+    }
+    text
+}
+
+fn subkey(key: &str, purpose: &str) -> [u8; 32] {
+    let digits = |pair| u8::from_str_radix(pair, 16).unwrap();
+    let key: Vec<u8> = (0..32).map(|at| digits(&key[2 * at..2 * at + 2])).collect();
+    let keyed = Blake2bMac::<U32>::new_from_slice(&key).unwrap();
+    mac(keyed, purpose.as_bytes()).try_into().unwrap()
+}
+
+/// What the header of a file has to tell the key.
+pub(crate) fn key_check(key: &str, identity: u128) -> Vec<u8> {
+    let keyed = Blake2bMac::<U16>::new_from_slice(&subkey(key, "log key check 1"));
+    mac(keyed.unwrap(), &identity.to_le_bytes())
+}
+
 fn mac(keyed: impl Mac, bytes: &[u8]) -> Vec<u8> {
     keyed.chain_update(bytes).finalize().into_bytes().to_vec()
 }
 
 /// What is left of a body.
-struct Records<'a>(&'a [u8]);
+pub(crate) struct Records<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Records<'a> {
-    fn take(&mut self, count: usize) -> &'a [u8] {
+    pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count);
         self.0 = rest;
         taken
     }
 
-    fn number(&mut self, width: usize) -> u64 {
+    pub(crate) fn number(&mut self, width: usize) -> u64 {
         number(self.take(width), 0, width)
     }
 
@@ -411,7 +418,7 @@ impl<'a> Records<'a> {
     }
 }
 
-fn configuration(records: &mut Records<'_>) -> String {
+pub(crate) fn configuration(records: &mut Records<'_>) -> String {
     let rule = match (records.number(1), records.number(4)) {
         (1, _) => "majority".to_owned(),
         (_, count) => format!("AtLeast({count})"),
