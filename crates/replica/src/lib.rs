@@ -49,6 +49,6 @@ pub use crate::options::{ReplicaOptions, SnapshotOptions, StartError};
 pub use crate::outcome::{ChangeError, Effect, Outcome, Refused, Unknown};
 pub use crate::replica::Replica;
 pub use crate::snapshots::{
-    CHUNK_BYTES_MAX, MemSnapshots, SnapshotId, SnapshotMeta, SnapshotNews, SnapshotWork,
+    CHUNK_BYTES_MAX, Keeper, SnapshotId, SnapshotMeta, SnapshotNews, SnapshotWork,
 };
 pub use crate::status::Status;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::{self as core, EntryId, Identity, NodeId, Plan, Seq, Term, TransferError};
 
+use crate::snapshots::malformed;
 use crate::{Base, CHUNK_BYTES_MAX, ChangeError, Refused, SnapshotId, SnapshotMeta};
 
 /// The most calls that may be on one route unanswered; a leader drops what is beyond.
@@ -325,7 +326,7 @@ impl Message {
             | Self::ChangeAsk(_)
             | Self::ChangeReply(_)
             | Self::SnapshotAck(_) => None,
-            Self::SnapshotOffer(offer) => offer.meta.malformed(),
+            Self::SnapshotOffer(offer) => malformed(&offer.meta),
             Self::SnapshotChunk(chunk) => (chunk.bytes.len() > CHUNK_BYTES_MAX as usize)
                 .then_some("has a chunk of impossible size"),
             Self::Forward(forward) => {

@@ -9,9 +9,7 @@ use tinyraftplus_log::{
     PlainEncoder, Recovery, Write, XxHashEncoder,
     sim_disk::{SimDisk, SimRng},
 };
-use tinyraftplus_replica::{
-    Apply, Happening, MemSnapshots, Query, Replica, SnapshotMeta, SnapshotWork,
-};
+use tinyraftplus_replica::{Apply, Happening, Keeper, Query, Replica, SnapshotMeta, SnapshotWork};
 
 use crate::check::calls::Life;
 use crate::machine::Machine;
@@ -39,8 +37,6 @@ pub(crate) struct Node {
     /// Whether its state machine keeps what it has seen on a disk of its own, and what that is.
     pub(crate) keeps_machine: bool,
     pub(crate) kept: Option<Machine>,
-    /// Its snapshots survive whatever happens to its process.
-    pub(crate) snapshots: MemSnapshots,
     /// Whether its process has said that it sits still.
     pub(crate) sits_still: bool,
     /// Nothing runs on it before this time.
@@ -97,7 +93,8 @@ pub(crate) struct Process {
     /// What the state machine has to do, in order, and whether it is at it.
     pub(crate) tasks: VecDeque<Task>,
     pub(crate) working: bool,
-    /// What whoever keeps its snapshots has to do, in order.
+    pub(crate) keeper: Keeper,
+    /// What the keeper has to do, in order.
     pub(crate) works: VecDeque<SnapshotWork>,
 }
 
@@ -153,7 +150,6 @@ impl Node {
             lives: 0,
             keeps_machine,
             kept: None,
-            snapshots: MemSnapshots::default(),
             sits_still: false,
             paused_until: 0,
             unfinished: Vec::new(),

@@ -2,6 +2,8 @@
 //!
 //! What a snapshot holds is the machine's three numbers, once in each chunk: so half of one, or one made of two, is noticed.
 
+use std::io::Read;
+
 use bytes::Bytes;
 use tinyraftplus_core::EntryId;
 use tinyraftplus_replica::{Happening, SnapshotId, SnapshotMeta, SnapshotNews, SnapshotWork};
@@ -14,7 +16,7 @@ use crate::trace::digest;
 use crate::world::{What, World};
 
 /// How large a chunk is: the smallest there may be.
-const CHUNK_BYTES: u32 = 1 << 10;
+pub(crate) const CHUNK_BYTES: u32 = 1 << 10;
 
 /// How snapshots are taken, and how their keeper fares.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +123,10 @@ impl World {
         self.counts.snapshot_failures += u64::from(news.is_some());
         self.note(at, digest(&[50, done, u64::from(news.is_some())]), || words(&work));
         let goes_on = matches!(work, SnapshotWork::Receive(_));
-        let news = news.or_else(|| self.node(at).snapshots.work(work));
+        let Some(process) = self.alive(life) else {
+            return;
+        };
+        let news = news.or_else(|| process.keeper.work(work));
         if let Some(SnapshotNews::Incoming { next: Ok(next), .. }) = &news
             && goes_on
             && *next > 0
@@ -190,21 +195,55 @@ impl World {
             self.counts.snapshot_failures += 1;
             Err("no space".to_owned())
         } else {
-            self.counts.snapshots += 1;
-            let node = self.node(at);
-            Ok(node.snapshots.create(id, last, configurations, CHUNK_BYTES, body))
+            self.create(life, id, last, configurations, &body)
         };
         if !self.dies_keeping(life) {
             self.hand(life, Happening::Snapshot(SnapshotNews::Taken(result)));
         }
     }
 
+    fn create(
+        &mut self,
+        life: Life,
+        id: SnapshotId,
+        last: EntryId,
+        configurations: std::sync::Arc<tinyraftplus_core::Configurations>,
+        body: &[u8],
+    ) -> Result<SnapshotMeta, String> {
+        let process = self.alive(life).ok_or("its process is gone")?;
+        let written = process.keeper.store().create(id, last, Some(configurations), &[]);
+        let written = written.and_then(|mut writer| {
+            writer.write_all(body)?;
+            writer.finish()
+        });
+        match &written {
+            Ok(_) => self.counts.snapshots += 1,
+            Err(_) => self.counts.snapshot_failures += 1,
+        }
+        written.map_err(|error| error.to_string())
+    }
+
     /// The state machine becomes what a snapshot says.
     pub(crate) fn restore(&mut self, life: Life, meta: &SnapshotMeta) -> Verdict {
         let at = life.node;
-        let found = self.node(at).snapshots.body(meta.id).and_then(|body| machine(&body));
-        let Some(machine) = found else {
-            let what = format!("the snapshot of node {} up to {} is not whole", at + 1, meta.last);
+        let Some(process) = self.alive(life) else {
+            return Ok(());
+        };
+        let mut body = Vec::new();
+        let read = process.keeper.store().reader(meta.id).map_err(std::io::Error::other);
+        let read = read.and_then(|reader| reader.state().read_to_end(&mut body));
+        if read.is_err() && self.is_unreadable(at) {
+            // Such a process can't go on.
+            let death = self.death();
+            self.die(life, death);
+            return Ok(());
+        }
+        let Some(machine) = machine(&body).filter(|_| read.is_ok()) else {
+            let what = format!(
+                "the snapshot of node {} up to {} is not whole: {read:?}",
+                at + 1,
+                meta.last
+            );
             return Err(Violation::new("a snapshot is whole", what));
         };
         self.note(at, digest(&[52, meta.last.seq.get()]), || {

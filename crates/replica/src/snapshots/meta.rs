@@ -1,10 +1,10 @@
 //! What is said about snapshots.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tinyraftplus_core::{Configurations, EntryId, NodeId};
+use tinyraftplus_log::{SnapshotId, SnapshotMeta};
 
 /// The largest chunk, in bytes.
 pub const CHUNK_BYTES_MAX: u32 = 1 << 20;
@@ -13,71 +13,16 @@ const CHUNK_BYTES_MIN: u32 = 1 << 10;
 /// So many chunks may one snapshot have.
 const CHUNKS_MAX: u64 = 1 << 32;
 
-/// Names a snapshot: drawn at random by the node that made it, and the same on all nodes that got it from there.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SnapshotId(u128);
-
-impl SnapshotId {
-    /// The id with this number, which must come from a good source of random numbers.
-    pub const fn new(number: u128) -> Self {
-        Self(number)
-    }
-
-    /// Its number.
-    pub const fn get(self) -> u128 {
-        self.0
-    }
-}
-
-/// All 32 hexadecimal digits.
-impl fmt::Display for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-/// What a complete snapshot is of, and how large it is: all that a node must know before it can receive it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SnapshotMeta {
-    /// Its id.
-    pub id: SnapshotId,
-    /// The last entry in it.
-    pub last: EntryId,
-    /// The configurations in force there.
-    pub configurations: Option<Arc<Configurations>>,
-    /// How many bytes each chunk has, but for the last.
-    pub chunk_bytes: u32,
-    /// How many bytes of tables there are. They come before what the state machine wrote.
-    pub tables_bytes: u64,
-    /// How many bytes there are, tables included.
-    pub bytes: u64,
-    /// A hash of all of them.
-    pub digest: u64,
-}
-
-impl SnapshotMeta {
-    /// How many chunks there are. They have numbers from 0. A snapshot without bytes has none.
-    pub fn chunks(&self) -> u64 {
-        self.bytes.div_ceil(self.chunk_bytes.max(1).into())
-    }
-
-    /// How many bytes the chunk with this number has; 0 past the end.
-    pub fn chunk_len(&self, number: u64) -> u64 {
-        let size = u64::from(self.chunk_bytes);
-        self.bytes.saturating_sub(number.saturating_mul(size)).min(size)
-    }
-
-    /// What is wrong with one that no correct peer offers.
-    pub fn malformed(&self) -> Option<&'static str> {
-        if !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&self.chunk_bytes) {
-            Some("offers a snapshot in chunks of an impossible size")
-        } else if self.chunks() > CHUNKS_MAX || self.tables_bytes > self.bytes {
-            Some("offers a snapshot of an impossible size")
-        } else if self.configurations.is_none() {
-            Some("offers a snapshot without members")
-        } else {
-            None
-        }
+/// What is wrong with a snapshot that no correct peer offers.
+pub(crate) fn malformed(meta: &SnapshotMeta) -> Option<&'static str> {
+    if !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&meta.chunk_bytes) {
+        Some("offers a snapshot in chunks of an impossible size")
+    } else if meta.chunks() > CHUNKS_MAX || meta.tables_bytes > meta.bytes {
+        Some("offers a snapshot of an impossible size")
+    } else if meta.configurations.is_none() {
+        Some("offers a snapshot without members")
+    } else {
+        None
     }
 }
 

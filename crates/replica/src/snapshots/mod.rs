@@ -6,7 +6,7 @@
 //!
 //! `transfer` sends snapshots to peers whose entries are gone, `receiving` gets them.
 
-mod in_memory;
+mod keeper;
 mod meta;
 mod receiving;
 mod transfer;
@@ -18,13 +18,15 @@ use std::sync::Arc;
 use tinyraftplus_core::planted::{self, Bug};
 use tinyraftplus_core::{Configurations, EntryId, Input, NodeId, Seq, Time};
 
-pub use self::in_memory::MemSnapshots;
-pub use self::meta::{CHUNK_BYTES_MAX, SnapshotId, SnapshotMeta, SnapshotNews, SnapshotWork};
+pub use self::keeper::Keeper;
+pub(crate) use self::meta::malformed;
+pub use self::meta::{CHUNK_BYTES_MAX, SnapshotNews, SnapshotWork};
 use self::receiving::Receiving;
 use self::transfer::Sending;
 use crate::calls::Work;
 use crate::sending::Purpose;
 use crate::{Event, Outcome, Refused, Replica, Want};
+pub use tinyraftplus_log::{SnapshotId, SnapshotMeta};
 
 /// So many election timeouts after a snapshot could not be taken it is tried again.
 const REST: u32 = 8;

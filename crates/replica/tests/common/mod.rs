@@ -6,20 +6,22 @@
 #![expect(unreachable_pub, reason = "shared by several tests")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod mem_snapshots;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mem_snapshots::MemSnapshots;
 use tinyraftplus_core::quorum::CustomRules;
 use tinyraftplus_core::{
     HardState, Identity, MemberSpec, NodeId, Options, Plan, Restored, Role, Seq, Term, Terms, Time,
 };
 use tinyraftplus_log::{EntryKind, LogEntry, LogError, LogRead, Write};
 use tinyraftplus_replica::{
-    Actions, Apply, Base, Call, CallId, Change, Event, Happening, LoadRequest, MemSnapshots,
-    Message, Outcome, Query, Replica, ReplicaOptions, Request, SnapshotId, SnapshotNews,
-    SnapshotWork,
+    Actions, Apply, Base, Call, CallId, Change, Event, Happening, LoadRequest, Message, Outcome,
+    Query, Replica, ReplicaOptions, Request, SnapshotId, SnapshotNews, SnapshotWork,
 };
 
 /// What becomes of a message.
