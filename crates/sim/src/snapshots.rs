@@ -44,7 +44,7 @@ impl SnapshotProfile {
         let profile = Self {
             log_bytes: rng.pick(&[1, 500, 2_000, 10_000]),
             keep_entries: rng.pick(&[0, 0, 5, 100]),
-            chunks: rng.pick(&[1, 3, 10]),
+            chunks: rng.pick(&[1, 3, 10, 60]),
             window_chunks: rng.pick(&[1, 2, 8]),
             bytes_per_second: rng.pick(&[20_000, 1 << 20, 64 << 20]),
             work: Range::micros(1, rng.pick(&[100, 2_000, 50_000])),
@@ -58,7 +58,7 @@ impl SnapshotProfile {
 
 /// What a snapshot of that machine holds.
 fn body(machine: &Machine, chunks: u64) -> Bytes {
-    let count = 1 + machine.hash % chunks.max(1);
+    let count = chunks - machine.hash % chunks.div_ceil(2);
     let mut chunk = machine.read().to_vec();
     chunk.extend(count.to_le_bytes());
     chunk.resize(CHUNK_BYTES as usize, 0);
