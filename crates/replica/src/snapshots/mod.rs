@@ -282,7 +282,8 @@ impl Replica {
         // Without a state machine entries are all there is: they go only when somebody says so.
         if let Some(options) = self.options.snapshots.filter(|_| self.options.state_machine) {
             let kept = end.get().saturating_sub(options.keep_entries);
-            let target = if planted::is(Bug::CompactTooFar) { end } else { Seq::new(kept) };
+            let too_far = planted::is(Bug::CompactTooFar);
+            let target = if too_far { self.applying.applied } else { Seq::new(kept) };
             self.compact_to(target);
         }
     }
@@ -305,7 +306,9 @@ impl Replica {
         }
         compaction.retry_at = self.now + self.options.retry_interval;
         let (target, found) = (compaction.target, compaction.found);
-        let most = self.applying.applied.min(self.snapshots.end());
+        let too_far = planted::is(Bug::CompactTooFar);
+        let stands_for = if too_far { Seq::MAX } else { self.snapshots.end() };
+        let most = self.applying.applied.min(stands_for);
         let Some(before) = found.or_else(|| (target == most).then_some(target)) else {
             if target < most {
                 self.snapshots.compaction.is_loading = true;
@@ -387,9 +390,7 @@ impl Replica {
             return;
         };
         let before = *before;
-        if let Some(from) = kept.filter(|kept| *kept < before)
-            && !planted::is(Bug::CompactTooFar)
-        {
+        if let Some(from) = kept.filter(|kept| *kept < before) {
             return self.finish(order, Outcome::Refused(Refused::StillNeeded { from }));
         }
         if before > self.snapshots.end() {
