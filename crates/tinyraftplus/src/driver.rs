@@ -84,7 +84,7 @@ pub(crate) struct Outgoing {
 }
 
 pub(crate) struct Driver {
-    pub(crate) replica: Replica,
+    pub(crate) replica: Box<Replica>,
     pub(crate) clock: Clock,
     pub(crate) mail: Mail,
     pub(crate) alarm: Alarm,
@@ -358,13 +358,12 @@ impl Driver {
         let Some(snapshots) = outgoing.snapshots.clone() else {
             return Ok(());
         };
-        let keeper = match outgoing.keeper.take() {
-            Some(keeper) => keeper,
-            None => {
-                let name = format!("raft-{}", self.replica.core().id());
-                threads::start_keeper(&name, snapshots, self.mail.0.reporter())
-                    .map_err(|_| StopReason::Died("keeper of snapshots"))?
-            }
+        let keeper = if let Some(keeper) = outgoing.keeper.take() {
+            keeper
+        } else {
+            let name = format!("raft-{}", self.replica.core().id());
+            threads::start_keeper(&name, snapshots, self.mail.0.reporter())
+                .map_err(|_| StopReason::Died("keeper of snapshots"))?
         };
         drop(keeper.jobs.send(work));
         self.outgoing.keeper = Some(keeper);

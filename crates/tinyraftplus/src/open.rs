@@ -100,7 +100,7 @@ impl NodeBuilder {
         let mail = Mail(Arc::clone(&mailbox));
         let (done, done_seen) = watch::channel(false);
         let ends = Ends { killed: Arc::clone(&killed), done: done_seen.clone() };
-        let opened = self.open_parts(incarnation, &mailbox, ends).await;
+        let opened = Box::pin(self.open_parts(incarnation, &mailbox, ends)).await;
         let Parts { log, reader, writer, machine, snapshots, clock, replica } = match opened {
             Ok(parts) => parts,
             Err(error) => {
@@ -221,7 +221,8 @@ impl NodeBuilder {
             Replica::new(options, restored, applied, newest, incarnation, clock.now())
                 .map_err(OpenError::from)
         };
-        let replica = blocking(start).await??;
+        // It takes some kilobytes, which every future that opens a node would have several times.
+        let replica = Box::new(blocking(start).await??);
         Ok(Parts { log, reader, writer, machine, snapshots, clock, replica })
     }
 }
@@ -251,7 +252,7 @@ struct Parts {
     machine: Option<Running<Work>>,
     snapshots: Option<SnapshotStore>,
     clock: Clock,
-    replica: Replica,
+    replica: Box<Replica>,
 }
 
 /// Does what may take seconds, such as the proof that rules are safe, where it holds up nobody else.

@@ -38,7 +38,7 @@ impl Lines {
     }
 
     fn text(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
+        self.lines.join("\n")
     }
 }
 
