@@ -250,7 +250,6 @@ impl Profile {
         if !calm && node_count > 2 && profile.members.has_lease() && rng.chance(500) {
             profile.doubt(rng);
         }
-        profile.snapshots = SnapshotProfile::draw(rng, calm);
         profile
     }
 

@@ -44,7 +44,7 @@ impl SnapshotProfile {
         let profile = Self {
             log_bytes: rng.pick(&[1, 500, 2_000, 10_000]),
             keep_entries: rng.pick(&[0, 0, 5, 100]),
-            chunks: rng.pick(&[1, 3, 10, 60]),
+            chunks: rng.pick(&[1, 3, 40, 60]),
             window_chunks: rng.pick(&[1, 2, 8]),
             bytes_per_second: rng.pick(&[20_000, 1 << 20, 64 << 20]),
             work: Range::micros(1, rng.pick(&[100, 2_000, 50_000])),

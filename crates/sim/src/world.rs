@@ -21,6 +21,7 @@ use crate::node::{Death, Node, Process};
 use crate::profile::{Profile, node_id};
 use crate::rng::Rng;
 use crate::run::Settings;
+use crate::snapshots::SnapshotProfile;
 use crate::trace::{EVERYWHERE, Trace, digest};
 use crate::words;
 use crate::workload::{Burst, Client};
@@ -124,7 +125,10 @@ impl World {
     pub(crate) fn new(seed: u64, settings: &Settings) -> Self {
         let mut rng = Rng::new(seed);
         let less = settings.less.clone();
-        let profile = Profile::new(&mut rng.fork(), &less);
+        let mut profile = Profile::new(&mut rng.fork(), &less);
+        // Chance of their own, so that all else in a world is drawn as if there were none.
+        let mut of_snapshots = Rng::new(crate::rng::mix(seed ^ 0x534e_4150));
+        profile.snapshots = SnapshotProfile::draw(&mut of_snapshots, profile.calm);
         let mut rng = Rng::new(rng.next() ^ crate::rng::mix(less.roll));
         let count = profile.node_count;
         let mut of_nodes = rng.fork();

@@ -7,7 +7,7 @@ use tinyraftplus_sim::{Counts, Settings, run_many};
 #[test]
 fn a_few_seeds_hold_and_do_something() {
     let mut total = Counts::default();
-    run_many(0..30, &Settings::default(), |run| {
+    run_many(0..90, &Settings::default(), |run| {
         assert_eq!(run.failure, None, "seed {}", run.seed);
         total += run.counts;
         ControlFlow::Continue(())
@@ -37,6 +37,6 @@ fn a_few_seeds_hold_and_do_something() {
         ("pauses", total.pauses),
     ];
     for (what, count) in happened {
-        assert!(count > 0, "no {what} in 30 seeds: the simulator does not test that any more");
+        assert!(count > 0, "no {what} in 90 seeds: the simulator does not test that any more");
     }
 }
