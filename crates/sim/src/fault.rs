@@ -74,6 +74,8 @@ faults! {
     Campaign: "campaign", 1,
     /// Somebody wants a node to neither campaign nor lead for a while.
     SitStill: "sit-still", 1,
+    /// Snapshots are taken, sent and installed, and logs compacted.
+    Snapshots: "snapshots", 0,
     /// The leader and those that come are cut off from those that go, just when one membership begins to replace
     /// another.
     SplitChange: "split-change", 0,

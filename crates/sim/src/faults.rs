@@ -128,6 +128,7 @@ impl World {
             | Fault::CrashInRecovery
             | Fault::Drift
             | Fault::SlowNodes
+            | Fault::Snapshots
             | Fault::SplitChange => {}
         }
         Ok(())

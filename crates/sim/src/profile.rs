@@ -158,6 +158,7 @@ impl Profile {
         self.faults.kinds.retain(|kind| !less.without.contains(kind));
         for &fault in &less.without {
             match fault {
+                Fault::Snapshots => self.snapshots = None,
                 Fault::SplitChange => self.faults.split_change = 0,
                 Fault::Drop => self.network.drop = 0,
                 Fault::Duplicate => self.network.duplicate = 0,
@@ -195,6 +196,7 @@ impl Profile {
     /// The kinds of faults that this world has.
     pub(crate) fn faults(&self) -> BTreeSet<Fault> {
         let always = [
+            (Fault::Snapshots, u64::from(self.snapshots.is_some())),
             (Fault::SplitChange, self.faults.split_change),
             (Fault::Drop, self.network.drop),
             (Fault::Duplicate, self.network.duplicate),

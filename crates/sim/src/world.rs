@@ -13,6 +13,7 @@ use tinyraftplus_replica::{Happening, LoadRequest, Message, SnapshotId};
 
 use crate::check::{Checks, Verdict, Violation, calls::Life, require};
 use crate::counts::Counts;
+use crate::fault::Fault;
 use crate::faults::Planned;
 use crate::less::Less;
 use crate::liveness::Liveness;
@@ -128,7 +129,8 @@ impl World {
         let mut profile = Profile::new(&mut rng.fork(), &less);
         // Chance of their own, so that all else in a world is drawn as if there were none.
         let mut of_snapshots = Rng::new(crate::rng::mix(seed ^ 0x534e_4150));
-        profile.snapshots = SnapshotProfile::draw(&mut of_snapshots, profile.calm);
+        let drawn = SnapshotProfile::draw(&mut of_snapshots, profile.calm);
+        profile.snapshots = drawn.filter(|_| !less.without.contains(&Fault::Snapshots));
         let mut rng = Rng::new(rng.next() ^ crate::rng::mix(less.roll));
         let count = profile.node_count;
         let mut of_nodes = rng.fork();
