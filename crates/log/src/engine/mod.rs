@@ -4,6 +4,7 @@
 //! is one write to the disk that is durable when it returns. See `docs/format.md` for the bytes and for what
 //! they survive.
 
+mod damage;
 mod effect;
 mod group;
 mod index;
@@ -11,6 +12,7 @@ mod names;
 mod open;
 mod open_files;
 mod parts;
+mod patches;
 mod read;
 mod recover;
 mod settle;
@@ -28,11 +30,12 @@ use std::{
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
 pub(crate) use self::{
-    effect::Effect,
+    effect::{Effect, Patch},
     group::after_group,
     index::{Extent, Index},
     names::{Names, destroy},
     open::{Target, check_encoder, new_identity},
+    patches::{Patches, Place as Repair},
     read::{Collect, check_range},
     recover::{Scan, effect_of},
     upkeep::without_effect,
@@ -48,7 +51,7 @@ use self::{
 };
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
-    SnapshotStore, Write,
+    SnapshotStore, Unknown, Write,
     drops::Drops,
     format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, configuration_bytes, flags},
     num::{round_up, u64_of},
@@ -78,6 +81,8 @@ pub(crate) struct Engine<D: Disk> {
     path: PathBuf,
     space: Arc<Space>,
     effect: Effect,
+    /// It has damage that was passed over, so it gets no seal: each opening is to see it.
+    damaged: bool,
     opening: u64,
     position: u64,
     prev: u64,
@@ -134,6 +139,7 @@ impl<D: Disk> Engine<D> {
             segment: opened.segment,
             space: opened.space,
             effect: opened.effect,
+            damaged: opened.damaged,
             opening: opened.opening,
             position: opened.position,
             prev: opened.prev,
@@ -145,6 +151,7 @@ impl<D: Disk> Engine<D> {
                 bounds,
                 parts,
                 index,
+                patches: opened.patches,
                 end: opened.position,
                 drops,
                 closed: false,
@@ -153,6 +160,7 @@ impl<D: Disk> Engine<D> {
                 disk.clone(),
                 names.clone(),
                 encoder,
+                options.damaged,
                 (opened.segment.number, Arc::clone(&opened.file)),
             )),
             file: opened.file,
@@ -182,6 +190,7 @@ impl<D: Disk> Engine<D> {
     /// Where the next group goes, if the term and vote are these from then on.
     fn place(&self, hard: HardState) -> Place {
         Place {
+            unknown: self.state.unknown,
             stamp: self.segment.stamp(),
             opening: self.opening,
             position: self.position,
@@ -198,7 +207,7 @@ impl<D: Disk> Engine<D> {
 
     /// The most that a group of writes can take on disk.
     fn estimate(&self, group: &[Write]) -> u64 {
-        let entries = group.iter().flat_map(|write| &write.append);
+        let entries = group.iter().flat_map(|write| write.append.iter().chain(&write.repair));
         let bytes =
             entries.fold(0, |sum, entry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX);
         let members = group.iter().filter_map(|write| write.configuration.as_deref());
@@ -227,7 +236,10 @@ impl<D: Disk> Engine<D> {
     /// After an error, the caller takes back what there is of it in the state.
     fn encode(&mut self, group: &[Write]) -> Result<Option<(Group, Need)>, LogError> {
         let hard = group.iter().rev().find_map(|write| write.hard_state).unwrap_or(self.state.hard);
-        let place = self.place(hard);
+        let mut place = self.place(hard);
+        if group.iter().any(|write| write.known) {
+            place.unknown = Unknown::NOTHING;
+        }
         let hard_changed = hard != self.state.hard;
         self.buffer.clear();
         if let Some(mark) = &self.mark {
@@ -245,7 +257,7 @@ impl<D: Disk> Engine<D> {
             if !change.is_empty() {
                 encoder.push(write, change)?;
                 changed = true;
-                if change.append {
+                if change.append || change.repair {
                     need = Need::Entries;
                 }
             }
@@ -294,6 +306,7 @@ impl<D: Disk> Engine<D> {
         for effect in effects {
             shared.index.apply(effect);
             shared.parts.apply(effect);
+            shared.patches.apply(effect, self.segment.number);
             self.effect.then(effect);
             if let Some(end) = effect.reset.map(|_| Seq::ZERO).or(effect.trim) {
                 shared.drops.note(end);
@@ -377,7 +390,8 @@ impl<D: Disk> Engine<D> {
         (self.position, self.prev) = (segment.frames(), segment.last.sum);
         self.marked = false;
         self.segment = segment;
-        self.upkeep.rotated(sealing, segment.number + 1);
+        let damaged = std::mem::take(&mut self.damaged);
+        self.upkeep.rotated((!damaged).then_some(sealing), segment.number + 1);
     }
 
     /// Writes a mark, and syncs it or not.
@@ -420,6 +434,10 @@ impl<D: Disk> Engine<D> {
         self.state.identity
     }
 
+    pub(crate) const fn unknown(&self) -> Unknown {
+        self.state.unknown
+    }
+
     pub(crate) fn restored(&self) -> Restored {
         self.state.restored()
     }
@@ -432,7 +450,8 @@ impl<D: Disk> Engine<D> {
             match self.make_room(estimate) {
                 // The reserve is behind the newest file's frames: what a full disk must not stop goes there, and
                 // the file gets a little longer than it should. A compaction may be what frees the next.
-                Err(LogError::NoSpace { .. }) if group.iter().all(|it| it.append.is_empty()) => {}
+                Err(LogError::NoSpace { .. })
+                    if group.iter().all(|it| it.append.is_empty() && it.repair.is_empty()) => {}
                 made => made?,
             }
         }

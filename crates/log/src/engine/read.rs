@@ -17,11 +17,14 @@ use super::{
     index::{Extent, Index},
     open_files::OpenFiles,
     parts::{Part, Parts},
+    patches::Patches,
 };
 use crate::{
     Disk, DiskFile, LogEntry, LogError, LogRead,
     drops::Drops,
-    format::{BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags, zero_sectors},
+    format::{
+        BodyReader, FRAME_FORMAT, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags, zero_sectors,
+    },
     num::{u64_of, usize_of},
 };
 
@@ -39,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) parts: Parts,
     /// Of the newest file.
     pub(crate) index: Index,
+    pub(crate) patches: Patches,
     /// The position after its last frame with an entry.
     pub(crate) end: u64,
     pub(crate) drops: Drops,
@@ -136,6 +140,8 @@ struct Found {
     until: Seq,
     /// Nothing counts from this position on, or not yet.
     end: u64,
+    /// It was repaired, by the frame at this place.
+    repaired: bool,
 }
 
 /// Where the next entry lies.
@@ -174,16 +180,35 @@ impl<D: Disk> FileReader<D> {
 
     /// Where to look for an entry; `None` if it is not there any more.
     fn find(&self, seq: Seq, drops: u64) -> Result<Option<Found>, LogError> {
-        let (part, until, extent, end) = {
+        let (part, until, extent, end, repair) = {
             let shared = look(&self.shared);
             // Dropped meanwhile: what follows may be other entries than those that were asked for.
             if shared.drops.count() != drops {
                 return Ok(None);
             }
+            let end_of = |part: &Part| {
+                let newest =
+                    shared.parts.newest().is_some_and(|newest| newest.number == part.number);
+                if newest { shared.end } else { part.last.end }
+            };
+            let mut repair = None;
+            if !shared.patches.is_empty() {
+                match shared.patches.find(seq) {
+                    Ok(place) => {
+                        let Some(part) = shared.parts.numbered(place.number) else {
+                            return Ok(None);
+                        };
+                        let extent = Extent { first: seq, position: place.position };
+                        let (part, end, until) = (*part, end_of(part), place.end);
+                        return Ok(Some(Found { part, extent, until, end, repaired: true }));
+                    }
+                    Err(next) => repair = next,
+                }
+            }
             let Some((part, until)) = shared.parts.find(seq) else { return Ok(None) };
             let newest = shared.parts.newest().is_some_and(|newest| newest.number == part.number);
             let extent = newest.then(|| shared.index.find(seq));
-            (part, until, extent, if newest { shared.end } else { part.last.end })
+            (part, until, extent, end_of(&part), repair)
         };
         let extent = match extent {
             Some(extent) => extent,
@@ -193,8 +218,8 @@ impl<D: Disk> FileReader<D> {
             },
         };
         Ok(extent.map(|(extent, next)| {
-            let until = next.into_iter().chain(until).min().unwrap_or(Seq::MAX);
-            Found { part, extent, until, end }
+            let until = next.into_iter().chain(until).chain(repair).min().unwrap_or(Seq::MAX);
+            Found { part, extent, until, end, repaired: false }
         }))
     }
 }
@@ -225,7 +250,17 @@ impl<D: Disk> LogRead for FileReader<D> {
             let until = found.until.min(end);
             let (part, end) = (found.part, found.end);
             let mut walk = Walk { reader: self, file: &*file, part, end, scratch, drops };
-            if walk.collect(found.extent, next, until, &mut collect)? {
+            let full = if found.repaired {
+                walk.repaired(found.extent.position, next, until, &mut collect)
+            } else {
+                walk.collect(found.extent, next, until, &mut collect)
+            };
+            let full = match full {
+                // What is before the damage can be read; the next call will meet it.
+                Err(_) if !collect.entries.is_empty() => true,
+                full => full?,
+            };
+            if full {
                 break;
             }
             next = until;
@@ -284,7 +319,14 @@ impl<D: Disk> Walk<'_, D> {
         let mut full = false;
         loop {
             if next < end && !full {
-                full = self.entries(&mut body, position, &mut next, end, collect)?;
+                // Nothing of a frame that turns out to make no sense.
+                let (kept, bytes) = (collect.entries.len(), collect.bytes);
+                let read = self.entries(&mut body, position, &mut next, end, collect);
+                if read.is_err() {
+                    collect.entries.truncate(kept);
+                    collect.bytes = bytes;
+                }
+                full = read?;
             }
             if next >= end || full {
                 break;
@@ -296,6 +338,26 @@ impl<D: Disk> Walk<'_, D> {
         self.scratch.cursor =
             Some(Cursor { number, drops: self.drops, next, frame: body, position });
         Ok(full)
+    }
+
+    /// Collects the entries in `start..end`, all of them in the repair at this position. True when full.
+    fn repaired(
+        &mut self,
+        position: u64,
+        start: Seq,
+        end: Seq,
+        collect: &mut Collect,
+    ) -> Result<bool, LogError> {
+        // What comes after them in the frame may have been dropped, or repaired anew.
+        self.scratch.cursor = None;
+        let frame = self.header(position, start)?;
+        if !frame.has(flags::REPAIR) {
+            return Err(self.corrupt(position, start, "a repair is gone"));
+        }
+        let bytes = self.body(&frame, start)?;
+        let mut body = Body { position, bytes, end: Seq::MAX, ..Body::default() };
+        let mut next = start;
+        self.entries(&mut body, position, &mut next, end, collect)
     }
 
     /// Collects entries of a body from `next` on and before `end`. True when full.
@@ -352,24 +414,7 @@ impl<D: Disk> Walk<'_, D> {
     /// The body of the frame at `position`, if it has entries from `next` on, and the position after it.
     fn frame(&mut self, position: u64, next: Seq) -> Result<(Body, u64), LogError> {
         let stamp = self.part.stamp;
-        let header = self.bytes(position, FRAME_HEADER_BYTES)?;
-        let frame = match Frame::decode(&header, stamp, position) {
-            Slot::Frame(frame, _)
-                if u64::from(frame.body_bytes.max(frame.plain_bytes))
-                    <= self.reader.group_bytes_max =>
-            {
-                frame
-            }
-            Slot::Frame(..) => {
-                return Err(self.corrupt(position, next, "a frame is longer than any group"));
-            }
-            Slot::Newer(found) => {
-                let path = self.reader.files.path(self.part.number);
-                return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
-            }
-            Slot::Blank => return Err(self.corrupt(position, next, "a frame is gone")),
-            Slot::Bad(what) => return Err(self.corrupt(position, next, what)),
-        };
+        let frame = self.header(position, next)?;
         // A group may begin with a block of its own.
         let after = frame.next_position(stamp);
         let after = if frame.flags & (flags::END | flags::MARK) == flags::END {
@@ -389,6 +434,29 @@ impl<D: Disk> Walk<'_, D> {
         let current = frame.has(flags::CURRENT).then_some(frame.hard.term);
         let (next, end) = (frame.first, frame.end());
         Ok((Body { position, bytes, at: 0, term: Term::ZERO, next, end, current }, after))
+    }
+
+    /// The header of the frame at `position`, in which `next` is looked for.
+    fn header(&mut self, position: u64, next: Seq) -> Result<Frame, LogError> {
+        let stamp = self.part.stamp;
+        let header = self.bytes(position, FRAME_HEADER_BYTES)?;
+        match Frame::decode(&header, stamp, position) {
+            Slot::Frame(frame, _)
+                if u64::from(frame.body_bytes.max(frame.plain_bytes))
+                    <= self.reader.group_bytes_max =>
+            {
+                Ok(frame)
+            }
+            Slot::Frame(..) => {
+                Err(self.corrupt(position, next, "a frame is longer than any group"))
+            }
+            Slot::Newer(found) => {
+                let path = self.reader.files.path(self.part.number);
+                Err(LogError::NewerFormat { path, found, newest_known: FRAME_FORMAT })
+            }
+            Slot::Blank => Err(self.corrupt(position, next, "a frame is gone")),
+            Slot::Bad(what) => Err(self.corrupt(position, next, what)),
+        }
     }
 
     /// The body of a frame, checked and decoded.
