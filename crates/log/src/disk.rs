@@ -13,6 +13,12 @@ pub enum Open {
     Create,
 }
 
+/// The size of a block: see [`DiskFile::write_blocks_at`].
+pub const BLOCK_BYTES: usize = 4096;
+
+/// The kernel's page cache keeps no more than so many bytes as one piece, which begins at a multiple of it.
+pub const CACHED_TOGETHER_BYTES: u64 = 2 << 20;
+
 /// A directory.
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file in it.
@@ -132,6 +138,26 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.write_at(offset, data)?;
         self.sync_data()
+    }
+
+    /// From how many bytes on [`DiskFile::write_blocks_at`] takes less time than [`DiskFile::write_durable_at`]; `None` if it never
+    /// does.
+    fn whole_blocks_from(&self) -> Option<u64> {
+        None
+    }
+
+    /// As [`DiskFile::write_durable_at`], for whole blocks: the offset, the length and the address in memory are multiples of
+    /// [`BLOCK_BYTES`].
+    ///
+    /// It may go around the page cache. If the kernel finds what was written changed in the cache then, and not yet written back, it
+    /// fails the *next* sync of everybody who has the file open. It looks at pieces of up to [`CACHED_TOGETHER_BYTES`]: in
+    /// these, nobody else may write meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DiskFile::write_durable_at`].
+    fn write_blocks_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_durable_at(offset, data)
     }
 
     /// Locks the file itself until [`DiskFile::unlock`], whatever name it was opened by. Where a file has one

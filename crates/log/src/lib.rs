@@ -36,7 +36,7 @@ mod timeout;
 /// The words of the interface that the consensus core shares.
 pub use tinyraftplus_core::{EntryId, HardState, Identity, Seq, Term};
 
-pub use crate::disk::{Disk, DiskFile, Open};
+pub use crate::disk::{BLOCK_BYTES, CACHED_TOGETHER_BYTES, Disk, DiskFile, Open};
 pub use crate::encoder::{
     Encoder, EncoderError, EncryptingEncoder, Key, KeyError, PlainEncoder, XxHashEncoder,
 };

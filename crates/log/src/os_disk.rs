@@ -6,16 +6,24 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
-    Disk, DiskFile, Open,
+    BLOCK_BYTES, Disk, DiskFile, Open,
     num::{u64_of, usize_of},
 };
 
 #[cfg(not(unix))]
 compile_error!("tinyraftplus-log knows how to make files durable on Unix only");
+
+/// From so many bytes on a write around the page cache takes less time than a copy in there and on to the disk. It
+/// also leaves the cache to those who read.
+#[cfg(target_os = "linux")]
+const DIRECT_BYTES_MIN: u64 = 64 << 10;
 
 /// Written at a time, where zeros are the only way to get space.
 const ZEROS_BYTES: usize = 1 << 20;
@@ -84,12 +92,17 @@ impl Disk for OsDisk {
             .create(create)
             .truncate(false)
             .open(&path)?;
-        let durable = if write { durable(&path, &file)? } else { None };
+        let (mut durable, mut direct) = (None, None);
+        if write {
+            durable = again(&path, &file, Again::Durable)?;
+            // Not every file system can.
+            direct = again(&path, &file, Again::Direct).ok().flatten().map(Direct::new);
+        }
         if create && fs::symlink_metadata(&path)?.is_symlink() {
             // What may just have been created is in a directory that nobody else syncs.
             path.canonicalize()?.parent().map_or(Ok(()), sync_path)?;
         }
-        Ok(OsFile { file, durable })
+        Ok(OsFile { file, durable, direct })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -144,6 +157,33 @@ pub struct OsFile {
     /// in its turn, hears that all is well and acknowledges what stands on lost bytes. A copy of the descriptor
     /// would not do: copies are the same open file to the kernel.
     durable: Option<File>,
+    /// And once more, for durable writes around the page cache.
+    direct: Option<Direct>,
+}
+
+/// An open file whose writes go around the page cache, until the file system refuses one.
+#[derive(Debug)]
+struct Direct {
+    file: File,
+    refused: AtomicBool,
+}
+
+impl Direct {
+    const fn new(file: File) -> Self {
+        Self { file, refused: AtomicBool::new(false) }
+    }
+
+    /// Whether it was written; if not, nothing was.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<bool> {
+        match self.file.write_all_at(data, offset) {
+            // It wants other blocks, or none: it looks before it does anything.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            result => result.map(|()| true),
+        }
+    }
 }
 
 impl DiskFile for OsFile {
@@ -194,6 +234,22 @@ impl DiskFile for OsFile {
         let _ = self.file.unlock();
     }
 
+    #[cfg(target_os = "linux")]
+    fn whole_blocks_from(&self) -> Option<u64> {
+        let direct = self.direct.as_ref()?;
+        (!direct.refused.load(Ordering::Relaxed)).then_some(DIRECT_BYTES_MIN)
+    }
+
+    fn write_blocks_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(direct) = &self.direct
+            && is_whole(offset, data)
+            && direct.write(offset, data)?
+        {
+            return Ok(());
+        }
+        self.write_durable_at(offset, data)
+    }
+
     fn write_durable_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if let Some(file) = &self.durable {
             return file.write_all_at(data, offset);
@@ -217,18 +273,35 @@ impl DiskFile for OsFile {
     }
 }
 
+/// Whether these are whole blocks, in memory and in the file.
+fn is_whole(offset: u64, data: &[u8]) -> bool {
+    offset.is_multiple_of(u64_of(BLOCK_BYTES))
+        && data.len().is_multiple_of(BLOCK_BYTES)
+        && data.as_ptr().addr().is_multiple_of(BLOCK_BYTES)
+}
+
+/// What a file is opened once more for.
+#[derive(Clone, Copy)]
+enum Again {
+    Durable,
+    Direct,
+}
+
 /// The file once more, as an open file of its own: see [`OsFile`].
 #[cfg(target_os = "linux")]
-fn durable(path: &Path, file: &File) -> io::Result<Option<File>> {
+fn again(path: &Path, file: &File, what: Again) -> io::Result<Option<File>> {
+    use rustix::fs::OFlags;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-    let durable = OpenOptions::new()
-        .write(true)
-        .custom_flags(rustix::fs::OFlags::DSYNC.bits().cast_signed())
-        .open(path)?;
-    let (one, other) = (file.metadata()?, durable.metadata()?);
+    let flags = match what {
+        Again::Durable => OFlags::DSYNC,
+        Again::Direct => OFlags::DSYNC | OFlags::DIRECT,
+    };
+    let again =
+        OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let (one, other) = (file.metadata()?, again.metadata()?);
     if (one.dev(), one.ino()) == (other.dev(), other.ino()) {
-        Ok(Some(durable))
+        Ok(Some(again))
     } else {
         Err(io::Error::other("another file took its name while it was opened; open it again"))
     }
@@ -236,7 +309,7 @@ fn durable(path: &Path, file: &File) -> io::Result<Option<File>> {
 
 /// Elsewhere a durable write is a write and a sync.
 #[cfg(not(target_os = "linux"))]
-fn durable(_: &Path, _: &File) -> io::Result<Option<File>> {
+fn again(_: &Path, _: &File, _: Again) -> io::Result<Option<File>> {
     Ok(None)
 }
 
@@ -345,6 +418,35 @@ mod tests {
         file.write_at(0, b"abcdef").unwrap();
         file.write_durable_at(2, b"CD").unwrap();
         assert_eq!(read(&file, 0, 9), b"abCDef");
+    }
+
+    /// Whole blocks go around the page cache, and whoever reads sees them, as does whoever writes through it. A file system that can't
+    /// gets them otherwise.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn whole_blocks_go_around_the_cache() {
+        let (_dir, disk) = disk();
+        let file = disk.open("f", Open::Create).unwrap();
+        let min = usize_of(DIRECT_BYTES_MIN);
+        let bytes = vec![7; min + 2 * BLOCK_BYTES];
+        let start = bytes.as_ptr().addr().next_multiple_of(BLOCK_BYTES) - bytes.as_ptr().addr();
+        let whole = &bytes[start..start + min];
+        assert!(is_whole(8192, whole) && !is_whole(512, whole));
+        assert!(!is_whole(0, &bytes[start + 1..=start + min]) && !is_whole(0, &whole[..min - 1]));
+        file.write_durable_at(0, &[1; 10_000]).unwrap();
+        assert_eq!(read(&file, 0, 10_000), [1; 10_000], "in the cache");
+        if file.whole_blocks_from().is_some() {
+            assert!(file.direct.as_ref().unwrap().write(8192, whole).unwrap());
+            assert_eq!(read(&file, 8190, min + 2), [&[1, 1], whole].concat());
+            assert!(
+                !file.direct.as_ref().unwrap().write(1, whole).unwrap(),
+                "no block begins there"
+            );
+            assert_eq!(file.whole_blocks_from(), None, "once is enough");
+        }
+        file.write_blocks_at(4096, whole).unwrap();
+        assert_eq!(read(&file, 4090, min + 6), [&[1; 6], whole].concat());
+        assert!(file.read_at(0, &mut [0; 10]).is_ok_and(|count| count == 10));
     }
 
     /// A file that nobody may write can be read, by a process that could write it, too.

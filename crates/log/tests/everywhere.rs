@@ -181,7 +181,7 @@ fn size_of_u64(size: u64) -> usize {
 fn crash_everywhere(setup: &Setup) {
     let many = effort("LOG_CRASH_OUTCOMES", 48);
     let steps = everything(setup);
-    let disk = SimDisk::new();
+    let disk = setup.disk();
     let (before, after) = run(setup, &disk, &steps);
     assert_eq!(before, after, "without a crash, all is done");
     assert_eq!(before, steps.iter().fold(Model::default(), |model, step| step.after(&model)));
@@ -189,7 +189,7 @@ fn crash_everywhere(setup: &Setup) {
     assert!(operations > if setup.many { 100 } else { 50 }, "{operations}");
     let (mut lost, mut tried) = (0, 0);
     for count in 0..operations {
-        let disk = SimDisk::new();
+        let disk = setup.disk();
         disk.crash_after(count);
         let (before, after) = run(setup, &disk, &steps);
         let killed = disk.fork();
@@ -211,7 +211,7 @@ fn crash_everywhere(setup: &Setup) {
 }
 
 fn count_operations(setup: &Setup, steps: &[Step]) -> u64 {
-    let disk = SimDisk::new();
+    let disk = setup.disk();
     run(setup, &disk, steps);
     disk.operation_count()
 }
@@ -233,11 +233,13 @@ everywhere! {
     one_file_plain 2
     one_file_encrypted 3
     one_file_blocks 4
-    segments 5
-    segments_bodies_unchecked 6
-    segments_plain 7
-    segments_encrypted 8
-    segments_blocks 9
+    one_file_whole_blocks 5
+    segments 6
+    segments_bodies_unchecked 7
+    segments_plain 8
+    segments_encrypted 9
+    segments_blocks 10
+    segments_whole_blocks 11
 }
 
 /// Opening after a crash crashes too, at every operation, and so does the opening after that.
@@ -255,7 +257,7 @@ fn crash_while_recovering() {
         // Every crash would be too many: some, others for each kind.
         for _ in 0..effort("LOG_CRASH_POINTS", 12) {
             let count = rng.below(operations);
-            let disk = SimDisk::new();
+            let disk = setup.disk();
             disk.crash_after(count);
             let (before, after) = run(&setup, &disk, &steps);
             for torn in outcomes(&disk, 3, rng.next()).into_iter().skip(1) {
@@ -298,7 +300,7 @@ fn crash_while_destroying() {
         let steps = everything(&setup);
         // The last step of them leaves little: stop before.
         for steps in [&steps[..8], &steps[..13], &steps[..]] {
-            let disk = SimDisk::new();
+            let disk = setup.disk();
             let (model, _) = run(&setup, &disk, steps);
             disk.kill();
             let probe = disk.fork();

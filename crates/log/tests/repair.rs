@@ -13,8 +13,9 @@ use common::{
 };
 use tinyraftplus_core::Seq;
 use tinyraftplus_log::{
-    Damaged, Log, LogEntry, LogError, LogExt, Recovery, Unknown, Write, inspect,
+    Damaged, Log, LogEntry, LogError, LogExt, Recovery, Unknown, Write, dump, inspect,
     sim_disk::{SimDisk, SimRng},
+    verify,
 };
 
 fn reporting(mut setup: Setup) -> Setup {
@@ -342,7 +343,55 @@ fn a_damaged_entry_is_named_and_put_back() {
         drop(log);
         disk.power_loss_choosing(|_, _| 0);
         let (log, recovery) = setup.open(&disk);
-        assert_eq!((recovery.damaged, Model::of(&*log)), (vec![], model));
+        assert_eq!((&recovery.damaged[..], Model::of(&*log)), (&[][..], model.clone()));
+        looked_at(&setup, &disk, &model, 1);
+    }
+}
+
+/// From outside, too, what was put back is there, and the damage is said to be no loss.
+fn looked_at(setup: &Setup, disk: &SimDisk, model: &Model, places: usize) {
+    let encoder = &setup.options.encoder;
+    let verified = verify(disk, NAME, encoder, |_| {}).unwrap();
+    let damage = verified.survey.damage;
+    assert!(damage.len() == places && damage.iter().all(|it| it.repaired), "{damage:?}");
+    assert!(damage.iter().all(|it| it.to_string().ends_with("; what it had was put back")));
+    let dumped: Result<Vec<_>, _> = dump(disk, NAME, encoder, ..).unwrap().collect();
+    assert_eq!(dumped.unwrap(), model.entries);
+    // Any range, from the middle of a repair, too.
+    for start in model.start..model.end() {
+        for end in start..=model.end() {
+            let range = Seq::new(start)..Seq::new(end);
+            let dumped: Result<Vec<_>, _> = dump(disk, NAME, encoder, range).unwrap().collect();
+            let at = |seq: u64| usize::try_from(seq - model.start).unwrap();
+            assert_eq!(dumped.unwrap(), model.entries[at(start)..at(end)]);
+        }
+    }
+}
+
+/// Repairs of anything, of repairs, across files: read from outside as by the log. Fails if a dump takes what lies
+/// behind a repair from before it, or the reverse.
+#[test]
+fn repairs_are_seen_from_outside() {
+    for setup in [Setup::one(), Setup::many(), Setup::encrypted()] {
+        for seed in 0..6 {
+            let disk = SimDisk::new();
+            let mut rng = SimRng::new(seed);
+            let (mut log, _) = setup.open(&disk);
+            let mut model = Model::default();
+            while model.end() < 24 {
+                let mut write = append(vec![entry(model.end(), 1, noise(rng.next(), 1500))]);
+                if model.end() > 3 && rng.below(2) == 0 {
+                    let first = rng.below(model.end());
+                    let end = (first + 1 + rng.below(4)).min(model.end());
+                    let size = usize::try_from(rng.below(500)).unwrap();
+                    write.repair =
+                        (first..end).map(|seq| entry(seq, 1, noise(rng.next(), size))).collect();
+                }
+                log.write(std::slice::from_ref(&write)).unwrap();
+                model.apply(&write);
+            }
+            looked_at(&setup, &disk, &model, 0);
+        }
     }
 }
 

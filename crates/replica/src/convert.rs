@@ -11,7 +11,7 @@ pub(crate) fn write(persist: Persist<Bytes>) -> Write {
     let append = append.into_iter().map(to_log).collect();
     // The log is empty, and may have been created to begin elsewhere.
     let reset = begin.map(|start| Reset { start, before: Term::ZERO });
-    Write { hard_state, configuration, reset, trim, compact: None, append }
+    Write { hard_state, configuration, reset, trim, append, ..Write::default() }
 }
 
 pub(crate) fn to_log(entry: Entry<Bytes>) -> LogEntry {

@@ -108,6 +108,9 @@ impl std::fmt::Debug for Process {
     }
 }
 
+/// From how many bytes on a disk wants whole blocks: what many groups have.
+const WHOLE_BLOCKS_FROM: u64 = 1024;
+
 /// What kind of log a node has: each node of a cluster may have another.
 #[derive(Clone, Debug)]
 struct LogKind {
@@ -155,6 +158,8 @@ impl Node {
         mut options: LogOptions,
     ) -> Result<(Box<dyn Log>, Recovery), LogError> {
         options.encoder = Arc::clone(&self.kind.encoder);
+        // One half of the nodes have such a disk.
+        self.disk.set_whole_blocks_from(self.kind.segment_bytes.map(|_| WHOLE_BLOCKS_FROM));
         if let Some(bytes) = self.kind.segment_bytes {
             options.segment_bytes_max = bytes;
             let (log, recovery) = MultiFsLog::open_on(&self.disk, NAME, options)?;

@@ -4,6 +4,7 @@
 //! is one write to the disk that is durable when it returns. See `docs/format.md` for the bytes and for what
 //! they survive.
 
+mod buffer;
 mod damage;
 mod effect;
 mod group;
@@ -29,6 +30,15 @@ use std::{
 
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
+use self::{
+    buffer::Buffer,
+    group::{Group, GroupEncoder, Place},
+    open::{Opened, Opening},
+    open_files::OpenFiles,
+    read::{FileReader, Shared, change, look},
+    space::{Need, Plan, Space},
+    upkeep::{Sealing, Upkeep},
+};
 pub(crate) use self::{
     effect::{Effect, Patch},
     group::after_group,
@@ -41,14 +51,6 @@ pub(crate) use self::{
     upkeep::without_effect,
     window::Window,
 };
-use self::{
-    group::{Group, GroupEncoder, Place},
-    open::{Opened, Opening},
-    open_files::OpenFiles,
-    read::{FileReader, Shared, change, look},
-    space::{Need, Plan, Space},
-    upkeep::{Sealing, Upkeep},
-};
 use crate::{
     Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
     SnapshotStore, Unknown, Write,
@@ -58,8 +60,6 @@ use crate::{
     state::{Limits, State},
 };
 
-/// A buffer that grew beyond this is not kept.
-const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// What a write takes at most beside its entries: records, headers, padding.
 const WRITE_OVERHEAD_MAX: u64 = 1024;
 
@@ -91,7 +91,7 @@ pub(crate) struct Engine<D: Disk> {
     /// Nothing was written since the last mark.
     marked: bool,
     syncs: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     shared: Arc<RwLock<Shared>>,
     open_files: Arc<OpenFiles<D>>,
     upkeep: Upkeep<D>,
@@ -146,7 +146,7 @@ impl<D: Disk> Engine<D> {
             mark: None,
             marked: opened.marked,
             syncs: 0,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             shared: Arc::new(RwLock::new(Shared {
                 bounds,
                 parts,
@@ -241,13 +241,12 @@ impl<D: Disk> Engine<D> {
             place.unknown = Unknown::NOTHING;
         }
         let hard_changed = hard != self.state.hard;
-        self.buffer.clear();
         if let Some(mark) = &self.mark {
             // Nothing else makes the mark durable, and without it the group does not follow on: the power could
             // fail, take the mark and leave the group, and opening would cut what was acknowledged.
-            self.buffer.extend(mark.encode(place.stamp).0);
+            self.buffer.bytes().extend(mark.encode(place.stamp).0);
         }
-        let mut encoder = GroupEncoder::new(&mut self.buffer, &*self.encoder, place);
+        let mut encoder = GroupEncoder::new(self.buffer.bytes(), &*self.encoder, place);
         let (mut changed, mut need) = (hard_changed, Need::Urgent);
         for write in group {
             if write.compact.is_some() && self.names.is_one() {
@@ -272,15 +271,24 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Makes a group durable. What it did to the state counts only if this succeeds.
-    fn write_group(&mut self, group: &[Write]) -> Result<Option<Group>, LogError> {
+    fn write_group(&mut self, group: &[Write], bytes_max: u64) -> Result<Option<Group>, LogError> {
+        let at = self.offset(self.mark.as_ref().map_or(self.position, |mark| mark.position));
+        self.buffer.begin(&*self.file, at, bytes_max);
         let Some((group, need)) = self.encode(group)? else { return Ok(None) };
         self.take_space(group.end, need)?;
-        let at = self.mark.as_ref().map_or(self.position, |mark| mark.position);
-        if let Err(source) = self.file.write_durable_at(self.offset(at), &self.buffer) {
+        let end = self.offset(group.end);
+        let written = match self.buffer.blocks(&*self.file, at, self.space.bytes() - end) {
+            Some((at, blocks)) => {
+                let _around = self.space.around_the_cache(at + u64_of(blocks.len()));
+                self.file.write_blocks_at(at, blocks)
+            }
+            None => self.file.write_durable_at(at, self.buffer.group()),
+        };
+        if let Err(source) = written {
             return Err(self.poison("write", source));
         }
         self.syncs += 1;
-        if self.space.wants_zeros(u64_of(self.buffer.len())) {
+        if self.space.wants_zeros(end - at) {
             self.upkeep.zero(self.segment.number, &self.space);
         }
         Ok(Some(group))
@@ -389,6 +397,7 @@ impl<D: Disk> Engine<D> {
         self.path = self.disk.path(&self.names.file(segment.number));
         (self.position, self.prev) = (segment.frames(), segment.last.sum);
         self.marked = false;
+        self.buffer.forget();
         self.segment = segment;
         let damaged = std::mem::take(&mut self.damaged);
         self.upkeep.rotated((!damaged).then_some(sealing), segment.number + 1);
@@ -456,7 +465,7 @@ impl<D: Disk> Engine<D> {
             }
         }
         let undo = self.state.undo(group);
-        let written = self.write_group(group);
+        let written = self.write_group(group, estimate);
         if written.is_err() {
             self.state.take_back(undo);
         }
@@ -465,9 +474,7 @@ impl<D: Disk> Engine<D> {
             (self.mark, self.marked) = (None, false);
             self.publish(&group.effects);
         }
-        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
-        }
+        self.buffer.shrink();
         Ok(())
     }
 

@@ -17,8 +17,7 @@ use std::{
 };
 
 use crate::{
-    DiskFile, LogError,
-    format::SECTOR_BYTES,
+    BLOCK_BYTES, CACHED_TOGETHER_BYTES, DiskFile, LogError,
     num::{u64_of, usize_of},
 };
 
@@ -100,11 +99,22 @@ struct State {
     zeroed: u64,
     /// What is being zeroed now: nobody else may write there.
     zeroing: Option<Range<u64>>,
+    /// The writer is writing around the page cache, up to here.
+    around: Option<u64>,
+}
+
+/// While it is there, nothing near by is written through the page cache.
+pub(crate) struct Around<'a>(&'a Space);
+
+impl Drop for Around<'_> {
+    fn drop(&mut self) {
+        self.0.state().around = None;
+    }
 }
 
 impl Space {
     pub(crate) const fn new(plan: Plan, there: u64, used: u64, zeroed: u64) -> Self {
-        let state = Mutex::new(State { there, used, zeroed, zeroing: None });
+        let state = Mutex::new(State { there, used, zeroed, zeroing: None, around: None });
         Self { plan, state, zeroed: Condvar::new() }
     }
 
@@ -177,13 +187,25 @@ impl Space {
         state.zeroing.is_none() && state.zeroed < (state.used + ZEROED_MIN).min(state.there)
     }
 
+    /// The writer is about to write around the page cache, up to this offset. Waits until nobody writes through it near by:
+    /// see [`DiskFile::write_blocks_at`].
+    pub(crate) fn around_the_cache(&self, end: u64) -> Around<'_> {
+        let mut state = self.state();
+        while state.zeroing.as_ref().is_some_and(|piece| is_near(piece, end)) {
+            state = self.zeroed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.around = Some(end);
+        Around(self)
+    }
+
     /// Takes the next piece to be zeroed ahead of the writer, if there is need for one.
     pub(crate) fn next_piece(&self) -> Option<Range<u64>> {
         let mut state = self.state();
-        let start = state.zeroed.max(state.used).next_multiple_of(SECTOR_BYTES * 8);
+        let start = state.zeroed.max(state.used).next_multiple_of(u64_of(BLOCK_BYTES));
         let end = (start + PIECE_BYTES).min(state.there);
         let enough = (state.used + ZEROED_MAX).min(state.there);
-        (state.zeroing.is_none() && start < end && start < enough).then(|| {
+        let near = state.around.is_some_and(|written| is_near(&(start..end), written));
+        (state.zeroing.is_none() && start < end && start < enough && !near).then(|| {
             state.zeroing = Some(start..end);
             start..end
         })
@@ -244,4 +266,51 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+/// Whether the page cache may keep some of it together with what ends here.
+const fn is_near(piece: &Range<u64>, end: u64) -> bool {
+    piece.start - piece.start % CACHED_TOGETHER_BYTES < end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// While the writer goes around the page cache, zeros go through it only where they can't meet. Fails if a piece begins in the same
+    /// piece of the cache, or is not waited for.
+    #[test]
+    fn zeros_do_not_meet_what_goes_around_the_cache() {
+        let plan = Plan { step: MIB, reserve: 4096, enough: u64::MAX, block: 512 };
+        let space = Space::new(plan, 64 * MIB, MIB + 100, 0);
+        let around = space.around_the_cache(2 * MIB);
+        assert_eq!(space.next_piece(), None);
+        drop(around);
+        let mut end = MIB + 4096;
+        while let Some(piece) = space.next_piece() {
+            assert_eq!(
+                (piece.start, space.next_piece()),
+                (end, None),
+                "one at a time, without gaps"
+            );
+            end = piece.end;
+            space.zeroed(&piece, true);
+        }
+        assert!(end >= MIB + 100 + ZEROED_MAX);
+
+        let space = Space::new(plan, 64 * MIB, MIB, 2 * MIB);
+        let around = space.around_the_cache(2 * MIB);
+        let apart = space.next_piece().unwrap();
+        assert_eq!(apart.start, 2 * MIB);
+        drop(around);
+        drop(space.around_the_cache(2 * MIB));
+        std::thread::scope(|scope| {
+            let near = scope.spawn(|| drop(space.around_the_cache(2 * MIB + 1)));
+            assert!(!near.is_finished());
+            space.zeroed(&apart, false);
+            near.join().unwrap();
+        });
+    }
 }

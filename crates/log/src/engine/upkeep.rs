@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    buffer::Buffer,
     group::{Place, encode_seal},
     names::Names,
     space::{Need, Plan, Space, extend, is_full},
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     Disk, DiskFile, Encoder, LogError, Open,
     format::{SEAL_BYTES_MAX, Summary},
-    num::{u64_of, usize_of},
+    num::u64_of,
 };
 
 /// Zeroed at a time.
@@ -248,9 +249,11 @@ impl<D: Disk> Yard<D> {
     }
 
     fn zero_ahead(&self, file: &D::File, space: &Space) -> bool {
+        // Through the page cache: around it, the file system would let the writer wait for each piece.
+        let mut zeros = Buffer::default();
         while let Some(piece) = space.next_piece() {
-            let zeros = vec![0; usize_of(piece.end - piece.start)];
-            let durable = file.write_durable_at(piece.start, &zeros).is_ok();
+            let count = piece.end - piece.start;
+            let durable = file.write_durable_at(piece.start, zeros.zeros(count)).is_ok();
             space.zeroed(&piece, durable);
             if !durable || self.state().stop {
                 return durable;
@@ -345,11 +348,11 @@ impl<D: Disk> Yard<D> {
         self.disk.sync_dir()?;
         let file = self.disk.open(&spare, Open::Write)?;
         let bytes = file.len()?;
-        let zeros = vec![0; usize_of(bytes.min(PIECE_BYTES))];
+        let mut zeros = Buffer::default();
         let mut at = 0;
         while at < bytes {
-            let count = (bytes - at).min(u64_of(zeros.len()));
-            file.write_durable_at(at, zeros.get(..usize_of(count)).unwrap_or_default())?;
+            let count = (bytes - at).min(PIECE_BYTES);
+            file.write_blocks_at(at, zeros.zeros(count))?;
             at += count;
             if self.state().stop {
                 return Ok(None);

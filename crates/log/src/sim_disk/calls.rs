@@ -177,6 +177,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn whole_blocks_from(&self) -> Option<u64> {
+        self.disk.inner().whole_blocks_from
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.step(self.life, || format!("allocate {} {len}", self.name))?;

@@ -89,6 +89,7 @@ struct Inner {
     /// Draws which sectors a sync that fails made durable; none if there is none.
     survivors: Option<SimRng>,
     stall: Stall,
+    whole_blocks_from: Option<u64>,
     stats: SimStats,
 }
 
@@ -114,6 +115,7 @@ impl SimDisk {
             next_file: inner.next_file,
             life: inner.life + 1,
             capacity: inner.capacity,
+            whole_blocks_from: inner.whole_blocks_from,
             ..Inner::default()
         };
         Self { inner: Arc::new(Mutex::new(copy)) }
@@ -134,6 +136,11 @@ impl SimDisk {
     /// [`io::ErrorKind::StorageFull`].
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.inner().capacity = bytes;
+    }
+
+    /// What [`DiskFile::whole_blocks_from`](crate::DiskFile::whole_blocks_from) says from now on; nothing on a new disk.
+    pub fn set_whole_blocks_from(&self, bytes: Option<u64>) {
+        self.inner().whole_blocks_from = bytes;
     }
 
     /// How many bytes all files together have.

@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     /// In segments, or in one file.
     pub(crate) many: bool,
     pub(crate) options: LogOptions,
+    /// From how many bytes on its disk wants whole blocks.
+    pub(crate) whole_blocks_from: Option<u64>,
 }
 
 /// Whatever kind of log, and what opening it found.
@@ -55,7 +57,14 @@ impl Setup {
         options.segment_bytes_max = 16 << 10;
         options.space_bytes = 8 << 10;
         change(&mut options);
-        Self { what, many, options }
+        Self { what, many, options, whole_blocks_from: None }
+    }
+
+    /// A new disk for it.
+    pub(crate) fn disk(&self) -> SimDisk {
+        let disk = SimDisk::new();
+        disk.set_whole_blocks_from(self.whole_blocks_from);
+        disk
     }
 
     /// In one file, with checksums.
@@ -75,7 +84,7 @@ impl Setup {
         })
     }
 
-    /// Both kinds of log with every encoder, and with groups that begin with a block.
+    /// Both kinds of log with every encoder, with groups that begin with a block, and on a disk that wants whole blocks.
     pub(crate) fn all() -> Vec<Self> {
         [false, true]
             .into_iter()
@@ -91,6 +100,10 @@ impl Setup {
                         options.block_bytes = 4096;
                         options.segment_bytes_max = 32 << 10;
                     }),
+                    Self {
+                        whole_blocks_from: Some(600),
+                        ..Self::new("whole blocks", many, |_| {})
+                    },
                 ]
             })
             .collect()
