@@ -176,11 +176,13 @@ impl State {
                 change.compact = Some(Reset { start, before: self.last_before_start() });
             }
         }
-        self.judge_repair(&write.repair, limits)?;
-        change.repair = !write.repair.is_empty();
-        change.known = write.known && self.unknown != Unknown::NOTHING;
-        if change.known {
+        if !write.repair.is_empty() {
+            self.judge_repair(&write.repair, limits)?;
+            change.repair = true;
+        }
+        if write.known && self.unknown != Unknown::NOTHING {
             self.unknown = Unknown::NOTHING;
+            change.known = true;
         }
         self.append(write, limits)?;
         Ok(change)

@@ -83,7 +83,9 @@ impl Effect {
         for &(term, count) in &next.runs {
             self.add_entries(term, count);
         }
-        self.patches.extend(&next.patches);
+        if !next.patches.is_empty() {
+            self.patches.extend(&next.patches);
+        }
         self.unknown = next.unknown.or(self.unknown);
     }
 

@@ -52,7 +52,7 @@ pub(crate) use self::{
     window::Window,
 };
 use crate::{
-    Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
+    Disk, DiskFile, Encoder, LogEntry, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
     SnapshotStore, Unknown, Write,
     drops::Drops,
     format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, configuration_bytes, flags},
@@ -207,9 +207,9 @@ impl<D: Disk> Engine<D> {
 
     /// The most that a group of writes can take on disk.
     fn estimate(&self, group: &[Write]) -> u64 {
-        let entries = group.iter().flat_map(|write| write.append.iter().chain(&write.repair));
-        let bytes =
-            entries.fold(0, |sum, entry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX);
+        let sum = |sum, entry: &LogEntry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX;
+        let bytes = group.iter().flat_map(|write| &write.append).fold(0, sum);
+        let bytes = group.iter().flat_map(|write| &write.repair).fold(bytes, sum);
         let members = group.iter().filter_map(|write| write.configuration.as_deref());
         let members = members.fold(0, |sum, it| sum + configuration_bytes(it));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
@@ -237,7 +237,7 @@ impl<D: Disk> Engine<D> {
     fn encode(&mut self, group: &[Write]) -> Result<Option<(Group, Need)>, LogError> {
         let hard = group.iter().rev().find_map(|write| write.hard_state).unwrap_or(self.state.hard);
         let mut place = self.place(hard);
-        if group.iter().any(|write| write.known) {
+        if place.unknown != Unknown::NOTHING && group.iter().any(|write| write.known) {
             place.unknown = Unknown::NOTHING;
         }
         let hard_changed = hard != self.state.hard;
@@ -314,7 +314,9 @@ impl<D: Disk> Engine<D> {
         for effect in effects {
             shared.index.apply(effect);
             shared.parts.apply(effect);
-            shared.patches.apply(effect, self.segment.number);
+            if !shared.patches.is_empty() || !effect.patches.is_empty() {
+                shared.patches.apply(effect, self.segment.number);
+            }
             self.effect.then(effect);
             if let Some(end) = effect.reset.map(|_| Seq::ZERO).or(effect.trim) {
                 shared.drops.note(end);

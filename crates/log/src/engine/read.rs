@@ -248,13 +248,9 @@ impl<D: Disk> LogRead for FileReader<D> {
             let Some(found) = self.find(next, drops)? else { break };
             let Some(file) = self.files.file(&found.part, &self.shared)? else { break };
             let until = found.until.min(end);
-            let (part, end) = (found.part, found.end);
-            let mut walk = Walk { reader: self, file: &*file, part, end, scratch, drops };
-            let full = if found.repaired {
-                walk.repaired(found.extent.position, next, until, &mut collect)
-            } else {
-                walk.collect(found.extent, next, until, &mut collect)
-            };
+            let Found { part, end, repaired, .. } = found;
+            let mut walk = Walk { reader: self, file: &*file, part, end, repaired, scratch, drops };
+            let full = walk.collect(found.extent, next, until, &mut collect);
             let full = match full {
                 // What is before the damage can be read; the next call will meet it.
                 Err(_) if !collect.entries.is_empty() => true,
@@ -292,6 +288,8 @@ struct Walk<'a, D: Disk> {
     file: &'a D::File,
     part: Part,
     end: u64,
+    /// What is looked for is in one frame, which is a repair.
+    repaired: bool,
     scratch: &'a mut Scratch,
     drops: u64,
 }
@@ -310,6 +308,7 @@ impl<D: Disk> Walk<'_, D> {
             (cursor.number, cursor.drops, cursor.next) == (number, self.drops, start)
                 // What was trimmed and written again lies further on.
                 && cursor.frame.position >= extent.position
+                && !self.repaired
         });
         let (mut body, mut position) = match cursor {
             Some(cursor) => (cursor.frame, cursor.position),
@@ -335,29 +334,11 @@ impl<D: Disk> Walk<'_, D> {
             drop(std::mem::take(&mut body));
             (body, position) = self.frame(position, next)?;
         }
-        self.scratch.cursor =
-            Some(Cursor { number, drops: self.drops, next, frame: body, position });
+        // What comes behind a repair in its frame may have been dropped, or repaired anew.
+        let drops = self.drops;
+        let cursor = Cursor { number, drops, next, frame: body, position };
+        self.scratch.cursor = (!self.repaired).then_some(cursor);
         Ok(full)
-    }
-
-    /// Collects the entries in `start..end`, all of them in the repair at this position. True when full.
-    fn repaired(
-        &mut self,
-        position: u64,
-        start: Seq,
-        end: Seq,
-        collect: &mut Collect,
-    ) -> Result<bool, LogError> {
-        // What comes after them in the frame may have been dropped, or repaired anew.
-        self.scratch.cursor = None;
-        let frame = self.header(position, start)?;
-        if !frame.has(flags::REPAIR) {
-            return Err(self.corrupt(position, start, "a repair is gone"));
-        }
-        let bytes = self.body(&frame, start)?;
-        let mut body = Body { position, bytes, end: Seq::MAX, ..Body::default() };
-        let mut next = start;
-        self.entries(&mut body, position, &mut next, end, collect)
     }
 
     /// Collects entries of a body from `next` on and before `end`. True when full.
@@ -414,7 +395,24 @@ impl<D: Disk> Walk<'_, D> {
     /// The body of the frame at `position`, if it has entries from `next` on, and the position after it.
     fn frame(&mut self, position: u64, next: Seq) -> Result<(Body, u64), LogError> {
         let stamp = self.part.stamp;
-        let frame = self.header(position, next)?;
+        let header = self.bytes(position, FRAME_HEADER_BYTES)?;
+        let frame = match Frame::decode(&header, stamp, position) {
+            Slot::Frame(frame, _)
+                if u64::from(frame.body_bytes.max(frame.plain_bytes))
+                    <= self.reader.group_bytes_max =>
+            {
+                frame
+            }
+            Slot::Frame(..) => {
+                return Err(self.corrupt(position, next, "a frame is longer than any group"));
+            }
+            Slot::Newer(found) => {
+                let path = self.reader.files.path(self.part.number);
+                return Err(LogError::NewerFormat { path, found, newest_known: FRAME_FORMAT });
+            }
+            Slot::Blank => return Err(self.corrupt(position, next, "a frame is gone")),
+            Slot::Bad(what) => return Err(self.corrupt(position, next, what)),
+        };
         // A group may begin with a block of its own.
         let after = frame.next_position(stamp);
         let after = if frame.flags & (flags::END | flags::MARK) == flags::END {
@@ -422,41 +420,26 @@ impl<D: Disk> Walk<'_, D> {
         } else {
             after
         };
-        if !frame.has(flags::ENTRIES) || frame.end() <= next {
-            return Ok((Body { position, ..Body::default() }, after));
-        }
-        if next < frame.first {
-            let what = "a frame does not follow the one before it";
-            return Err(self.corrupt(position, next, what));
-        }
+        let (first, end) = if self.repaired {
+            if !frame.has(flags::REPAIR) {
+                return Err(self.corrupt(position, next, "a repair is gone"));
+            }
+            // The body says which entries it has.
+            (Seq::ZERO, Seq::MAX)
+        } else {
+            if !frame.has(flags::ENTRIES) || frame.end() <= next {
+                return Ok((Body { position, ..Body::default() }, after));
+            }
+            if next < frame.first {
+                let what = "a frame does not follow the one before it";
+                return Err(self.corrupt(position, next, what));
+            }
+            (frame.first, frame.end())
+        };
         self.scratch.frame_bytes = after - position;
         let bytes = self.body(&frame, next)?;
         let current = frame.has(flags::CURRENT).then_some(frame.hard.term);
-        let (next, end) = (frame.first, frame.end());
-        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next, end, current }, after))
-    }
-
-    /// The header of the frame at `position`, in which `next` is looked for.
-    fn header(&mut self, position: u64, next: Seq) -> Result<Frame, LogError> {
-        let stamp = self.part.stamp;
-        let header = self.bytes(position, FRAME_HEADER_BYTES)?;
-        match Frame::decode(&header, stamp, position) {
-            Slot::Frame(frame, _)
-                if u64::from(frame.body_bytes.max(frame.plain_bytes))
-                    <= self.reader.group_bytes_max =>
-            {
-                Ok(frame)
-            }
-            Slot::Frame(..) => {
-                Err(self.corrupt(position, next, "a frame is longer than any group"))
-            }
-            Slot::Newer(found) => {
-                let path = self.reader.files.path(self.part.number);
-                Err(LogError::NewerFormat { path, found, newest_known: FRAME_FORMAT })
-            }
-            Slot::Blank => Err(self.corrupt(position, next, "a frame is gone")),
-            Slot::Bad(what) => Err(self.corrupt(position, next, what)),
-        }
+        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next: first, end, current }, after))
     }
 
     /// The body of a frame, checked and decoded.

@@ -342,9 +342,11 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             self.state.replay(effect).map_err(|what| self.corrupt(effect.position, what))?;
             self.index.apply(effect);
             self.effect.then(effect);
-            effect.prune(&mut self.lost, |lost| (lost.first, &mut lost.end));
-            let here = whole.lost.iter().filter(|lost| lost.position == effect.position);
-            self.lost.extend(here);
+            if self.is_damaged {
+                effect.prune(&mut self.lost, |lost| (lost.first, &mut lost.end));
+                let here = whole.lost.iter().filter(|lost| lost.position == effect.position);
+                self.lost.extend(here);
+            }
         }
         self.state.hard = whole.hard;
         // What follows a mark may be of its group.
