@@ -18,7 +18,7 @@ type Payload = &'static [u8];
 /// One step of the leader, all that it takes to let go of its output included.
 #[inline(never)]
 fn measured(core: &mut Core<Payload>, now: Time, input: Input<Payload>) -> Option<u64> {
-    let Output { persist, send, load, apply, resolve, events } = core.step(now, input);
+    let Output { persist, send, load, apply, resolve, events, .. } = core.step(now, input);
     let job = persist.as_ref().map(|persist| persist.job);
     drop(black_box((persist, send, load, apply, resolve, events)));
     job

@@ -14,6 +14,7 @@ use crate::lease;
 use crate::planted::{self, Bug};
 use crate::priority::Preference;
 use crate::rng::Rng;
+use crate::snapshots::Installing;
 use crate::space::Space;
 use crate::transfer::Transfer;
 use crate::{
@@ -114,7 +115,8 @@ pub struct Core<P> {
     pub(crate) forming: Forming,
     pub(crate) committed: Seq,
     pub(crate) out: Output<P>,
-    applied: Seq,
+    pub(crate) applied: Seq,
+    pub(crate) installing: Option<Installing>,
     pub(crate) held: Vec<Held<P>>,
     pub(crate) acknowledgements: VecDeque<Acknowledgement>,
     pub(crate) pending: Rising<(Seq, Term), (Ticket, EntryId)>,
@@ -180,6 +182,7 @@ impl<P: AsRef<[u8]>> Core<P> {
             forming: Forming::new(&options, now),
             committed: terms.start(),
             applied: terms.start(),
+            installing: None,
             out: Output::default(),
             held: Vec::new(),
             acknowledgements: VecDeque::new(),
@@ -220,6 +223,8 @@ impl<P: AsRef<[u8]>> Core<P> {
             Input::PersistRefused { job } => self.persist_refused(job),
             Input::Loaded(loaded) => self.loaded(loaded),
             Input::ChangeMembers(change) => self.change_members(change),
+            Input::Compact { before } => self.compact(before),
+            Input::Install { last, configuration } => self.install(last, configuration),
         }
         self.watch_transfer();
         self.lead_on();
@@ -566,6 +571,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         let holds = |held: &Held<P>| held.term == term && (stands || !held.send.asks_for_vote());
         self.out.send.extend(ready.into_iter().filter(holds).map(|held| held.send));
         self.acknowledge();
+        self.installed();
         self.own_vote_durable();
     }
 
@@ -608,10 +614,10 @@ impl<P: AsRef<[u8]>> Core<P> {
             }
             self.pending.pop_first();
             let last = EntryId { term, seq };
-            let resolution = if self.terms.has(last) {
-                Resolution::Committed { first, last }
-            } else {
-                Resolution::Refused(Refusal::Replaced)
+            let resolution = match self.terms.became(last) {
+                Some(true) => Resolution::Committed { first, last },
+                Some(false) => Resolution::Refused(Refusal::Replaced),
+                None => Resolution::Unsettled,
             };
             self.out.resolve.push((ticket, resolution));
         }

@@ -12,9 +12,9 @@ use alloc::{sync::Arc, vec::Vec};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acknowledgement {
     pub(crate) job: u64,
-    to: Peer,
-    matched: Seq,
-    round: u64,
+    pub(crate) to: Peer,
+    pub(crate) matched: Seq,
+    pub(crate) round: u64,
 }
 
 impl<P: AsRef<[u8]>> Core<P> {
@@ -43,13 +43,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             return;
         }
         self.follow(from);
-        if prev.is_none() && self.terms.entry_before(self.terms.start()).is_some() {
-            self.out.events.push(Event::Malformed {
-                from: from.id,
-                what: "begins where this log was compacted",
-            });
+        let Some((prev, entries)) = self.above_start(prev, entries) else {
+            let what = "contradicts committed entries";
+            self.out.events.push(Event::Malformed { from: from.id, what });
             return;
-        }
+        };
         if prev.is_some_and(|prev| !self.terms.has(prev)) {
             let hint = prev.and_then(|prev| self.terms.newest_within(prev.seq, prev.term));
             self.send_after(self.gate, from, MessageBody::Rejected { prev, hint, round });
@@ -88,6 +86,27 @@ impl<P: AsRef<[u8]>> Core<P> {
         } else {
             self.acknowledge_after(Acknowledgement { job, to: from, matched, round });
         }
+    }
+
+    /// The part of an append that lies at this log's start or after it. What comes before was committed, so the leader has
+    /// it too, and there is nothing to compare it with. `None` if the leader shows another entry in its place.
+    fn above_start(
+        &self,
+        prev: Option<EntryId>,
+        mut entries: Vec<Entry<P>>,
+    ) -> Option<(Option<EntryId>, Vec<Entry<P>>)> {
+        let start = self.terms.start();
+        let before = self.terms.entry_before(start);
+        if before.is_none() || prev.is_some_and(|prev| prev.seq.after() >= start) {
+            return Some((prev, entries));
+        }
+        let new = entries.split_off(entries.partition_point(|entry| entry.id.seq < start));
+        let fits = match entries.last().map(|entry| entry.id) {
+            Some(last) => last.seq.after() < start || Some(last) == before,
+            // A log that begins here has no entry before.
+            None => new.is_empty(),
+        };
+        fits.then_some((before, new))
     }
 
     fn follow(&mut self, leader: Peer) {
@@ -176,7 +195,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.send(to, MessageBody::Accepted { matched, round, priority, promise });
     }
 
-    fn acknowledge_after(&mut self, next: Acknowledgement) {
+    pub(crate) fn acknowledge_after(&mut self, next: Acknowledgement) {
         self.acknowledgements.push_back(next);
         while self.acknowledgements.len() > ACKNOWLEDGEMENTS_MAX {
             self.acknowledgements.pop_front();

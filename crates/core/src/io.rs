@@ -3,7 +3,7 @@
 use crate::quorum::{CustomRule, RuleError};
 use crate::{
     ChangeMembers, Configuration, ConfigurationError, Configurations, EntryId, HardState, Message,
-    MessageBody, NodeId, Seq, Term, TermRun, Ticket, TransferError,
+    MessageBody, NodeId, Placed, Seq, Term, TermRun, Ticket, TransferError,
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
@@ -125,6 +125,21 @@ pub enum Input<P> {
     Loaded(Loaded),
     /// Somebody wants other members, or other rules.
     ChangeMembers(ChangeMembers),
+    /// Entries before this position may go: a batch begins here, and a snapshot, or whoever asks, stands for what came
+    /// before. Not more goes than is committed and durable here, nor what a peer is just being sent: ask again later.
+    Compact {
+        /// Where the log is to begin.
+        before: Seq,
+    },
+    /// A snapshot is durable here. If this log lacks its last entry it begins anew after it, and
+    /// [`Output::restore`] says when the state machine is to be restored from it; else the log has all that it stands for, and
+    /// the entries after it stay.
+    Install {
+        /// The last entry that the snapshot stands for; committed.
+        last: EntryId,
+        /// The configuration that is in force there.
+        configuration: Placed,
+    },
 }
 
 /// What is to be done now. All of it may be done at once; only persist jobs have an order.
@@ -139,6 +154,12 @@ pub struct Output<P> {
     pub load: Vec<Load>,
     /// Entries that are committed, durable here, and not handed out before: for the state machine, in order.
     pub apply: Option<Span>,
+    /// The log begins after this entry, durably: the state machine is to be restored from the snapshot that ends with it.
+    /// What is handed out later follows it.
+    pub restore: Option<EntryId>,
+    /// Peers that lack entries which this leader's log no longer has: each needs a snapshot, until
+    /// [`Core::needs_snapshot`](crate::Core::needs_snapshot) says otherwise.
+    pub behind: Vec<NodeId>,
     /// Answers to tickets.
     pub resolve: Vec<(Ticket, Resolution)>,
     /// What happened, for people.
@@ -152,13 +173,15 @@ impl<P> Default for Output<P> {
             send: Vec::new(),
             load: Vec::new(),
             apply: None,
+            restore: None,
+            behind: Vec::new(),
             resolve: Vec::new(),
             events: Vec::new(),
         }
     }
 }
 
-/// One durable, all-or-nothing write. In this order: hard state, configuration, begin, trim, append.
+/// One durable, all-or-nothing write. In this order: hard state, configuration, begin, reset, trim, compact, append.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Persist<P> {
     /// Counts from 1 without gaps. Confirm with [`Input::Persisted`], or give it back with
@@ -170,8 +193,12 @@ pub struct Persist<P> {
     pub configuration: Option<Arc<Configurations>>,
     /// The log, still without entries, begins here, whatever it was created for.
     pub begin: Option<Seq>,
+    /// Forget all entries: the log begins anew after this one.
+    pub reset: Option<EntryId>,
     /// Drop this position and everything after it.
     pub trim: Option<Seq>,
+    /// Drop everything before this position.
+    pub compact: Option<Seq>,
     /// Then add these.
     pub append: Vec<Entry<P>>,
 }
@@ -183,7 +210,9 @@ impl<P> Persist<P> {
             hard_state: None,
             configuration: None,
             begin: None,
+            reset: None,
             trim: None,
+            compact: None,
             append: Vec::new(),
         }
     }
@@ -313,7 +342,8 @@ pub enum Resolution {
         /// The position of the configuration that says so; `None` if it is the first.
         at: Option<Seq>,
     },
-    /// This node leads no longer, and the change it had begun may be completed by another leader, or not.
+    /// It may have happened, or not: this node leads no longer, and the change it had begun may be completed by another
+    /// leader; or it has only a snapshot of the part of the log where a proposal may be.
     Unsettled,
     /// Nothing happened, and never will.
     Refused(Refusal),

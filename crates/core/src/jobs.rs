@@ -27,8 +27,19 @@ pub(crate) struct Job {
     pub(crate) cut: Option<Span>,
     /// Where its entries begin, if it has any.
     pub(crate) start: Option<Seq>,
+    /// The log begins anew with it, or later than before.
+    pub(crate) begins: Option<Begins>,
     /// The end of the log after it; `None` if it leaves the end alone.
     end: Option<Seq>,
+}
+
+/// How a job changes where the log begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Begins {
+    /// The oldest entries go, of a log that began at `old`.
+    Later { old: Seq },
+    /// All entries go, of a log that began at `old`.
+    Anew { old: Seq },
 }
 
 impl Jobs {
@@ -49,6 +60,7 @@ impl Jobs {
             active: None,
             cut: None,
             start: None,
+            begins: None,
             end: None,
         });
         self.begun
@@ -60,6 +72,26 @@ impl Jobs {
             job.cut = cut;
             job.start = Some(start);
             job.end = Some(end);
+        }
+    }
+
+    /// Notes that the job begun last drops the oldest entries.
+    pub(crate) fn note_compaction(&mut self, old: Seq) {
+        if let Some(job) = self.under_way.back_mut() {
+            job.begins = Some(Begins::Later { old });
+        }
+    }
+
+    /// Notes that the job begun last replaces a log that began at `old` by one without entries that begins at `new`.
+    pub(crate) fn note_reset(&mut self, old: Seq, new: Seq) {
+        // On disk it may begin even earlier.
+        let olds = self.under_way.iter().filter_map(|job| match job.begins? {
+            Begins::Later { old } | Begins::Anew { old } => Some(old),
+        });
+        let old = olds.fold(old, Seq::min);
+        if let Some(job) = self.under_way.back_mut() {
+            job.begins = Some(Begins::Anew { old });
+            job.end = Some(new);
         }
     }
 
@@ -112,15 +144,22 @@ impl Jobs {
     /// The end of what is on disk and will stay: entries that a job under way trims do not count.
     pub(crate) fn durable(&self) -> Seq {
         let ignored = planted::is(Bug::AckAfterTrim);
-        let cuts = self.under_way.iter().filter_map(|job| job.cut.as_ref().filter(|_| !ignored));
-        let trims = cuts.map(|cut| cut.start);
-        trims.fold(self.on_disk, Seq::min)
+        let cut = |job: &Job| match (job.begins, &job.cut) {
+            (Some(Begins::Anew { old }), _) => Some(old),
+            (_, Some(cut)) => Some(cut.start),
+            (_, None) => None,
+        };
+        let cuts = self.under_way.iter().filter(|_| !ignored).filter_map(cut);
+        cuts.fold(self.on_disk, Seq::min)
     }
 
     /// The job after which everything before `end` is durable: the newest that writes some of it.
     pub(crate) fn job_for(&self, end: Seq) -> u64 {
-        let writer =
-            self.under_way.iter().rev().find(|job| job.start.is_some_and(|start| start < end));
+        let touches = |job: &Job| {
+            job.start.is_some_and(|start| start < end)
+                || matches!(job.begins, Some(Begins::Anew { .. }))
+        };
+        let writer = self.under_way.iter().rev().find(|job| touches(job));
         writer.map_or(self.done, |job| job.number)
     }
 }

@@ -42,6 +42,7 @@ impl Leader {
             matched: peer.matched,
             last_contact: peer.contact,
             priority: peer.priority,
+            needs_snapshot: peer.state == State::Snapshot,
         };
         self.peers.iter().map(move |(&id, peer)| (id, status(peer)))
     }
@@ -92,7 +93,9 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// until they have been told. Those that come are to be introduced, or `are_members` that know the cluster; one that
     /// does not is introduced when it does not answer.
     pub(crate) fn know_peers(&mut self, are_members: bool) {
-        let (now, first, end) = (self.now, self.terms.start(), self.terms.end());
+        let (now, end) = (self.now, self.terms.end());
+        // Where this log begins says nothing of another's: it may have been compacted.
+        let first = self.configuration().map_or(Seq::ZERO, |it| it.first());
         let others = self.others();
         let Part::Leader(leader) = &mut self.part else {
             return;
@@ -187,7 +190,7 @@ impl<P: AsRef<[u8]>> Core<P> {
 
     /// Whether it was worth anything.
     pub(crate) fn on_accepted(&mut self, from: Peer, term: Term, matched: Seq, round: u64) -> bool {
-        let (now, end) = (self.now, self.terms.end());
+        let (now, start, end) = (self.now, self.terms.start(), self.terms.end());
         let Some((peer, newest)) = self.peer(from, term) else {
             return false;
         };
@@ -199,7 +202,7 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
         (peer.contact, peer.heard) = (Some(now), true);
         peer.round = peer.round.max(round);
-        peer.accepted(matched, now);
+        peer.accepted(matched, start, now);
         true
     }
 
@@ -232,7 +235,8 @@ impl<P: AsRef<[u8]>> Core<P> {
         (peer.contact, peer.heard) = (Some(now), true);
         peer.round = peer.round.max(round);
         if peer.rejection_counts(prev.seq.after()) {
-            // Strictly before what was just rejected, or the same probe would go back and forth.
+            // Strictly before what was just rejected, or the same probe would go back and forth. Before the start lies
+            // what this log no longer has.
             let next = meet.map_or(first, |meet| meet.seq.after()).min(prev.seq).min(end);
             peer.probe(next);
         }
@@ -378,7 +382,7 @@ impl<P: AsRef<[u8]>> Core<P> {
     /// Sends a peer what it lacks, as far as its window allows.
     fn fill(&mut self, to: NodeId) {
         loop {
-            let (now, end) = (self.now, self.terms.end());
+            let (now, first, end) = (self.now, self.terms.start(), self.terms.end());
             let Part::Leader(leader) = &mut self.part else {
                 return;
             };
@@ -390,6 +394,11 @@ impl<P: AsRef<[u8]>> Core<P> {
             }
             let bytes_max = self.options.append_bytes_max;
             let start = leader.marks.snap(peer.next).max(peer.matched);
+            if start < first {
+                peer.fall_behind();
+                self.out.behind.push(to);
+                return;
+            }
             if let Some((end, bytes)) = leader.marks.take(start, bytes_max) {
                 peer.sent(start, end, bytes, now);
                 self.send_entries(to, start, end);
@@ -455,8 +464,10 @@ impl<P: AsRef<[u8]>> Core<P> {
         }
     }
 
-    /// An append without entries that follows what the peer is known to hold, so that it never misses.
+    /// An append without entries that follows what the peer is known to hold, so that it never misses. Of that the log may
+    /// have lost all: then it finds out whether the peer holds what comes before the start.
     pub(crate) fn send_heartbeat(&mut self, to: NodeId, matched: Seq) {
+        let matched = matched.max(self.terms.start());
         let prev = self.terms.entry_before(matched);
         if let Some(message) = self.append_message(to, prev, matched) {
             self.out.send.push(Transmit::Message { to, message });

@@ -54,6 +54,7 @@ pub mod quorum;
 mod reads;
 mod rising;
 mod rng;
+mod snapshots;
 mod space;
 mod steering;
 mod terms;

@@ -117,6 +117,14 @@ bugs! {
     CampaignPaused: "campaign-paused",
     /// A leader never hands over to a voter of a higher priority.
     IgnorePriority: "ignore-priority",
+    /// A log that begins after a snapshot keeps the members that it knew before.
+    KeepMembers: "keep-members",
+    /// A snapshot counts when half of it has come.
+    InstallHalf: "install-half",
+    /// Entries go that a member needs and that no snapshot stands for.
+    CompactTooFar: "compact-too-far",
+    /// A snapshot goes on with the chunks of another.
+    ResumeAnother: "resume-another",
 }
 
 #[cfg(planted)]

@@ -7,6 +7,8 @@
 //!     |   are known to meet                              |
 //!     +--------------------------------------------------+
 //!            an append did not fit, or no answer came
+//!
+//!   either, when the next entry lies before the log's start --> Snapshot, until it holds what comes before the start
 //! ```
 
 use crate::{Identity, Seq, Time};
@@ -25,6 +27,8 @@ pub struct PeerStatus {
     pub last_contact: Option<Time>,
     /// The priority it told last; 0 for one that can't lead now.
     pub priority: u32,
+    /// Whether it needs a snapshot: it lacks entries that this node's log no longer has.
+    pub needs_snapshot: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,8 @@ pub(crate) enum State {
     Probe { meet: Seq, sent: bool },
     /// Appends follow one another without waiting.
     Stream,
+    /// It lacks entries that this log no longer has: it is sent heartbeats, and a snapshot by whoever holds one.
+    Snapshot,
 }
 
 impl Progress {
@@ -116,6 +122,7 @@ impl Progress {
     fn may_send(&self, limit: u64) -> bool {
         let open = match self.state {
             State::Probe { sent, .. } => !sent,
+            State::Snapshot => false,
             State::Stream => {
                 let few = self.in_flight.len() < FEW;
                 self.in_flight_bytes < if few { limit } else { self.window.min(limit) }
@@ -144,8 +151,17 @@ impl Progress {
         self.awaited_since = now;
     }
 
-    /// The peer holds everything before `matched`.
-    pub(crate) fn accepted(&mut self, matched: Seq, now: Time) {
+    /// Its next entry is no longer in the log.
+    pub(crate) fn fall_behind(&mut self) {
+        self.probe(self.next);
+        self.state = State::Snapshot;
+    }
+
+    /// The peer holds everything before `matched`, of a log that begins at `start`.
+    pub(crate) fn accepted(&mut self, matched: Seq, start: Seq, now: Time) {
+        if self.state == State::Snapshot && matched >= start {
+            self.probe(matched);
+        }
         // Only what is past `meet` answers the probe. The answer to a heartbeat proves that the logs meet,
         // but not that entries get through: a slow peer would be sent its whole window again at each retry.
         if let State::Probe { meet, .. } = self.state
@@ -173,6 +189,7 @@ impl Progress {
             // often it is asked: that has the time of what gets no answer.
             State::Probe { meet, sent } => sent && end == meet && end > self.matched,
             State::Stream => end > self.matched,
+            State::Snapshot => false,
         }
     }
 
@@ -199,6 +216,7 @@ impl Progress {
         match self.state {
             State::Probe { meet, .. } => self.probe(meet),
             State::Stream => self.probe(self.matched),
+            State::Snapshot => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 //! becomes of the entries is for the cluster to say. A leader's may be in others' logs and be committed by the
 //! next leader; a follower's are sent again, ever more seldom.
 
+use crate::jobs::Begins;
 use crate::{Core, Event, Time};
 use alloc::sync::Arc;
 
@@ -45,7 +46,17 @@ impl<P: AsRef<[u8]>> Core<P> {
         if !self.awaits(job) {
             return;
         }
+        let (mut began, mut is_void) = (None, false);
         for job in self.jobs.take_back(job) {
+            // What a log had before it began anew does not come back: it begins so again below.
+            if let Some(Begins::Anew { .. }) = job.begins {
+                (began, is_void) = (job.begins, true);
+            }
+            if is_void {
+                continue;
+            }
+            // The oldest of them says where the log on disk begins.
+            began = job.begins.or(began);
             if let Some(start) = job.start {
                 self.terms.trim(start);
                 if let Some(cut) = &job.cut {
@@ -68,21 +79,35 @@ impl<P: AsRef<[u8]>> Core<P> {
         self.persisted(job - 1);
         self.jobs.end_refusal();
         self.rest();
-        if self.gate >= job {
-            self.persist_again(job);
+        if self.gate >= job || began.is_some() {
+            self.persist_again(job, began);
         }
     }
 
-    /// Writes term and vote once more, alone. What waited for one of the jobs that were refused waits for this.
-    fn persist_again(&mut self, refused: u64) {
+    /// Writes term and vote once more, and where the log begins. What waited for one of the jobs that were refused waits
+    /// for this.
+    fn persist_again(&mut self, refused: u64, began: Option<Begins>) {
         self.persist_hard_state();
-        if self.terms.start() == self.terms.end() {
+        let start = self.terms.start();
+        let before = self.terms.entry_before(start);
+        let active = self.active.as_ref();
+        let all = active.map(|active| Arc::clone(active.all()));
+        let first = active.map(|active| active.configuration().first());
+        let is_empty = start == self.terms.end();
+        let job = self.job();
+        match began {
+            Some(Begins::Anew { old }) => {
+                (job.configuration, job.reset) = (all, before);
+                self.jobs.note_reset(old, start);
+                self.install_again();
+            }
+            Some(Begins::Later { old }) => {
+                job.compact = Some(start);
+                self.jobs.note_compaction(old);
+            }
             // Nothing was written after it, so it may be the first configuration that was refused.
-            let active = self.active.as_ref();
-            let all = active.map(|active| Arc::clone(active.all()));
-            let first = active.map(|active| active.configuration().first());
-            let job = self.job();
-            (job.configuration, job.begin) = (all, first);
+            None if is_empty && before.is_none() => (job.configuration, job.begin) = (all, first),
+            None => {}
         }
         for held in self.held.iter_mut().filter(|held| held.job >= refused) {
             held.job = self.gate;

@@ -5,6 +5,7 @@
 
 use crate::{EntryId, Seq, Span, Term};
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 /// Where a run of entries of one term begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,6 +143,21 @@ impl Terms {
         self.term_of(id.seq) == Some(id.term)
     }
 
+    /// What became of an entry that was in some log, if all before the start is committed: whether it is in this log, or
+    /// was before its start. `None` if the log no longer tells.
+    pub fn became(&self, id: EntryId) -> Option<bool> {
+        if id.seq.after() >= self.start {
+            return Some(self.has(id));
+        }
+        match id.term.cmp(&self.before) {
+            // The leader of that term had it before it made the entry before the start.
+            Ordering::Equal => Some(true),
+            // Terms never go down along a log.
+            Ordering::Greater => Some(false),
+            Ordering::Less => None,
+        }
+    }
+
     /// The newest entry, which may be the one just before the start.
     pub fn last(&self) -> Option<EntryId> {
         self.entry_before(self.end)
@@ -249,6 +265,24 @@ mod tests {
         let newest =
             end.checked_sub(1).and_then(|s| at(s).map(|t| EntryId::new(Term::new(t), Seq::new(s))));
         assert_eq!(terms.last(), newest);
+    }
+
+    /// What lies before a compacted log can be told only of the term that its last entry has, and of later ones.
+    #[test]
+    fn what_became_of_entries_before_the_start() {
+        let mut terms = Terms::empty(Seq::new(5), Term::new(3));
+        terms.append(Term::new(4), 1);
+        let became = |term, seq| terms.became(EntryId::new(Term::new(term), Seq::new(seq)));
+        assert_eq!(
+            [became(4, 5), became(3, 5), became(4, 6)],
+            [Some(true), Some(false), Some(false)]
+        );
+        assert_eq!(
+            [became(3, 4), became(2, 4)],
+            [Some(true), Some(false)],
+            "just before it is known"
+        );
+        assert_eq!([became(3, 2), became(4, 2), became(2, 2)], [Some(true), Some(false), None]);
     }
 
     #[test]

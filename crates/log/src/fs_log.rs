@@ -115,6 +115,10 @@ macro_rules! on_disk {
                 self.0.last()
             }
 
+            fn compacts(&self) -> bool {
+                $many
+            }
+
             fn group_bytes_max(&self) -> u64 {
                 self.0.group_bytes_max()
             }

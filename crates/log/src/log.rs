@@ -120,6 +120,11 @@ pub trait Log: Send + 'static {
         false
     }
 
+    /// Whether it can give its oldest entries back: one that can't says [`LogError::OneFile`].
+    fn compacts(&self) -> bool {
+        true
+    }
+
     /// How many bytes one group may take: its payloads and configurations, up to 32 bytes more for each entry,
     /// and 1 KiB more for each write. A larger group is refused; split it between writes.
     fn group_bytes_max(&self) -> u64 {

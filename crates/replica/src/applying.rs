@@ -9,7 +9,10 @@ use tinyraftplus_core::{Entry, EntryBody, EntryId, Rising, Seq, Term, Time};
 use crate::cache::payload_bytes;
 use crate::sending::Purpose;
 use crate::serving::Served;
-use crate::{Applied, Apply, Replica, Want};
+use crate::{Applied, Apply, Outcome, Replica, Unknown, Want};
+
+/// What an entry counts besides its payload.
+const ENTRY_COST: u64 = 32;
 
 #[derive(Debug)]
 pub(crate) struct Applying {
@@ -50,6 +53,18 @@ impl Applying {
         if reads { self.retry_at } else { Time::NEVER }
     }
 
+    /// Whether the state machine has something in hand.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// The state machine is as if everything before `end` had been applied.
+    pub(crate) fn restored(&mut self, end: Seq) {
+        self.applied = end;
+        self.ready = self.ready.max(end);
+        self.window.clear();
+    }
+
     /// Everything before this was handed out: a question that is asked now sees it.
     pub(crate) fn handed_out(&self) -> Seq {
         self.under_way.as_ref().map_or(self.applied, |under_way| under_way.end)
@@ -82,13 +97,17 @@ impl Replica {
             self.applying.applied = self.applying.applied.max(self.applying.ready);
             return;
         }
+        if self.snapshots.holds_machine() {
+            return;
+        }
         while self.applying.under_way.is_none() && self.applying.applied < self.applying.ready {
-            let (end, entries) = self.next_apply();
+            let (end, entries, bytes) = self.next_apply();
             let start = self.applying.applied;
             if end == start {
                 self.load_for_apply();
                 return;
             }
+            self.snapshots.note(bytes + ENTRY_COST * end.since(start));
             if entries.is_empty() {
                 // Nothing but no-ops.
                 self.applying.applied = end;
@@ -100,8 +119,8 @@ impl Replica {
         }
     }
 
-    /// What can be handed out now: up to where, and the users' entries in it.
-    fn next_apply(&mut self) -> (Seq, Vec<Applied>) {
+    /// What can be handed out now: up to where, the users' entries in it, and how many bytes those are.
+    fn next_apply(&mut self) -> (Seq, Vec<Applied>, u64) {
         let applied = self.applying.applied;
         let passed = self.applying.window.partition_point(|entry| entry.id.seq < applied);
         self.applying.window.drain(..passed);
@@ -126,7 +145,7 @@ impl Replica {
             }
             end = end.after();
         }
-        (end, entries)
+        (end, entries, bytes)
     }
 
     fn load_for_apply(&mut self) {
@@ -189,9 +208,10 @@ impl Replica {
         while let Some(&((term, first), ref waiter)) = self.tracked.at_least(&next) {
             let last = EntryId { term, seq: waiter.last };
             let is_committed = waiter.last < self.core.committed();
-            let is_ours = self.core.terms().has(last);
+            let became = self.core.terms().became(last);
+            let is_ours = became == Some(true);
             let awaits_result = self.options.state_machine && waiter.last >= self.applying.applied;
-            if !is_committed || (is_ours && awaits_result) {
+            if !is_committed || (became != Some(false) && awaits_result) {
                 // Later ones of this term are no further; those of other terms may be.
                 next = (term, Seq::MAX);
                 continue;
@@ -200,7 +220,17 @@ impl Replica {
             let Some(Waiter { owner, results, .. }) = self.tracked.remove(&next) else {
                 return;
             };
+            let count = last.seq.after().since(first);
             let first = EntryId { term, seq: first };
+            // A snapshot has the entry, or not; and what the state machine said of it, nobody knows here.
+            let is_lost = self.options.state_machine && (results.len() as u64) < count;
+            if became.is_none() || is_ours && is_lost {
+                match owner {
+                    Owner::Call(order) => self.finish(order, Outcome::Unknown(Unknown::Snapshot)),
+                    Owner::Foreign(served) => self.served_unknown(served),
+                }
+                continue;
+            }
             match owner {
                 Owner::Call(order) if is_ours => self.call_committed(order, first, last, results),
                 Owner::Call(order) => self.call_absent(order, term),

@@ -48,6 +48,11 @@ impl Cache {
         self.end = self.end.min(end);
     }
 
+    /// The log begins anew at `start`, without entries.
+    pub(crate) fn reset(&mut self, start: Seq) {
+        *self = Self::new(start);
+    }
+
     pub(crate) fn append(&mut self, entries: &[Entry<Bytes>]) {
         for entry in entries {
             assert!(

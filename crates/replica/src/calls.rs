@@ -73,6 +73,12 @@ pub(crate) enum Work {
     Change,
     /// Was told to the core.
     Steer,
+    /// Waits until there is a snapshot.
+    Snapshot,
+    /// Waits until the log begins there or after it.
+    Compact {
+        before: Seq,
+    },
 }
 
 /// Where an append is.
@@ -110,7 +116,9 @@ impl Calls {
             | Work::Querying { .. }
             | Work::Transfer { .. }
             | Work::Change
-            | Work::Steer => None,
+            | Work::Steer
+            | Work::Snapshot
+            | Work::Compact { .. } => None,
         }
     }
 
@@ -121,7 +129,9 @@ impl Calls {
             | Work::Querying { .. }
             | Work::Transfer { .. }
             | Work::Change
-            | Work::Steer => None,
+            | Work::Steer
+            | Work::Snapshot
+            | Work::Compact { .. } => None,
         }
     }
 
@@ -153,7 +163,9 @@ impl Replica {
             Request::ChangeMembers(_) if self.has_open_change() => {
                 (0, Some(Refused::ChangeUnderWay))
             }
-            Request::Transfer { .. }
+            Request::Compact { before, .. } => (0, self.unfit_compaction(*before)),
+            Request::Snapshot
+            | Request::Transfer { .. }
             | Request::ChangeMembers(_)
             | Request::Campaign
             | Request::StepDown
@@ -168,7 +180,7 @@ impl Replica {
             self.out.reply.push((id, Outcome::Refused(why)));
             return;
         }
-        let mut is_local = false;
+        let (mut is_local, mut is_allowed) = (false, false);
         self.calls.next_order += 1;
         let order = self.calls.next_order;
         let mut steered = None;
@@ -190,6 +202,15 @@ impl Replica {
                 self.open_change(order, deadline, *change);
                 Work::Change
             }
+            Request::Snapshot => Work::Snapshot,
+            Request::Compact { before, forced } => {
+                // With a state machine a snapshot stands for what goes. Without, entries are all there is.
+                is_allowed = forced || self.options.state_machine;
+                if !is_allowed {
+                    self.reads.waiting.push(order);
+                }
+                Work::Compact { before }
+            }
             Request::Campaign => {
                 steered = Some(Input::Campaign);
                 Work::Steer
@@ -203,12 +224,19 @@ impl Replica {
                 Work::Steer
             }
         };
+        let is_snapshot = matches!(work, Work::Snapshot);
         self.calls.bytes += bytes;
         self.calls.by_id.insert(id, order);
         self.calls.by_deadline.insert((deadline, order), ());
         self.calls.all.insert(order, Pending { id, deadline, bytes, work });
         if is_local {
             self.read_ready(order, Seq::ZERO);
+        }
+        if is_allowed {
+            self.compaction_allowed(order, None);
+        }
+        if is_snapshot {
+            self.snapshot_asked(order);
         }
         if let Some(input) = steered {
             self.steer(order, input);
@@ -251,7 +279,9 @@ impl Replica {
         let is_absent = match self.calls.all.get(&order).map(|pending| &pending.work) {
             Some(Work::Append { place, .. }) => *place == Place::Queued,
             // What the core was told it does, whoever waits for it.
-            Some(Work::Transfer { .. } | Work::Steer) => false,
+            Some(Work::Transfer { .. } | Work::Steer | Work::Snapshot | Work::Compact { .. }) => {
+                false
+            }
             Some(Work::Change) => self.is_unchanged(order),
             Some(Work::Read { .. } | Work::Querying { .. }) | None => true,
         };
@@ -333,6 +363,7 @@ impl Replica {
             Work::Read { ready, .. } => self.read_ended(order, ready),
             Work::Transfer { number } => self.transfer_given_up(number),
             Work::Change => self.change_given_up(order),
+            Work::Snapshot | Work::Compact { .. } => self.keeping_given_up(order),
             Work::Querying { .. } | Work::Steer => {}
         }
         if self.calls.all.is_empty() {

@@ -7,11 +7,21 @@ use tinyraftplus_log::{
 };
 
 pub(crate) fn write(persist: Persist<Bytes>) -> Write {
-    let Persist { job: _, hard_state, configuration, begin, trim, append } = persist;
+    let Persist { job: _, hard_state, configuration, begin, reset, trim, compact, append } =
+        persist;
     let append = append.into_iter().map(to_log).collect();
     // The log is empty, and may have been created to begin elsewhere.
-    let reset = begin.map(|start| Reset { start, before: Term::ZERO });
-    Write { hard_state, configuration, reset, trim, append, ..Write::default() }
+    let begin = begin.map(|start| Reset { start, before: Term::ZERO });
+    let anew = reset.map(|last| Reset { start: last.seq.after(), before: last.term });
+    Write {
+        hard_state,
+        configuration,
+        reset: begin.or(anew),
+        trim,
+        compact,
+        append,
+        ..Write::default()
+    }
 }
 
 pub(crate) fn to_log(entry: Entry<Bytes>) -> LogEntry {

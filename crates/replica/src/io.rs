@@ -3,10 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use tinyraftplus_core::{self as core, NodeId, Plan, Role, Seq, Term, Time};
+use tinyraftplus_core::{self as core, EntryId, NodeId, Plan, Role, Seq, Term, Time};
 use tinyraftplus_log::Write;
 
-use crate::{LoadReply, LoadRequest, Message, Outcome};
+use crate::{LoadReply, LoadRequest, Message, Outcome, SnapshotNews, SnapshotWork};
 
 /// Names one call of this node's driver; its outcome carries it. Never used twice while the node runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -55,6 +55,16 @@ pub enum Request {
     StepDown,
     /// This node sits still, or goes on; see [`core::Input::Pause`]. Done as soon as it was told.
     Pause(bool),
+    /// A snapshot of everything that this node has applied. Done when it is durable.
+    Snapshot,
+    /// This node's log begins at this position, or at the start of the batch that holds it; a snapshot stands for what goes.
+    /// Without a state machine entries are all there is, so they stay while a member needs them. Done when it is durable.
+    Compact {
+        /// Where it is to begin.
+        before: Seq,
+        /// Whatever members need.
+        forced: bool,
+    },
 }
 
 /// A wish for other members, or other rules.
@@ -124,6 +134,8 @@ pub enum Happening {
         /// The answer, or why there is none.
         result: Result<Bytes, String>,
     },
+    /// Something that [`Actions::snapshots`] asked for was done.
+    Snapshot(SnapshotNews),
     /// The node stops: every call ends now, and nothing is done any more.
     Stop,
 }
@@ -131,7 +143,7 @@ pub enum Happening {
 /// What is to be done now.
 ///
 /// All of it may be done at once, with two orders to keep: writes go to the log one after the other, and
-/// what is for the state machine goes there one after the other, `apply` before `query`.
+/// what is for the state machine goes there one after the other, `snapshots` before `apply` before `query`.
 #[derive(Debug, Default)]
 #[must_use = "what is not done is lost: votes, acknowledgements and answers are in here"]
 pub struct Actions {
@@ -141,6 +153,8 @@ pub struct Actions {
     pub send: Vec<(NodeId, Message)>,
     /// What to read from the log, any time later: [`LoadRequest::run`] does it.
     pub load: Vec<LoadRequest>,
+    /// What to do about snapshots, one after the other.
+    pub snapshots: Vec<SnapshotWork>,
     /// Entries for the state machine. At most one of these is under way.
     pub apply: Option<Apply>,
     /// Questions for the state machine.
@@ -161,6 +175,7 @@ impl Actions {
         self.writes.extend(next.writes);
         self.send.extend(next.send);
         self.load.extend(next.load);
+        self.snapshots.extend(next.snapshots);
         self.apply = self.apply.take().or(next.apply);
         self.query.extend(next.query);
         self.reply.extend(next.reply);
@@ -172,6 +187,7 @@ impl Actions {
         self.writes.is_empty()
             && self.send.is_empty()
             && self.load.is_empty()
+            && self.snapshots.is_empty()
             && self.apply.is_none()
             && self.query.is_empty()
             && self.reply.is_empty()
@@ -235,6 +251,28 @@ pub enum Event {
     },
     /// What the consensus reports.
     Raft(core::Event),
+    /// A snapshot of the state machine is durable.
+    SnapshotTaken {
+        /// The last entry in it.
+        last: EntryId,
+        /// How many bytes it has.
+        bytes: u64,
+    },
+    /// A snapshot of another node took the place of this node's log, which was too far behind.
+    SnapshotInstalled {
+        /// The last entry in it.
+        last: EntryId,
+    },
+    /// A snapshot could not be taken, read, or received. It is tried again.
+    SnapshotFailed {
+        /// What went wrong.
+        what: String,
+    },
+    /// Old entries are gone.
+    Compacted {
+        /// Where the log begins now.
+        start: Seq,
+    },
     /// A message that no correct peer sends was dropped.
     Malformed {
         /// The sender.

@@ -32,6 +32,7 @@ mod replica;
 mod routes;
 mod sending;
 mod serving;
+mod snapshots;
 mod status;
 mod steering;
 
@@ -41,9 +42,13 @@ pub use crate::io::{
 pub use crate::load::{LoadReply, LoadRequest, Want};
 pub use crate::message::{
     Answer, Answers, ChangeAnswer, ChangeAsk, ChangeReply, ENTRIES_MAX, Forward, Inquire, Message,
-    ROUTE_CALLS_MAX, ReadIndex, ReadIndexReply, Route, TransferAsk, TransferReply,
+    ROUTE_CALLS_MAX, ReadIndex, ReadIndexReply, Route, SnapshotAck, SnapshotChunk, SnapshotOffer,
+    TransferAsk, TransferReply,
 };
-pub use crate::options::{ReplicaOptions, StartError};
+pub use crate::options::{ReplicaOptions, SnapshotOptions, StartError};
 pub use crate::outcome::{ChangeError, Effect, Outcome, Refused, Unknown};
 pub use crate::replica::Replica;
+pub use crate::snapshots::{
+    CHUNK_BYTES_MAX, Keeper, SnapshotId, SnapshotMeta, SnapshotNews, SnapshotWork,
+};
 pub use crate::status::Status;

@@ -134,6 +134,10 @@ fn soon(start: Seq, end: Seq) -> Seq {
 fn batch_start(log: &dyn LogRead, at_most: Seq, end: Seq) -> Result<Seq, LogError> {
     let log_start = log.bounds().start;
     let holder = at_most.min(end.before().unwrap_or(end));
+    if holder < log_start {
+        // It was compacted since it was asked for.
+        return Err(LogError::Compacted { start: log_start, got: holder });
+    }
     let mut step = 16;
     loop {
         let back = holder.since(log_start).min(step);

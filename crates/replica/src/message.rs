@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::{self as core, EntryId, Identity, NodeId, Plan, Seq, Term, TransferError};
 
-use crate::{Base, ChangeError, Refused};
+use crate::snapshots::malformed;
+use crate::{Base, CHUNK_BYTES_MAX, ChangeError, Refused, SnapshotId, SnapshotMeta};
 
 /// The most calls that may be on one route unanswered; a leader drops what is beyond.
 pub const ROUTE_CALLS_MAX: u64 = 1024;
@@ -44,6 +45,12 @@ pub enum Message {
     ChangeAsk(Box<ChangeAsk>),
     /// The answer to [`Message::ChangeAsk`].
     ChangeReply(ChangeReply),
+    /// Take this snapshot: the entries that you need are gone.
+    SnapshotOffer(Box<SnapshotOffer>),
+    /// A part of a snapshot.
+    SnapshotChunk(SnapshotChunk),
+    /// The answer to [`Message::SnapshotOffer`] and [`Message::SnapshotChunk`].
+    SnapshotAck(SnapshotAck),
 }
 
 /// Names the way from an origin to the leader of a term.
@@ -144,6 +151,8 @@ pub struct ReadIndexReply {
     pub number: u64,
     /// The position to wait for.
     pub end: Seq,
+    /// All members hold the log up to here, as far as the leader knows; 0 from one that does not say.
+    pub kept: Seq,
 }
 
 /// A wish of one of the sender's clients: the leader of that term is to hand over to that node.
@@ -225,6 +234,47 @@ pub enum ChangeAnswer {
     Unsettled,
 }
 
+/// A snapshot that a leader has, for a peer whose next entries are gone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SnapshotOffer {
+    /// The identity of the leader's log.
+    pub from: Identity,
+    /// The term it leads.
+    pub term: Term,
+    /// What it is.
+    pub meta: SnapshotMeta,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SnapshotChunk {
+    /// The identity of the leader's log.
+    pub from: Identity,
+    /// The term it leads.
+    pub term: Term,
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// Which part.
+    pub number: u64,
+    /// A checksum of the bytes, for the snapshot and the number.
+    pub checksum: u64,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// How much of a snapshot a peer has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SnapshotAck {
+    /// The identity of the peer's log.
+    pub from: Identity,
+    /// The term of the leader.
+    pub term: Term,
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// The chunk that it wants next; as many as there are when it has all.
+    pub next: u64,
+}
+
 impl Message {
     /// About how many bytes it takes in memory, with its payloads.
     pub fn memory_bytes(&self) -> u64 {
@@ -247,12 +297,18 @@ impl Message {
                 answers.answers.iter().map(cost).sum()
             }
             Self::ChangeAsk(ask) => COST * ask.plan.members().len() as u64,
+            Self::SnapshotOffer(offer) => {
+                let all = offer.meta.configurations.as_ref();
+                COST * all.map_or(0, |all| all.newest().configuration.everyone().count() as u64)
+            }
+            Self::SnapshotChunk(chunk) => chunk.bytes.len() as u64,
             Self::Inquire(_)
             | Self::ReadIndex(_)
             | Self::ReadIndexReply(_)
             | Self::TransferAsk(_)
             | Self::TransferReply(_)
-            | Self::ChangeReply(_) => 0,
+            | Self::ChangeReply(_)
+            | Self::SnapshotAck(_) => 0,
         };
         COST + parts
     }
@@ -268,7 +324,11 @@ impl Message {
             | Self::TransferReply(_)
             // A plan that makes no sense can't be made of what arrives.
             | Self::ChangeAsk(_)
-            | Self::ChangeReply(_) => None,
+            | Self::ChangeReply(_)
+            | Self::SnapshotAck(_) => None,
+            Self::SnapshotOffer(offer) => malformed(&offer.meta),
+            Self::SnapshotChunk(chunk) => (chunk.bytes.len() > CHUNK_BYTES_MAX as usize)
+                .then_some("has a chunk of impossible size"),
             Self::Forward(forward) => {
                 let count = forward.calls.len() as u64;
                 malformed_numbers(forward.route, forward.awaiting, forward.first, count)

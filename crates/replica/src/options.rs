@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tinyraftplus_core::{Load, Options, OptionsError, Seq};
 
-use crate::ENTRIES_MAX;
+use crate::{CHUNK_BYTES_MAX, ENTRIES_MAX};
 
 /// What an entry takes in a message besides its payload, at most: tags, lengths and flags.
 const ENTRY_BYTES: u64 = 16;
@@ -47,6 +47,8 @@ pub struct ReplicaOptions {
     /// How many bytes of the newest entries are kept in memory. What is not durable yet is kept in any case.
     /// Default 32 MiB.
     pub cache_bytes_max: u64,
+    /// Whether whoever drives the replica keeps snapshots, and how that is done. Default: no.
+    pub snapshots: Option<SnapshotOptions>,
 }
 
 impl ReplicaOptions {
@@ -67,6 +69,7 @@ impl ReplicaOptions {
             apply_entries_max: 4096,
             apply_bytes_max: 1 << 20,
             cache_bytes_max: 32 << 20,
+            snapshots: None,
         }
     }
 
@@ -88,6 +91,11 @@ impl ReplicaOptions {
             ("write_bytes_max", self.write_bytes_max == 0),
             ("apply_entries_max", self.apply_entries_max == 0),
             ("apply_bytes_max", self.apply_bytes_max == 0),
+            ("snapshots.log_bytes", self.snapshots.is_some_and(|it| it.log_bytes == Some(0))),
+            (
+                "snapshots.bytes_per_second",
+                self.snapshots.is_some_and(|it| it.bytes_per_second == 0),
+            ),
         ];
         if let Some((name, _)) = limits.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(StartError::Zero(name));
@@ -107,7 +115,8 @@ impl ReplicaOptions {
     pub fn message_bytes_max(&self) -> u64 {
         let entries = ENTRY_BYTES.saturating_mul(self.batch_entries_max as u64);
         let batch = self.batch_bytes_max.saturating_add(entries);
-        batch.max(self.raft.append_bytes_max).saturating_add(MESSAGE_BYTES)
+        let chunk = if self.snapshots.is_some() { u64::from(CHUNK_BYTES_MAX) } else { 0 };
+        batch.max(self.raft.append_bytes_max).max(chunk).saturating_add(MESSAGE_BYTES)
     }
 
     /// Checks that a transport takes all messages that there may be.
@@ -118,6 +127,34 @@ impl ReplicaOptions {
     pub fn check_transport(&self, message_bytes_max: u64) -> Result<(), StartError> {
         let (needed, limit) = (self.message_bytes_max(), message_bytes_max);
         if needed > limit { Err(StartError::LongMessages { needed, limit }) } else { Ok(()) }
+    }
+}
+
+/// How snapshots are taken, kept and sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SnapshotOptions {
+    /// Whether the log can give its oldest entries back. Default: yes.
+    pub compacts: bool,
+    /// After how many bytes of entries for the state machine a snapshot is taken, each entry counted as 32 more; `None`: only
+    /// when somebody asks for one. Default 64 MiB.
+    pub log_bytes: Option<u64>,
+    /// How many entries before a snapshot stay in the log, for peers that are a little behind. Default 10,000.
+    pub keep_entries: u64,
+    /// How many bytes of a snapshot may be on their way to a peer; at least one chunk is. Default 1 MiB.
+    pub window_bytes: u64,
+    /// How fast a snapshot goes to a peer, in bytes a second. Default 64 MiB.
+    pub bytes_per_second: u64,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        Self {
+            compacts: true,
+            log_bytes: Some(64 << 20),
+            keep_entries: 10_000,
+            window_bytes: 1 << 20,
+            bytes_per_second: 64 << 20,
+        }
     }
 }
 
@@ -163,7 +200,7 @@ pub enum StartError {
     },
     /// The state machine lacks entries that the log no longer has.
     #[error(
-        "the state machine has applied everything before seq {applied}, but the log begins at {start}: the entries between are gone; restore a snapshot"
+        "the state machine has applied everything before seq {applied}, but the log begins at {start}: the entries between are gone, and there is no snapshot that stands for them"
     )]
     BehindLog {
         /// Where the state machine is.

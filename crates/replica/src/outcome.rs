@@ -118,6 +118,29 @@ pub enum Refused {
     /// A change of members that was asked for on this node is under way.
     #[error("this node has another change of members under way; wait for it")]
     ChangeUnderWay,
+    /// Nobody keeps snapshots here, and the log is not to go without.
+    #[error("this node keeps no snapshots; give it a log and a state machine that can")]
+    NoSnapshots,
+    /// A snapshot could not be taken.
+    #[error("no snapshot could be taken: {0}")]
+    Snapshot(String),
+    /// This kind of log can't give its oldest entries back.
+    #[error("this log is one file and can't give its oldest entries back; use a MultiFsLog")]
+    NeverCompacts,
+    /// The entries are not applied here yet.
+    #[error("only what comes before seq {end} is applied here yet; entries after that can't go")]
+    NotApplied {
+        /// Up to where they are.
+        end: Seq,
+    },
+    /// A member does not have the entries yet, and could get them from nowhere.
+    #[error(
+        "a member still needs the entries from seq {from} on; wait for it, remove it from the cluster, or drop them by force"
+    )]
+    StillNeeded {
+        /// The first of them.
+        from: Seq,
+    },
     /// The state machine could not answer the query.
     #[error("the state machine could not answer: {0}")]
     Query(String),
@@ -133,6 +156,12 @@ pub enum Unknown {
     /// The leader that had the call has forgotten it.
     #[error("the leader that had the call was restarted; read the log to find out")]
     Forgotten,
+    /// A snapshot took the place of that part of the log, so whether the entries are in it, or what the state machine said
+    /// about them, is not known here.
+    #[error(
+        "a snapshot took the place of the entries here, so that the outcome is lost; look at the state, or append once more if it can be twice"
+    )]
+    Snapshot,
     /// The node stops.
     #[error("the node stops before the outcome was known; read the log to find out")]
     Stopped,

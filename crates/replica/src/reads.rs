@@ -129,10 +129,10 @@ impl Replica {
     }
 
     pub(crate) fn on_read_index_reply(&mut self, reply: ReadIndexReply) {
-        let ReadIndexReply { to, incarnation, number, end } = reply;
+        let ReadIndexReply { to, incarnation, number, end, kept } = reply;
         // The numbers of an earlier process of this node were other reads.
         if to == self.core.identity() && incarnation == self.incarnation {
-            self.read_at(number, end);
+            self.read_at(number, end, kept);
         }
     }
 
@@ -148,7 +148,7 @@ impl Replica {
             | Resolution::Transfer(_) => None,
         };
         match (asker, end) {
-            (Asker::Own(number), Some(end)) => self.read_at(number, end),
+            (Asker::Own(number), Some(end)) => self.read_at(number, end, self.held_by_all()),
             (Asker::Own(number), None) => {
                 if let Some(question) = self.reads.open.get_mut(&number) {
                     question.ticket = None;
@@ -158,17 +158,19 @@ impl Replica {
                 self.reads.foreign = self.reads.foreign.saturating_sub(1);
                 if let Some(end) = end {
                     let ReadIndex { from, incarnation, number } = index;
-                    let reply = ReadIndexReply { to: from, incarnation, number, end };
+                    let kept = self.held_by_all();
+                    let reply = ReadIndexReply { to: from, incarnation, number, end, kept };
                     self.out.send.push((to, Message::ReadIndexReply(reply)));
                 }
             }
         }
     }
 
-    fn read_at(&mut self, number: u64, end: Seq) {
+    fn read_at(&mut self, number: u64, end: Seq, kept: Seq) {
         if let Some(question) = self.reads.open.remove(&number) {
             for order in question.calls {
                 self.read_ready(order, end);
+                self.compaction_allowed(order, Some(kept));
             }
             self.is_restless |= !self.reads.waiting.is_empty();
         }
@@ -195,9 +197,9 @@ impl Replica {
     /// Not more than so many questions wait for the state machine: one that hangs would else be asked anew
     /// by every call that comes after those that have timed out.
     pub(crate) fn serve_reads(&mut self) {
-        let seen_end = self.applying.handed_out();
-        let start = self.core.terms().start();
-        let seen = seen_end.before().filter(|&seq| seq >= start);
+        let seen_end = self.applying.handed_out().max(self.snapshots.restoring_to());
+        let first = self.core.configuration().map_or(Seq::ZERO, |it| it.first());
+        let seen = seen_end.before().filter(|&seq| seq >= first);
         while self.reads.asked < self.options.calls_max
             && let Some((end, order)) = self.reads.ready.first().copied()
             && (end <= seen_end || planted::is(Bug::ServeEarly))

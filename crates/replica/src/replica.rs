@@ -20,6 +20,7 @@ use crate::members::Changes;
 use crate::reads::{Asker, Reads};
 use crate::sending::Loads;
 use crate::serving::{Book, Outbox, translate};
+use crate::snapshots::{SnapshotMeta, Snapshots};
 use crate::steering::Steering;
 use crate::{
     Actions, Event, Happening, Message, Outcome, ReplicaOptions, StartError, Status, convert,
@@ -54,6 +55,7 @@ pub struct Replica {
     pub(crate) reads: Reads,
     pub(crate) steering: Steering,
     pub(crate) changes: Changes,
+    pub(crate) snapshots: Snapshots,
     /// What is to be proposed in this step, in order.
     pub(crate) proposals: Vec<(Owner, Vec<Bytes>)>,
     /// What this node knows of the terms it led.
@@ -80,8 +82,9 @@ impl Replica {
     /// A node that starts, or restarts, with what its log remembers.
     ///
     /// `applied` is the position after the last entry that the state machine has seen, or anything up to the
-    /// log's start for one that has seen nothing. `incarnation` is a number that no earlier start of this
-    /// node had.
+    /// log's start for one that has seen nothing. `snapshot` is the newest complete one that is kept: a state machine
+    /// that is behind it is restored from it, and a log that lacks its last entry begins anew after it. `incarnation` is a
+    /// number that no earlier start of this node had.
     ///
     /// # Errors
     ///
@@ -90,6 +93,7 @@ impl Replica {
         options: ReplicaOptions,
         restored: Restored,
         applied: Seq,
+        snapshot: Option<SnapshotMeta>,
         incarnation: u64,
         now: Time,
     ) -> Result<Self, StartError> {
@@ -97,12 +101,15 @@ impl Replica {
         let core = Core::new(options.raft.clone(), restored, now)?;
         let (start, end) = (core.terms().start(), core.terms().end());
         let applied = if options.state_machine { applied } else { start };
-        if applied > end {
+        let snapshot = snapshot.filter(|_| options.snapshots.is_some());
+        let snapshot_end = snapshot.as_ref().map_or(Seq::ZERO, |meta| meta.last.seq.after());
+        if applied > end.max(snapshot_end) {
             return Err(StartError::AheadOfLog { applied, end });
         }
-        if applied < start && core.terms().entry_before(start).is_some() {
+        if applied < start && snapshot_end < start && core.terms().entry_before(start).is_some() {
             return Err(StartError::BehindLog { applied, start });
         }
+        let seen = applied;
         let applied = applied.max(start);
         let told = Told {
             role: core.role(),
@@ -128,6 +135,7 @@ impl Replica {
             reads: Reads::default(),
             steering: Steering::default(),
             changes: Changes::default(),
+            snapshots: Snapshots::default(),
             proposals: Vec::new(),
             books: BTreeMap::new(),
             outbox: Outbox::new(),
@@ -136,6 +144,7 @@ impl Replica {
             next_ticket: 0,
             told,
         };
+        replica.begin_with_snapshot(snapshot, seen);
         replica.load_head();
         Ok(replica)
     }
@@ -182,6 +191,7 @@ impl Replica {
             self.steer_at(),
             self.change_at(),
             self.applying.wake_at(),
+            self.snapshots_wake_at(),
         ];
         mine.into_iter().fold(self.core.wake_at(), Time::min)
     }
@@ -206,6 +216,7 @@ impl Replica {
             durable: core.durable(),
             committed: core.committed().max(self.applying.applied),
             applied: self.applying.applied,
+            snapshot: self.snapshots.newest.as_ref().map(|meta| meta.last),
             head: head.cloned().map(convert::to_log),
             calls: self.calls.len(),
             calls_bytes: self.calls.bytes(),
@@ -241,6 +252,7 @@ impl Replica {
             Happening::Loaded(reply) => self.loaded(reply),
             Happening::Applied { results } => self.applied(results),
             Happening::Answered { call, result } => self.answered(call, result),
+            Happening::Snapshot(news) => self.snapshot_news(news),
         }
     }
 
@@ -273,7 +285,10 @@ impl Replica {
             | Message::TransferAsk(_)
             | Message::TransferReply(_)
             | Message::ChangeAsk(_)
-            | Message::ChangeReply(_)) => message,
+            | Message::ChangeReply(_)
+            | Message::SnapshotOffer(_)
+            | Message::SnapshotChunk(_)
+            | Message::SnapshotAck(_)) => message,
         };
         // Whoever has the key may pass calls on: a member that this node's log does not name yet, one whose disk
         // was lost, one that was removed.
@@ -290,6 +305,9 @@ impl Replica {
             Message::TransferReply(reply) => self.on_transfer_reply(reply),
             Message::ChangeAsk(ask) => self.on_change_ask(from, *ask),
             Message::ChangeReply(reply) => self.on_change_reply(reply),
+            Message::SnapshotOffer(offer) => self.on_snapshot_offer(from, *offer),
+            Message::SnapshotChunk(chunk) => self.on_snapshot_chunk(from, chunk),
+            Message::SnapshotAck(ack) => self.on_snapshot_ack(from, ack),
             Message::Raft(_) => {}
         }
     }
@@ -304,6 +322,7 @@ impl Replica {
             self.pump_reads();
             self.pump_steering();
             self.pump_changes();
+            self.pump_snapshots();
             self.pump_apply();
             self.settle();
             self.serve_reads();
@@ -339,11 +358,17 @@ impl Replica {
 
     /// Steps the core and does what it says.
     pub(crate) fn drive(&mut self, input: Input<Bytes>) {
-        let Output { persist, send, load, apply, resolve, events } =
+        let Output { persist, send, load, apply, restore, behind, resolve, events } =
             self.core.step(self.now, input);
         if let Some(persist) = persist {
+            if let Some(last) = persist.reset {
+                self.cache.reset(last.seq.after());
+            }
             if let Some(end) = persist.trim {
                 self.cache.trim(end);
+            }
+            if let Some(start) = persist.compact {
+                self.compaction_begins(persist.job, start);
             }
             self.cache.append(&persist.append);
             self.out.writes.push((persist.job, convert::write(persist)));
@@ -351,6 +376,12 @@ impl Replica {
         self.keep_books();
         if let Some(span) = apply {
             self.applying.ready = self.applying.ready.max(span.end);
+        }
+        if let Some(last) = restore {
+            self.restore(last);
+        }
+        for peer in behind {
+            self.peer_is_behind(peer);
         }
         for (ticket, resolution) in resolve {
             self.resolved(ticket, resolution);

@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
     Apply,
     /// The newest entry, to show it.
     Head,
+    /// The batch in which the log is to begin.
+    Compaction,
 }
 
 impl Replica {
@@ -72,6 +74,10 @@ impl Replica {
                 }
             }
             Purpose::Apply => self.apply_loaded(entries),
+            Purpose::Compaction => {
+                let first = entries.and_then(|entries| entries.first().map(|first| first.id.seq));
+                self.compaction_loaded(first);
+            }
             Purpose::Head => {
                 if let Some(head) = entries.and_then(|mut entries| entries.pop()) {
                     self.cache.prepend(head);

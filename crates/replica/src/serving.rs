@@ -253,6 +253,10 @@ impl Replica {
         self.conclude(served, Answer::Committed { first, last, results });
     }
 
+    pub(crate) fn served_unknown(&mut self, served: Served) {
+        self.conclude(served, Answer::Unknown);
+    }
+
     pub(crate) fn served_absent(&mut self, served: Served) {
         self.conclude(served, Answer::Absent);
     }

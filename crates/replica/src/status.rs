@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configuration, Identity, NodeId, PeerStatus, Role, Seq, Term};
+use tinyraftplus_core::{Configuration, EntryId, Identity, NodeId, PeerStatus, Role, Seq, Term};
 use tinyraftplus_log::LogEntry;
 
 /// A consistent snapshot of a node.
@@ -39,6 +39,8 @@ pub struct Status {
     pub committed: Seq,
     /// The position after the last entry that was applied here.
     pub applied: Seq,
+    /// The last entry of the newest complete snapshot here.
+    pub snapshot: Option<EntryId>,
     /// The newest durable entry.
     pub head: Option<LogEntry>,
     /// How many calls are under way.

@@ -120,7 +120,8 @@ fn a_state_machine_that_does_not_fit_the_log_is_refused() {
     let mut options = ReplicaOptions::new(Options::new(id(1), vec![id(1)], 1));
     options.state_machine = true;
     let start = |applied| {
-        Replica::new(options.clone(), restored(&terms), seq(applied), 1, Time::ZERO).map(|_| ())
+        Replica::new(options.clone(), restored(&terms), seq(applied), None, 1, Time::ZERO)
+            .map(|_| ())
     };
     assert_eq!(start(16), Err(StartError::AheadOfLog { applied: seq(16), end: seq(15) }));
     assert_eq!(start(9), Err(StartError::BehindLog { applied: seq(9), start: seq(10) }));

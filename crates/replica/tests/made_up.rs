@@ -136,8 +136,8 @@ impl Rng {
             }
             4 => {
                 let (to, number, end) = (self.identity(), self.number(), seq(self.number()));
-                let incarnation = self.below(4);
-                Message::ReadIndexReply(ReadIndexReply { to, incarnation, number, end })
+                let (incarnation, kept) = (self.below(4), seq(self.number()));
+                Message::ReadIndexReply(ReadIndexReply { to, incarnation, number, end, kept })
             }
             _ => {
                 let to = (self.below(4) > 0).then(|| self.identity());

@@ -140,6 +140,10 @@ counts! {
         crashed_writing: "crashes in a write",
         /// Nodes that died while they opened their log.
         crashed_opening: "crashes in recovery",
+        /// Nodes that died just when something about a snapshot was done.
+        crashed_keeping: "crashes about a snapshot",
+        /// Snapshots that could not be written, read or received.
+        snapshot_failures: "failures about a snapshot",
         /// Sectors that a power loss took back.
         sectors_lost: "sectors lost",
         /// Syncs that failed.
@@ -306,6 +310,20 @@ counts! {
         leased: "reads answered by a lease",
         /// Reads that a leader with leases answered after asking, because its lease was in doubt.
         in_doubt: "reads confirmed while a lease is in doubt",
+        /// Snapshots of a state machine.
+        snapshots: "snapshots taken",
+        /// Logs that began anew after one of another node.
+        installed: "snapshots installed",
+        /// State machines restored, by those and at starts.
+        restored: "state machines restored",
+        /// Snapshots received in part, and then gone on with.
+        resumed: "transfers of a snapshot resumed",
+        /// Times that old entries were dropped.
+        compactions: "logs compacted",
+        /// Peers to which a snapshot was offered.
+        offered: "snapshots offered",
+        /// Clients whose entry may lie under a snapshot.
+        under_snapshot: "appends unknown under a snapshot",
         /// Nodes that came back with an empty disk, and were told so.
         recognised: "wiped nodes recognised",
     }

@@ -49,7 +49,7 @@ impl World {
     /// Does what a replica says, and looks whether it may say so.
     fn perform(&mut self, life: Life, actions: Actions) -> Verdict {
         let at = life.node;
-        let Actions { writes, send, load, apply, query, reply, events } = actions;
+        let Actions { writes, send, load, snapshots, apply, query, reply, events } = actions;
         self.checks.on_events(at, &events)?;
         self.checks.on_step_begun(at);
         for (job, write) in writes {
@@ -71,6 +71,7 @@ impl World {
         for (to, message) in send {
             self.send(at, to, message)?;
         }
+        self.keep(life, snapshots);
         if let Some(apply) = apply {
             let what = digest(&[31, apply.start.get(), apply.end.get()]);
             self.note(at, what, || format!("applies {}..{}", apply.start, apply.end));
@@ -334,7 +335,7 @@ impl World {
     }
 
     /// Gives the state machine something to do.
-    fn task(&mut self, life: Life, task: Task) {
+    pub(crate) fn task(&mut self, life: Life, task: Task) {
         if let Some(process) = self.alive(life) {
             process.tasks.push_back(task);
             if !mem::replace(&mut process.working, true) {
@@ -350,17 +351,27 @@ impl World {
     }
 
     /// The state machine has done the first thing that it had to do.
-    pub(crate) fn worked(&mut self, life: Life) {
+    pub(crate) fn worked(&mut self, life: Life) -> Verdict {
         let Some(process) = self.alive(life) else {
-            return;
+            return Ok(());
         };
         let Some(task) = process.tasks.pop_front() else {
-            return;
+            return Ok(());
         };
         let more = !process.tasks.is_empty();
         process.working = more;
+        if more {
+            self.work(life);
+        }
         let happening = match task {
+            Task::Snapshot(last, configurations) => {
+                return self.snapshot(life, last, configurations);
+            }
+            Task::Restore(meta) => return self.restore(life, &meta),
             Task::Apply(apply) => {
+                let Some(process) = self.alive(life) else {
+                    return Ok(());
+                };
                 let results = process.machine.apply(&apply);
                 let machine = process.machine;
                 let node = self.node(life.node);
@@ -369,6 +380,9 @@ impl World {
                 Happening::Applied { results }
             }
             Task::Query(query) => {
+                let Some(process) = self.alive(life) else {
+                    return Ok(());
+                };
                 let result = process.machine.read();
                 self.note(life.node, digest(&[38, digest_bytes(&result)]), || {
                     format!("answers query {}", query.call)
@@ -377,9 +391,7 @@ impl World {
             }
         };
         self.hand(life, happening);
-        if more {
-            self.work(life);
-        }
+        Ok(())
     }
 
     /// Who leads, as far as the one in the newest term says.

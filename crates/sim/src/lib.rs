@@ -38,6 +38,7 @@ mod rng;
 mod rules;
 mod run;
 mod shrink;
+mod snapshots;
 mod trace;
 mod words;
 mod workload;

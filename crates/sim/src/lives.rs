@@ -4,13 +4,14 @@
 use tinyraftplus_core::{Role, Seq};
 
 use tinyraftplus_log::{Log, LogEntry, LogError, LogOptions, Write, sim_disk::SimDisk};
-use tinyraftplus_replica::{Happening, Replica};
+use tinyraftplus_replica::{Happening, Keeper, Replica};
 
 use crate::check::{Verdict, Violation, calls::Life};
 use crate::machine::Machine;
 use crate::node::{Death, Process};
 use crate::observe::Seen;
 use crate::profile::node_id;
+use crate::snapshots::CHUNK_BYTES;
 use crate::trace::digest;
 use crate::words;
 use crate::world::{What, World};
@@ -30,6 +31,7 @@ impl World {
         options.first_seq = self.profile.first_seq;
         options.space_bytes = self.profile.disk.space_bytes;
         options.seed = Some(self.chance.seeds.next());
+        options.snapshot_chunk_bytes = CHUNK_BYTES;
         let opened = self.node(at).open(options);
         if dies {
             drop(opened);
@@ -91,8 +93,16 @@ impl World {
         })?;
         self.checks.on_start(at, &restored, &entries, &unfinished, machine.end)?;
         let is_new_disk = self.checks.nodes.get(at).is_some_and(|node| !node.lost.is_empty());
-        let options = self.profile.options(at, is_new_disk, self.chance.seeds.next());
-        let replica = Replica::new(options, restored, machine.end, life.number, shown);
+        let mut options = self.profile.options(at, is_new_disk, self.chance.seeds.next());
+        if let Some(snapshots) = &mut options.snapshots {
+            snapshots.compacts = self.node(at).compacts();
+        }
+        let store = log.snapshots().map_err(|error| {
+            let what = format!("node {} has no snapshots: {error}", at + 1);
+            Violation::new("what was durable survives a crash", what)
+        })?;
+        let newest = store.newest();
+        let replica = Replica::new(options, restored, machine.end, newest, life.number, shown);
         let replica = replica.map_err(|error| {
             let what = format!("node {} can't start: {error}", at + 1);
             Violation::new("a state machine is not ahead of its log", what)
@@ -113,6 +123,8 @@ impl World {
             machine,
             tasks: std::collections::VecDeque::new(),
             working: false,
+            keeper: Keeper::new(store),
+            works: std::collections::VecDeque::new(),
         });
         self.hand(life, Happening::Wake);
         Ok(())

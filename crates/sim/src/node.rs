@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tinyraftplus_core::Time;
+use tinyraftplus_core::{Configurations, EntryId, Time};
 use tinyraftplus_log::{
     Encoder, EncryptingEncoder, FsLog, Key, Log, LogError, LogOptions, LogRead, MultiFsLog,
     PlainEncoder, Recovery, Write, XxHashEncoder,
     sim_disk::{SimDisk, SimRng},
 };
-use tinyraftplus_replica::{Apply, Happening, Query, Replica};
+use tinyraftplus_replica::{Apply, Happening, Keeper, Query, Replica, SnapshotMeta, SnapshotWork};
 
 use crate::check::calls::Life;
 use crate::machine::Machine;
@@ -93,6 +93,9 @@ pub(crate) struct Process {
     /// What the state machine has to do, in order, and whether it is at it.
     pub(crate) tasks: VecDeque<Task>,
     pub(crate) working: bool,
+    pub(crate) keeper: Keeper,
+    /// What the keeper has to do, in order.
+    pub(crate) works: VecDeque<SnapshotWork>,
 }
 
 /// Work for the state machine.
@@ -100,6 +103,8 @@ pub(crate) struct Process {
 pub(crate) enum Task {
     Apply(Apply),
     Query(Query),
+    Snapshot(EntryId, Arc<Configurations>),
+    Restore(SnapshotMeta),
 }
 
 impl std::fmt::Debug for Process {
@@ -168,6 +173,11 @@ impl Node {
             let (log, recovery) = FsLog::open_on(&self.disk, NAME, options)?;
             Ok((Box::new(log), recovery))
         }
+    }
+
+    /// Whether its log can give its oldest entries back.
+    pub(crate) const fn compacts(&self) -> bool {
+        self.kind.segment_bytes.is_some()
     }
 
     /// What kind of node it is, in words.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tinyraftplus_core::{Core, Event as RaftEvent, Message as RaftMessage, MessageBody, Role};
 use tinyraftplus_core::{NodeId, Seq, Term};
 use tinyraftplus_log::Write;
-use tinyraftplus_replica::{Actions, Answer, Event, Message, Outcome, Refused, Want};
+use tinyraftplus_replica::{Actions, Answer, Event, Message, Outcome, Refused, Unknown, Want};
 
 use crate::check::calls::{Asked, Life};
 use crate::trace::digest;
@@ -57,7 +57,10 @@ impl World {
                 | Message::TransferAsk(_)
                 | Message::TransferReply(_)
                 | Message::ChangeAsk(_)
-                | Message::ChangeReply(_) => self.observe_call(&mut seen, message),
+                | Message::ChangeReply(_)
+                | Message::SnapshotOffer(_)
+                | Message::SnapshotChunk(_)
+                | Message::SnapshotAck(_) => self.observe_call(&mut seen, message),
             }
         }
         if actions.send.iter().any(|(_, message)| is_pre_vote(message)) {
@@ -90,6 +93,8 @@ impl World {
                 self.counts.transferred += 1;
             }
             Event::Raft(RaftEvent::Transferred { .. }) => self.counts.not_transferred += 1,
+            Event::SnapshotInstalled { .. } => self.counts.installed += 1,
+            Event::Compacted { .. } => self.counts.compactions += 1,
             Event::Raft(RaftEvent::Removed) => self.counts.told_removed += 1,
             Event::Changed { .. }
             | Event::Committed { .. }
@@ -219,7 +224,10 @@ impl World {
                 counts.reads_repeated += u64::from(index.number <= seen.asked);
                 seen.asked = index.number.max(seen.asked);
             }
+            Message::SnapshotOffer(_) => counts.offered += 1,
             Message::Raft(_)
+            | Message::SnapshotChunk(_)
+            | Message::SnapshotAck(_)
             | Message::ReadIndexReply(_)
             | Message::TransferAsk(_)
             | Message::TransferReply(_)
@@ -262,6 +270,7 @@ impl World {
             Outcome::Refused(Refused::Busy) => counts.busy += 1,
             Outcome::Refused(Refused::NoLeader) => counts.leaderless += 1,
             Outcome::Refused(Refused::Deadline) => counts.late += 1,
+            Outcome::Unknown(Unknown::Snapshot) => counts.under_snapshot += 1,
             Outcome::Refused(_)
             | Outcome::Unknown(_)
             | Outcome::Done

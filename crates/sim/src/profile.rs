@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tinyraftplus_core::{NodeId, Options, Seq};
-use tinyraftplus_replica::ReplicaOptions;
+use tinyraftplus_replica::{ReplicaOptions, SnapshotOptions};
 
 use crate::fault::Fault;
 use crate::less::Less;
 use crate::members::MembersProfile;
 use crate::rng::{Range, Rng};
+use crate::snapshots::SnapshotProfile;
 
 /// Everything about a run that does not change while it lasts.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Profile {
     pub(crate) machine: Range,
     /// In how many of a thousand starts the state machine remembers what it had seen.
     pub(crate) machine_durable: u64,
+    /// Whether snapshots are taken, and how that goes.
+    pub(crate) snapshots: Option<SnapshotProfile>,
 }
 
 /// How messages fare.
@@ -236,6 +239,7 @@ impl Profile {
             wakeup: Range::micros(0, rng.pick(&[1, 50, 1_000])),
             machine: Range::micros(1, rng.pick(&[10, 200, 2_000])),
             machine_durable: rng.pick(&[0, 500, 1000]),
+            snapshots: None,
         };
         if !calm && node_count > 2 && rng.chance(250) {
             profile.churn(rng);
@@ -246,6 +250,7 @@ impl Profile {
         if !calm && node_count > 2 && profile.members.has_lease() && rng.chance(500) {
             profile.doubt(rng);
         }
+        profile.snapshots = SnapshotProfile::draw(rng, calm);
         profile
     }
 
@@ -337,6 +342,13 @@ impl Profile {
         options.apply_bytes_max = knobs.apply_bytes_max;
         options.forward_bytes_max = knobs.forward_bytes_max;
         options.calls_max = knobs.calls_max;
+        options.snapshots = self.snapshots.map(|it| SnapshotOptions {
+            compacts: true,
+            log_bytes: Some(it.log_bytes),
+            keep_entries: it.keep_entries,
+            window_bytes: it.window_chunks << 10,
+            bytes_per_second: it.bytes_per_second,
+        });
         options
     }
 

@@ -8,7 +8,7 @@ use tinyraftplus_core::{
     Plan, Role, Seq, Term,
 };
 use tinyraftplus_log::{Recovery, Write};
-use tinyraftplus_replica::{Answer, ChangeAnswer, Message, Outcome};
+use tinyraftplus_replica::{Answer, ChangeAnswer, Message, Outcome, SnapshotMeta};
 
 use crate::trace::digest;
 
@@ -47,6 +47,11 @@ pub(crate) fn message_digest(message: &Message) -> u64 {
             let is_there = matches!(reply.answer, ChangeAnswer::Changed { .. });
             digest(&[10, reply.number, u64::from(is_there)])
         }
+        Message::SnapshotOffer(offer) => {
+            digest(&[11, offer.term.get(), offer.meta.last.seq.get(), offer.meta.bytes])
+        }
+        Message::SnapshotChunk(chunk) => digest(&[12, chunk.term.get(), chunk.number]),
+        Message::SnapshotAck(ack) => digest(&[13, ack.term.get(), ack.next]),
     }
 }
 
@@ -147,6 +152,16 @@ pub(crate) fn message(message: &Message) -> String {
             format!("change {} of members in term {}?", ask.number, ask.term)
         }
         Message::ChangeReply(reply) => format!("change {}: {:?}", reply.number, reply.answer),
+        Message::SnapshotOffer(offer) => {
+            let SnapshotMeta { last, bytes, .. } = &offer.meta;
+            format!("term={} offers a snapshot up to {last}, of {bytes} bytes", offer.term)
+        }
+        Message::SnapshotChunk(chunk) => {
+            format!("term={} chunk {} of a snapshot", chunk.term, chunk.number)
+        }
+        Message::SnapshotAck(ack) => {
+            format!("term={} wants chunk {} of a snapshot", ack.term, ack.next)
+        }
     }
 }
 
@@ -209,6 +224,8 @@ pub(crate) fn write_digest(write: &Write) -> u64 {
         write.trim.map_or(0, |end| end.get() + 1),
         last,
         write.append.len() as u64,
+        write.reset.map_or(0, |reset| reset.start.get() + 1),
+        write.compact.map_or(0, |start| start.get() + 1),
     ])
 }
 
@@ -222,6 +239,12 @@ pub(crate) fn write(write: &Write) -> String {
     if write.configuration.is_some() {
         let newest = |all: &Arc<Configurations>| configuration(&all.newest().configuration);
         words.push(write.configuration.as_ref().map(newest).unwrap_or_default());
+    }
+    if let Some(reset) = write.reset {
+        words.push(format!("begin anew at {} after term {}", reset.start, reset.before));
+    }
+    if let Some(start) = write.compact {
+        words.push(format!("drop all before {start}"));
     }
     if let Some(end) = write.trim {
         words.push(format!("trim to {end}"));

@@ -5,9 +5,11 @@
 //! when all is well again in `liveness`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tinyraftplus_core::{MessageBody, Plan};
-use tinyraftplus_replica::{Happening, LoadRequest, Message};
+use bytes::Bytes;
+use tinyraftplus_core::{Configurations, EntryId, MessageBody, Plan};
+use tinyraftplus_replica::{Happening, LoadRequest, Message, SnapshotId};
 
 use crate::check::{Checks, Verdict, Violation, calls::Life, require};
 use crate::counts::Counts;
@@ -63,6 +65,7 @@ pub(crate) struct Chance {
     pub(crate) faults: Rng,
     pub(crate) deaths: Rng,
     pub(crate) seeds: Rng,
+    pub(crate) snapshots: Rng,
 }
 
 /// What the world is up to.
@@ -93,6 +96,10 @@ pub(crate) enum What {
     Loaded(Life, LoadRequest),
     /// The state machine has done what was asked of it.
     Worked(Life),
+    /// Whoever keeps snapshots has done what was asked of it.
+    Kept(Life),
+    /// A snapshot of the state machine is written.
+    Taken(Life, Box<(SnapshotId, EntryId, Arc<Configurations>, Bytes)>),
     /// A process starts on a node.
     Start(usize),
     /// A process dies, if it still lives.
@@ -141,6 +148,7 @@ impl World {
                 faults: rng.fork(),
                 deaths: rng.fork(),
                 seeds: rng.fork(),
+                snapshots: rng.fork(),
             },
             next_partition: 0,
             faults_planned: 0,
@@ -237,7 +245,9 @@ impl World {
             What::WriteSlow(life, job) => self.write_slow(life, job),
             What::WriteAgain(life) => return self.write_again(life),
             What::Loaded(life, request) => self.loaded(life, request),
-            What::Worked(life) => self.worked(life),
+            What::Worked(life) => return self.worked(life),
+            What::Kept(life) => self.kept(life),
+            What::Taken(life, snapshot) => self.taken(life, *snapshot),
             What::Start(at) => return self.start(at),
             What::Die(life, death) => self.die(life, death),
             What::Fault(planned) => return self.fault(planned),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tinyraftplus_core::quorum::{CustomRules, Group};
 use tinyraftplus_core::{Lease, NodeId, NodeIdError, Options, QuorumRule, Rules, Seq, Term};
-use tinyraftplus_log::{FsLog, Log, LogError, LogOptions};
+use tinyraftplus_log::{FsLog, Log, LogError, LogOptions, MultiFsLog};
 use tinyraftplus_net::{Message, Transport};
-use tinyraftplus_replica::ReplicaOptions;
+use tinyraftplus_replica::{ReplicaOptions, SnapshotOptions};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
@@ -23,7 +23,7 @@ const EVENTS_MAX: usize = 1024;
 ///
 /// | option | default | |
 /// | --- | --- | --- |
-/// | `log`, `log_dir` | none: one of them is needed | |
+/// | `log`, `log_dir`, `log_segments` | none: one of them is needed | only segments give disk space back |
 /// | `transport`, `send` | none: one of them is needed, but for a cluster of one | |
 /// | `state_machine`, `async_state_machine` | none: an entry is answered when it is committed | |
 /// | `quorum`, `rule`, `rules` | more than half | until the cluster has formed; then its log decides |
@@ -41,9 +41,11 @@ const EVENTS_MAX: usize = 1024;
 /// | `read_timeout` | 10 s | for the whole call |
 /// | `transfer_timeout` | 10 s | for the whole call |
 /// | `members_timeout` | 30 s | for the whole change |
+/// | `snapshot_timeout` | 60 s | for a snapshot or a compaction that somebody asks for |
 /// | `close_timeout` | 5 s | for a disk, or a state machine, that hangs |
 /// | `stall_timeout` | 2 s | then a leader whose disk hangs gives up its role |
 /// | `fail_fast` | off | without a leader calls wait for one |
+/// | `snapshots` | as below | matters where the state machine takes snapshots, and for compaction |
 ///
 /// The limits below have no method of their own; [`NodeBuilder::options`] changes them. A node also keeps to the limits of
 /// its log, where those are lower.
@@ -66,6 +68,15 @@ const EVENTS_MAX: usize = 1024;
 /// | `raft.uncommitted_bytes_max` | 64 MiB | then appends are refused as busy |
 /// | `raft.commit_notice_delay` | 1 ms | a follower with nothing else to hear is told what is committed |
 /// | `raft.promote_distance` | 1024 | entries that a new voter may lack when it begins to vote |
+///
+/// How snapshots are taken, kept and sent; [`NodeBuilder::snapshots`] changes it:
+///
+/// | option | default | |
+/// | --- | --- | --- |
+/// | `log_bytes` | 64 MiB | of entries since the last one: then one is taken; each entry counts 32 bytes more |
+/// | `keep_entries` | 10000 | before a snapshot stay in the log, for nodes that are a little behind |
+/// | `window_bytes` | 1 MiB | on the way to one peer |
+/// | `bytes_per_second` | 64 MiB | to one peer, at most |
 ///
 /// An aim groups small things, and is no limit of a large one: a batch goes whole.
 ///
@@ -125,6 +136,8 @@ pub struct NodeBuilder {
     pub(crate) read_timeout: Duration,
     pub(crate) transfer_timeout: Duration,
     pub(crate) members_timeout: Duration,
+    pub(crate) snapshot_timeout: Duration,
+    pub(crate) snapshot_options: SnapshotOptions,
     pub(crate) close_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) events: broadcast::Sender<Event>,
@@ -166,6 +179,8 @@ impl NodeBuilder {
             read_timeout: Duration::from_secs(10),
             transfer_timeout: Duration::from_secs(10),
             members_timeout: Duration::from_secs(30),
+            snapshot_timeout: Duration::from_mins(1),
+            snapshot_options: SnapshotOptions::default(),
             close_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(2),
             events: broadcast::channel(EVENTS_MAX).0,
@@ -238,7 +253,26 @@ impl NodeBuilder {
         self
     }
 
-    /// Changes the options of a log that [`NodeBuilder::log_dir`] keeps: encryption, limits, space.
+    /// The same in segments, of which old ones go once a snapshot stands for them. The choice for a node that runs for years.
+    ///
+    /// ```
+    /// # use tinyraftplus::RaftNode;
+    /// # let dir = tempfile::tempdir()?;
+    /// let node = RaftNode::builder(1, [1])
+    ///     .log_segments(dir.path())
+    ///     .log_options(|options| options.segment_bytes_max = 64 << 20);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn log_segments(mut self, dir: impl Into<PathBuf>) -> Self {
+        let (dir, name) = (dir.into(), format!("node-{}", self.id));
+        self.log = Some(Box::new(move |options| {
+            let (log, _) = MultiFsLog::open(dir, &name, options)?;
+            Ok(Box::new(log))
+        }));
+        self
+    }
+
+    /// Changes the options of a log that [`NodeBuilder::log_dir`] or [`NodeBuilder::log_segments`] keeps: encryption, limits, space.
     ///
     /// ```
     /// # use tinyraftplus::{InProcess, RaftNode};
@@ -579,6 +613,26 @@ impl NodeBuilder {
         self
     }
 
+    /// How long [`RaftNode::snapshot`](crate::RaftNode::snapshot) and
+    /// [`RaftNode::compact`](crate::RaftNode::compact) may take.
+    pub const fn snapshot_timeout(mut self, timeout: Duration) -> Self {
+        self.snapshot_timeout = timeout;
+        self
+    }
+
+    /// Changes how snapshots are taken, kept and sent.
+    ///
+    /// ```
+    /// # use tinyraftplus::RaftNode;
+    /// # let builder = RaftNode::builder(1, [1]);
+    /// builder.snapshots(|snapshots| snapshots.log_bytes = Some(1 << 20))
+    /// # ;
+    /// ```
+    pub fn snapshots(mut self, change: impl FnOnce(&mut SnapshotOptions)) -> Self {
+        change(&mut self.snapshot_options);
+        self
+    }
+
     /// Changes limits that have no method of their own.
     pub fn options(mut self, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
         change(&mut self.options);
@@ -635,6 +689,11 @@ mod tests {
             ("apply_entries_max", options.apply_entries_max.to_string()),
             ("apply_bytes_max", mib(options.apply_bytes_max)),
             ("cache_bytes_max", mib(options.cache_bytes_max)),
+            ("snapshot_timeout", time(builder.snapshot_timeout)),
+            ("log_bytes", mib(builder.snapshot_options.log_bytes.unwrap_or(0))),
+            ("keep_entries", builder.snapshot_options.keep_entries.to_string()),
+            ("window_bytes", mib(builder.snapshot_options.window_bytes)),
+            ("bytes_per_second", mib(builder.snapshot_options.bytes_per_second)),
             ("raft.append_bytes_max", mib(raft.append_bytes_max)),
             ("raft.window_bytes", mib(raft.window_bytes)),
             ("raft.uncommitted_bytes_max", mib(raft.uncommitted_bytes_max)),

@@ -14,11 +14,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tinyraftplus_core::quorum::CustomRules;
-use tinyraftplus_core::{self as core, NodeId, Placed, Rising, Role, Term, Time};
-use tinyraftplus_log::Write;
+use tinyraftplus_core::{
+    self as core, Configurations, EntryId, NodeId, Placed, Rising, Role, Term, Time,
+};
+use tinyraftplus_log::{SnapshotStore, Write};
 use tinyraftplus_net::Transport;
 use tinyraftplus_replica::{
-    self as replica, Actions, Call, CallId, Happening, LoadRequest, Outcome, Replica,
+    self as replica, Actions, Call, CallId, Happening, LoadRequest, Outcome, Replica, SnapshotWork,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -27,7 +29,7 @@ use crate::mailbox::{Arrived, Asked, Mail, Taken};
 use crate::threads::{self, Report, Running, Work};
 use crate::writes::Writes;
 use crate::writing::Writing;
-use crate::{Event, Head, Member, Peer, Status, StopReason, Warning};
+use crate::{Event, Head, Member, Peer, StateSnapshot, Status, StopReason, Warning};
 
 /// How many calls one step takes.
 const STEP_MAX: usize = 4096;
@@ -70,6 +72,9 @@ pub(crate) struct Outgoing {
     pub(crate) writer: Writing,
     pub(crate) reader: Running<LoadRequest>,
     pub(crate) machine: Option<Running<Work>>,
+    pub(crate) snapshots: Option<SnapshotStore>,
+    /// Runs once there is something to do about snapshots.
+    pub(crate) keeper: Option<Running<SnapshotWork>>,
     pub(crate) status: Published,
     /// How many wait for a change of the status.
     pub(crate) watchers: Arc<AtomicUsize>,
@@ -79,7 +84,7 @@ pub(crate) struct Outgoing {
 }
 
 pub(crate) struct Driver {
-    pub(crate) replica: Replica,
+    pub(crate) replica: Box<Replica>,
     pub(crate) clock: Clock,
     pub(crate) mail: Mail,
     pub(crate) alarm: Alarm,
@@ -264,6 +269,10 @@ impl Driver {
                 }
                 return Ok(None);
             }
+            Report::State { last, configurations, state } => {
+                return self.write_snapshot(last, configurations, state).map(|()| None);
+            }
+            Report::Snapshot(news) => Happening::Snapshot(news),
             Report::Failed(reason) => return Err(reason),
         }))
     }
@@ -293,7 +302,7 @@ impl Driver {
 
     /// Does what steps say. What a thread that has ended does not take is lost; its end is reported.
     fn act(&mut self, actions: Actions) -> Result<(), StopReason> {
-        let Actions { writes: _, send, load, apply, query, reply, events } = actions;
+        let Actions { writes: _, send, load, snapshots, apply, query, reply, events } = actions;
         // Before messages and answers leave, so that whoever has one finds the state it speaks of.
         self.publish();
         let transport = &self.outgoing.transport;
@@ -304,6 +313,9 @@ impl Driver {
         }));
         for request in load {
             let _ = self.outgoing.reader.jobs.send(request);
+        }
+        for work in snapshots {
+            self.keep(work)?;
         }
         if let Some(machine) = &self.outgoing.machine {
             let work = apply.into_iter().map(Work::Apply).chain(query.into_iter().map(Work::Query));
@@ -322,6 +334,55 @@ impl Driver {
             self.happened(event);
         }
         sent.map_err(|_| StopReason::Died("transport"))
+    }
+
+    /// Does something about snapshots, or has it done.
+    fn keep(&mut self, work: SnapshotWork) -> Result<(), StopReason> {
+        let outgoing = &mut self.outgoing;
+        let work = match (work, &outgoing.machine) {
+            (SnapshotWork::Take { last, configurations }, Some(machine)) => {
+                drop(machine.jobs.send(Work::Snapshot { last, configurations }));
+                return Ok(());
+            }
+            (SnapshotWork::Take { last, configurations }, None) => {
+                return self.write_snapshot(last, configurations, Vec::new().into());
+            }
+            (SnapshotWork::Restore(meta), machine) => {
+                if let Some(machine) = machine {
+                    drop(machine.jobs.send(Work::Restore(meta)));
+                }
+                return Ok(());
+            }
+            (work, _) => work,
+        };
+        let Some(snapshots) = outgoing.snapshots.clone() else {
+            return Ok(());
+        };
+        let keeper = if let Some(keeper) = outgoing.keeper.take() {
+            keeper
+        } else {
+            let name = format!("raft-{}", self.replica.core().id());
+            threads::start_keeper(&name, snapshots, self.mail.0.reporter())
+                .map_err(|_| StopReason::Died("keeper of snapshots"))?
+        };
+        drop(keeper.jobs.send(work));
+        self.outgoing.keeper = Some(keeper);
+        Ok(())
+    }
+
+    fn write_snapshot(
+        &self,
+        last: EntryId,
+        configurations: Arc<Configurations>,
+        state: StateSnapshot,
+    ) -> Result<(), StopReason> {
+        let Some(snapshots) = self.outgoing.snapshots.clone() else {
+            return Ok(());
+        };
+        let name = format!("raft-{}", self.replica.core().id());
+        let reports = self.mail.0.reporter();
+        threads::write_snapshot(&name, snapshots, last, configurations, state, reports)
+            .map_err(|_| StopReason::Died("writer of a snapshot"))
     }
 
     fn happened(&mut self, event: replica::Event) {
@@ -356,6 +417,12 @@ impl Driver {
                 self.warn(Warning::Malformed { from, what });
             }
             replica::Event::LoadFailed { what, .. } => self.warn(Warning::Load(what)),
+            replica::Event::SnapshotFailed { what } => self.warn(Warning::Snapshot(what)),
+            replica::Event::SnapshotTaken { last, bytes } => {
+                self.tell(Event::Snapshot { last, bytes });
+            }
+            replica::Event::SnapshotInstalled { last } => self.tell(Event::Installed { last }),
+            replica::Event::Compacted { start } => self.tell(Event::Compacted { start }),
             _ => {}
         }
     }
@@ -432,6 +499,8 @@ impl Driver {
             status.transferring = now.transferring;
             status.term = now.term;
             status.followers = now.followers;
+            status.start = now.start;
+            status.snapshot = now.snapshot;
             status.durable = now.durable;
             status.committed = now.committed;
             status.applied = now.applied;
@@ -467,7 +536,7 @@ impl Driver {
         for reply in taken.chain(unseen.into_iter().map(|asked| asked.reply)) {
             drop(reply.send(Outcome::Refused(replica::Refused::Stopped)));
         }
-        let Outgoing { transport, writer, reader, machine, status, events, done, watchers: _ } =
+        let Outgoing { transport, writer, reader, machine, keeper, status, events, done, .. } =
             self.outgoing;
         drop(panic::catch_unwind(AssertUnwindSafe(|| transport.detach())));
         drop(transport);
@@ -475,6 +544,7 @@ impl Driver {
         let mut threads = vec![end_thread(reader)];
         threads.extend(writer);
         threads.extend(machine.map(end_thread));
+        threads.extend(keeper.map(end_thread));
         let ended = future::poll_fn(|context| mail.poll_threads(context));
         // A disk that hangs is not waited for longer: its thread ends when it comes back.
         // Nor is it left to the runtime to wait for: that would never shut down.

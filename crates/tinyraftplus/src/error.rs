@@ -262,6 +262,21 @@ impl MembersError {
     }
 }
 
+/// Why there is no snapshot, or old entries are still there.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// It was not done.
+    #[error("{0}")]
+    Refused(#[source] Refused),
+    /// It is not done yet, and may still be.
+    #[error("{0}")]
+    Unknown(#[source] Unknown),
+    /// The node no longer runs.
+    #[error("{0}")]
+    Stopped(#[source] StopReason),
+}
+
 /// Why entries could not be read from the log.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tinyraftplus_core::quorum::{CustomRule, RuleError, Tolerance};
-use tinyraftplus_core::{self as core, NodeId, Role, Seq, Term, TransferError};
+use tinyraftplus_core::{self as core, EntryId, NodeId, Role, Seq, Term, TransferError};
 use tinyraftplus_net::NetEvent;
 use tokio::sync::broadcast;
 
@@ -53,6 +53,23 @@ pub enum Event {
         /// Whether that node leads now, and if not, why.
         result: Result<(), TransferError>,
     },
+    /// A snapshot of this node's state machine is durable.
+    Snapshot {
+        /// The last entry in it.
+        last: EntryId,
+        /// How many bytes it has.
+        bytes: u64,
+    },
+    /// This node was too far behind: a snapshot of another took the place of its log and its state machine's state.
+    Installed {
+        /// The last entry in it.
+        last: EntryId,
+    },
+    /// Old entries of this node's log are gone.
+    Compacted {
+        /// Where it begins now.
+        start: Seq,
+    },
     /// Which failures the members survive, when the node opens and whenever members or rules have changed. Print it where
     /// an operator sees it before it matters.
     Tolerance(Tolerance),
@@ -73,6 +90,9 @@ impl Event {
             | Self::Apply { .. }
             | Self::Transferring { .. }
             | Self::Transferred { .. }
+            | Self::Snapshot { .. }
+            | Self::Installed { .. }
+            | Self::Compacted { .. }
             | Self::Tolerance(_) => Advice::Nothing,
             Self::Warn(warning) => warning.advice(),
             Self::Net(event) => net_advice(event),
@@ -150,6 +170,8 @@ pub enum Warning {
     /// Entries could not be read from the log; it is tried again. Look at the disk; if it goes on, it has failed: replace
     /// the node.
     Load(String),
+    /// A snapshot could not be taken, read or received; it is tried again. Look at the disk, and at what the state machine says.
+    Snapshot(String),
     /// The log has no space. Entries are refused until there is some, and a leader gives up its role; votes go on.
     /// Free some.
     NoSpace(String),
@@ -174,9 +196,11 @@ impl Warning {
             | Self::FoundersDisagree { .. }
             | Self::Malformed { .. } => Advice::Reconfigure,
             Self::CopiedLog => Advice::Replace,
-            Self::Send { .. } | Self::Load(_) | Self::DiskStalled | Self::Yielded => {
-                Advice::Inspect
-            }
+            Self::Send { .. }
+            | Self::Load(_)
+            | Self::Snapshot(_)
+            | Self::DiskStalled
+            | Self::Yielded => Advice::Inspect,
             Self::NoSpace(_) => Advice::FreeSpace,
             Self::LogFull => Advice::StartOver,
         }
@@ -234,6 +258,7 @@ impl fmt::Display for Warning {
                     "{times} messages to node {to} were not sent, the last one: {what}"
                 );
             }
+            Self::Snapshot(what) => return write!(f, "a snapshot failed, trying again: {what}"),
             Self::Load(what) => return write!(f, "the log can't be read, trying again: {what}"),
             Self::NoSpace(what) => return write!(f, "the log has no space, free some: {what}"),
             Self::DiskStalled => return f.write_str("a write takes very long; look at the disk"),

@@ -35,6 +35,7 @@ mod names;
 mod node;
 mod open;
 mod sender;
+mod snapshot;
 mod state_machine;
 mod status;
 mod threads;
@@ -46,14 +47,17 @@ pub use crate::advice::Advice;
 pub use crate::builder::NodeBuilder;
 pub use crate::entries::{Entries, Entry};
 pub use crate::error::{
-    AppendError, EntriesError, LeadershipError, MembersError, OpenError, ReadError, StopReason,
+    AppendError, EntriesError, LeadershipError, MembersError, OpenError, ReadError, SnapshotError,
+    StopReason,
 };
 pub use crate::event::{Event, Events, Next, Warning};
 pub use crate::members::{Member, Members, Membership};
 pub use crate::names::IntoNodeId;
 pub use crate::node::{Appended, AppendedBatch, LocalRead, RaftNode, Read};
 pub use crate::sender::Sent;
-pub use crate::state_machine::{Applied, AsyncStateMachine, StateMachine, StateMachineError};
+pub use crate::state_machine::{
+    Applied, AsyncStateMachine, StateMachine, StateMachineError, StateSnapshot,
+};
 pub use crate::status::{Head, Peer, Status};
 pub use bytes::Bytes;
 pub use tinyraftplus_core::{
@@ -72,7 +76,7 @@ pub use tinyraftplus_net::{
     TcpStats, TcpTransport, Transport, Wire,
 };
 pub use tinyraftplus_replica::{
-    ChangeError, Effect, Message, Refused, ReplicaOptions, StartError, Unknown,
+    ChangeError, Effect, Message, Refused, ReplicaOptions, SnapshotOptions, StartError, Unknown,
 };
 
 /// The consensus by itself, for programs with a clock and a disk of their own: [`Core::step`](core::Core::step) is all of it.

@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) read_timeout: Duration,
     pub(crate) transfer_timeout: Duration,
     pub(crate) members_timeout: Duration,
+    pub(crate) snapshot_timeout: Duration,
     /// What rules of the program's own are checked with.
     pub(crate) custom_rules: CustomRules,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tinyraftplus_core::{HardState, NodeId, Rising, Seq, Term};
-use tinyraftplus_log::{Log, LogError, LogOptions, LogRead, Write};
-use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions};
+use tinyraftplus_log::{Log, LogError, LogOptions, LogRead, SnapshotStore, Write};
+use tinyraftplus_replica::{LoadRequest, Message, Replica, ReplicaOptions, SnapshotOptions};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -40,6 +40,7 @@ impl NodeBuilder {
             ("read_timeout", self.read_timeout),
             ("transfer_timeout", self.transfer_timeout),
             ("members_timeout", self.members_timeout),
+            ("snapshot_timeout", self.snapshot_timeout),
             ("close_timeout", self.close_timeout),
             ("stall_timeout", self.stall_timeout),
         ];
@@ -99,8 +100,8 @@ impl NodeBuilder {
         let mail = Mail(Arc::clone(&mailbox));
         let (done, done_seen) = watch::channel(false);
         let ends = Ends { killed: Arc::clone(&killed), done: done_seen.clone() };
-        let opened = self.open_parts(incarnation, &mailbox, ends).await;
-        let Parts { log, reader, writer, machine, clock, replica } = match opened {
+        let opened = Box::pin(self.open_parts(incarnation, &mailbox, ends)).await;
+        let Parts { log, reader, writer, machine, snapshots, clock, replica } = match opened {
             Ok(parts) => parts,
             Err(error) => {
                 // The threads end by themselves: then the log is free.
@@ -133,6 +134,7 @@ impl NodeBuilder {
             read_timeout: self.read_timeout,
             transfer_timeout: self.transfer_timeout,
             members_timeout: self.members_timeout,
+            snapshot_timeout: self.snapshot_timeout,
             custom_rules: self.options.raft.custom_rules.clone(),
         };
         let driver = Driver {
@@ -145,6 +147,8 @@ impl NodeBuilder {
                 writer,
                 reader,
                 machine,
+                snapshots,
+                keeper: None,
                 status: Published(status),
                 watchers,
                 events,
@@ -187,7 +191,7 @@ impl NodeBuilder {
             writer::start(&name, open, opened_sender, mailbox.reporter(), Arc::clone(&killed))
                 .map_err(OpenError::Thread)?;
         let opened = opened.await.map_err(|_| OpenError::Panicked("the log"))??;
-        let Opened { restored, reader: log, limits, instant } = opened;
+        let Opened { restored, reader: log, limits, snapshots, compacts, instant } = opened;
         self.keep_to(&limits);
         let writer = match instant {
             Some(log) => Writing::instant(log, killed),
@@ -195,24 +199,31 @@ impl NodeBuilder {
         };
         let reader = threads::start_reader(&name, Arc::clone(&log), mailbox.reporter())
             .map_err(OpenError::Thread)?;
-        let (mut machine, mut applied) = (None, Seq::ZERO);
+        let (mut machine, mut applied, mut takes_snapshots) = (None, Seq::ZERO, true);
         if let Some(make) = self.machine.take() {
             let (tell, position) = oneshot::channel();
             let (runtime, end) = (Handle::current(), ends.done);
             let make = Box::new(move || make(runtime, end));
-            let running = threads::start_machine(&name, make, tell, mailbox.reporter())
-                .map_err(OpenError::Thread)?;
-            applied = position.await.map_err(|_| OpenError::Panicked("the state machine"))?;
+            let running =
+                threads::start_machine(&name, make, snapshots.clone(), tell, mailbox.reporter())
+                    .map_err(OpenError::Thread)?;
+            (applied, takes_snapshots) =
+                position.await.map_err(|_| OpenError::Panicked("the state machine"))?;
             machine = Some(running);
         }
         let clock = Clock::start();
-        let options = self.options.clone();
+        let snapshots = snapshots.filter(|_| takes_snapshots);
+        self.options.snapshots =
+            snapshots.as_ref().map(|_| SnapshotOptions { compacts, ..self.snapshot_options });
+        let (options, store) = (self.options.clone(), snapshots.clone());
         let start = move || {
-            Replica::new(options, restored, applied, incarnation, clock.now())
+            let newest = store.and_then(|store| store.newest());
+            Replica::new(options, restored, applied, newest, incarnation, clock.now())
                 .map_err(OpenError::from)
         };
-        let replica = blocking(start).await??;
-        Ok(Parts { log, reader, writer, machine, clock, replica })
+        // It takes some kilobytes, which every future that opens a node would have several times.
+        let replica = Box::new(blocking(start).await??);
+        Ok(Parts { log, reader, writer, machine, snapshots, clock, replica })
     }
 }
 
@@ -239,8 +250,9 @@ struct Parts {
     reader: Running<LoadRequest>,
     writer: Writing,
     machine: Option<Running<Work>>,
+    snapshots: Option<SnapshotStore>,
     clock: Clock,
-    replica: Replica,
+    replica: Box<Replica>,
 }
 
 /// Does what may take seconds, such as the proof that rules are safe, where it holds up nobody else.
@@ -269,6 +281,8 @@ fn first_status(options: &ReplicaOptions, replica: &Replica) -> Status {
         rules: options.raft.rules.clone(),
         tolerance: None,
         followers: Vec::new(),
+        start: now.start,
+        snapshot: now.snapshot,
         durable: now.durable,
         committed: now.committed,
         applied: now.applied,

@@ -1,7 +1,9 @@
 //! The state machine: what users build on the log.
 
 use std::error::Error;
-use std::future::Future;
+use std::fmt;
+use std::future::{self, Future};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use tinyraftplus_core::Seq;
@@ -73,6 +75,76 @@ pub trait StateMachine: Send + 'static {
     fn applied(&self) -> Seq {
         Seq::ZERO
     }
+
+    /// Whether it can be written down and restored: then snapshots are taken, old entries go, and a node that is too far behind
+    /// gets a snapshot.
+    fn takes_snapshots(&self) -> bool {
+        false
+    }
+
+    /// What it is now. Entries wait for this call, and not for the writing: return what can be written beside them, such as a
+    /// copy, or a persistent structure's root.
+    ///
+    /// # Errors
+    ///
+    /// There is no snapshot then; it is tried again later.
+    fn snapshot(&mut self) -> Result<StateSnapshot, StateMachineError> {
+        Err(NO_SNAPSHOTS.into())
+    }
+
+    /// Becomes what a snapshot says, and forgets everything else: from now on it has taken all entries before `applied`. One
+    /// that is kept must store both together, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Stops this node: it could not go on with what it has.
+    fn restore(
+        &mut self,
+        applied: Seq,
+        state: &mut (dyn Read + Send),
+    ) -> Result<(), StateMachineError> {
+        let _ = (applied, state);
+        Err(NO_SNAPSHOTS.into())
+    }
+}
+
+const NO_SNAPSHOTS: &str = "this state machine takes no snapshots";
+
+/// What a state machine is at one moment, to be written on another thread.
+pub struct StateSnapshot(Box<Writes>);
+
+type Writes = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
+
+impl StateSnapshot {
+    /// What this writes, in any pieces. It is called once, on a thread that may block.
+    ///
+    /// ```
+    /// use tinyraftplus::StateSnapshot;
+    ///
+    /// let copy = vec![1, 2, 3];
+    /// let snapshot = StateSnapshot::new(move |out| out.write_all(&copy));
+    /// # drop(snapshot);
+    /// ```
+    pub fn new(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
+        Self(Box::new(write))
+    }
+
+    pub(crate) fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        (self.0)(out)
+    }
+}
+
+/// These bytes.
+impl From<Vec<u8>> for StateSnapshot {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(move |out| out.write_all(&bytes))
+    }
+}
+
+impl fmt::Debug for StateSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateSnapshot").finish_non_exhaustive()
+    }
 }
 
 /// The same for state machines that wait: for a database, for another service. While it waits, so do entries and queries of
@@ -133,6 +205,36 @@ pub trait AsyncStateMachine: Send + 'static {
     fn applied(&self) -> Seq {
         Seq::ZERO
     }
+
+    /// As [`StateMachine::takes_snapshots`].
+    fn takes_snapshots(&self) -> bool {
+        false
+    }
+
+    /// As [`StateMachine::snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// There is no snapshot then; it is tried again later.
+    fn snapshot(
+        &mut self,
+    ) -> impl Future<Output = Result<StateSnapshot, StateMachineError>> + Send {
+        future::ready(Err(NO_SNAPSHOTS.into()))
+    }
+
+    /// As [`StateMachine::restore`].
+    ///
+    /// # Errors
+    ///
+    /// Stops this node: it could not go on with what it has.
+    fn restore(
+        &mut self,
+        applied: Seq,
+        state: &mut (dyn Read + Send),
+    ) -> impl Future<Output = Result<(), StateMachineError>> + Send {
+        let _ = (applied, state);
+        future::ready(Err(NO_SNAPSHOTS.into()))
+    }
 }
 
 /// Lets the state machine's thread wait for its futures.
@@ -156,6 +258,24 @@ impl<M: AsyncStateMachine> StateMachine for Waiting<M> {
 
     fn applied(&self) -> Seq {
         self.machine.applied()
+    }
+
+    fn takes_snapshots(&self) -> bool {
+        self.machine.takes_snapshots()
+    }
+
+    fn snapshot(&mut self) -> Result<StateSnapshot, StateMachineError> {
+        let Self { machine, runtime, done } = self;
+        runtime.block_on(unless_closed(machine.snapshot(), done))
+    }
+
+    fn restore(
+        &mut self,
+        applied: Seq,
+        state: &mut (dyn Read + Send),
+    ) -> Result<(), StateMachineError> {
+        let Self { machine, runtime, done } = self;
+        runtime.block_on(unless_closed(machine.restore(applied, state), done))
     }
 }
 

@@ -52,6 +52,10 @@ pub struct Status {
     pub tolerance: Option<Tolerance>,
     /// If it leads: the peers that it has heard from lately.
     pub followers: Vec<NodeId>,
+    /// The first position of its log: older entries are gone, and a snapshot stands for them.
+    pub start: Seq,
+    /// The last entry in its newest snapshot.
+    pub snapshot: Option<EntryId>,
     /// The position after the last entry on its disk.
     pub durable: Seq,
     /// The position after the last entry that it knows to be committed. Goes back when there was no space on the
@@ -114,13 +118,16 @@ pub struct Peer {
     pub last_contact: Option<Instant>,
     /// The priority it told last; 0 for one that can't lead now.
     pub priority: u32,
+    /// Whether it lacks entries that this node's log no longer has, and is sent a snapshot.
+    pub needs_snapshot: bool,
 }
 
 impl Peer {
     pub(crate) fn all(peers: Vec<(NodeId, PeerStatus)>, clock: Clock) -> Vec<Self> {
-        let peer = |(id, PeerStatus { matched, last_contact, priority })| {
+        let peer = |(id, peer): (NodeId, PeerStatus)| {
+            let PeerStatus { matched, last_contact, priority, needs_snapshot } = peer;
             let last_contact = last_contact.map(|time| clock.past(time).into_std());
-            Self { id, matched, last_contact, priority }
+            Self { id, matched, last_contact, priority, needs_snapshot }
         };
         peers.into_iter().map(peer).collect()
     }

@@ -12,14 +12,16 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use tinyraftplus_core::quorum::{CustomRules, Quorums, Tolerance, Voter};
-use tinyraftplus_core::{Configuration, Restored, Seq};
-use tinyraftplus_log::{Log, LogError, LogRead};
-use tinyraftplus_replica::{Apply, CallId, LoadReply, LoadRequest, Query};
+use tinyraftplus_core::{Configuration, Configurations, EntryId, Restored, Seq};
+use tinyraftplus_log::{Log, LogError, LogRead, SnapshotId, SnapshotMeta, SnapshotStore};
+use tinyraftplus_replica::{
+    Apply, CallId, Keeper, LoadReply, LoadRequest, Query, SnapshotNews, SnapshotWork,
+};
 use tokio::sync::oneshot;
 
 use crate::mailbox::Reporter;
 use crate::writer::Limits;
-use crate::{StateMachine, StopReason};
+use crate::{StateMachine, StateSnapshot, StopReason};
 
 /// What a thread reports to the driver.
 #[derive(Debug)]
@@ -48,6 +50,13 @@ pub(crate) enum Report {
         of: Arc<Configuration>,
         tolerance: Tolerance,
     },
+    /// The state machine is to be written down as this, after that entry.
+    State {
+        last: EntryId,
+        configurations: Arc<Configurations>,
+        state: StateSnapshot,
+    },
+    Snapshot(SnapshotNews),
     Failed(StopReason),
 }
 
@@ -56,6 +65,8 @@ pub(crate) enum Report {
 pub(crate) enum Work {
     Apply(Apply),
     Query(Query),
+    Snapshot { last: EntryId, configurations: Arc<Configurations> },
+    Restore(SnapshotMeta),
 }
 
 /// A running thread.
@@ -69,6 +80,10 @@ pub(crate) struct Opened {
     pub(crate) restored: Restored,
     pub(crate) reader: Arc<dyn LogRead>,
     pub(crate) limits: Limits,
+    /// The snapshots beside it, if it has such.
+    pub(crate) snapshots: Option<SnapshotStore>,
+    /// Whether it can give its oldest entries back.
+    pub(crate) compacts: bool,
     /// The log itself if it needs no thread.
     pub(crate) instant: Option<Box<dyn Log>>,
 }
@@ -100,7 +115,8 @@ pub(crate) fn start_reader(
 pub(crate) fn start_machine(
     name: &str,
     make: MakeMachine,
-    at: oneshot::Sender<Seq>,
+    snapshots: Option<SnapshotStore>,
+    at: oneshot::Sender<(Seq, bool)>,
     reports: Reporter,
 ) -> io::Result<Running<Work>> {
     start(
@@ -109,7 +125,7 @@ pub(crate) fn start_machine(
         "state machine",
         move |jobs: mpsc::Receiver<Work>, reports| {
             let mut machine = make();
-            if at.send(machine.applied()).is_err() {
+            if at.send((machine.applied(), machine.takes_snapshots())).is_err() {
                 return;
             }
             while let Ok(work) = jobs.recv() {
@@ -119,6 +135,11 @@ pub(crate) fn start_machine(
                         let result = machine.read(&query).map_err(|error| error.to_string());
                         Report::Answered { call, result }
                     }
+                    Work::Snapshot { last, configurations } => match machine.snapshot() {
+                        Ok(state) => Report::State { last, configurations, state },
+                        Err(error) => Report::Snapshot(SnapshotNews::Taken(Err(error.to_string()))),
+                    },
+                    Work::Restore(meta) => restored(machine.as_mut(), snapshots.as_ref(), &meta),
                 };
                 if reports.report(report).is_err() {
                     return;
@@ -139,6 +160,75 @@ fn applied(machine: &mut dyn StateMachine, apply: &Apply) -> Report {
         )),
         Err(error) => failed(error.to_string()),
     }
+}
+
+fn restored(
+    machine: &mut dyn StateMachine,
+    snapshots: Option<&SnapshotStore>,
+    meta: &SnapshotMeta,
+) -> Report {
+    let reader =
+        snapshots.ok_or(LogError::SnapshotMissing(meta.id)).and_then(|it| it.reader(meta.id));
+    let mut state = match reader {
+        Ok(reader) => reader.state(),
+        Err(error) => return Report::Failed(StopReason::Log(Arc::new(error))),
+    };
+    match machine.restore(meta.last.seq.after(), &mut state) {
+        Ok(()) => Report::Snapshot(SnapshotNews::Restored),
+        Err(error) => {
+            let what = format!("it can't be restored from a snapshot: {error}");
+            Report::Failed(StopReason::StateMachine(what.into()))
+        }
+    }
+}
+
+/// Starts the thread that receives snapshots and reads those that are sent.
+pub(crate) fn start_keeper(
+    name: &str,
+    snapshots: SnapshotStore,
+    reports: Reporter,
+) -> io::Result<Running<SnapshotWork>> {
+    start(
+        format!("{name}-snapshots"),
+        reports,
+        "keeper of snapshots",
+        move |jobs: mpsc::Receiver<SnapshotWork>, reports| {
+            let mut keeper = Keeper::new(snapshots);
+            while let Ok(work) = jobs.recv() {
+                if let Some(news) = keeper.work(work)
+                    && reports.report(Report::Snapshot(news)).is_err()
+                {
+                    return;
+                }
+            }
+        },
+    )
+}
+
+/// Writes a snapshot on a thread of its own, which ends then.
+pub(crate) fn write_snapshot(
+    name: &str,
+    snapshots: SnapshotStore,
+    last: EntryId,
+    configurations: Arc<Configurations>,
+    state: StateSnapshot,
+    reports: Reporter,
+) -> io::Result<()> {
+    let write = move || -> Result<SnapshotMeta, String> {
+        let id = SnapshotId::random().map_err(|error| error.to_string())?;
+        let writer = snapshots.create(id, last, Some(configurations), &[]);
+        let mut writer = writer.map_err(|error| error.to_string())?;
+        state.write(&mut writer).map_err(|error| error.to_string())?;
+        writer.finish().map_err(|error| error.to_string())
+    };
+    let running = start(format!("{name}-snapshot"), reports, "writer of a snapshot", {
+        move |_: mpsc::Receiver<()>, reports| {
+            let _ = reports.report(Report::Snapshot(SnapshotNews::Taken(write())));
+        }
+    })?;
+    // Closing the node waits for it like for every thread that reports.
+    drop(running);
+    Ok(())
 }
 
 /// Works out what the members of a configuration survive. With rules of the program's own that may take seconds.

@@ -78,11 +78,14 @@ pub(crate) fn start(
             };
             let (restored, reader) = (log.restored(), log.reader());
             let limits = Limits::of(log.as_ref());
+            let (snapshots, compacts) = (log.snapshots().ok(), log.compacts());
+            let found =
+                |instant| Ok(Opened { restored, reader, limits, snapshots, compacts, instant });
             if log.is_instant() {
-                drop(opened.send(Ok(Opened { restored, reader, limits, instant: Some(log) })));
+                drop(opened.send(found(Some(log))));
                 return;
             }
-            if opened.send(Ok(Opened { restored, reader, limits, instant: None })).is_err() {
+            if opened.send(found(None)).is_err() {
                 return;
             }
             let group_bytes = limits.group_size();

@@ -3,7 +3,7 @@
 use crate::harness::{Disk, Node};
 use std::collections::BTreeMap;
 use tinyraftplus_core::{
-    Entry, EntryId, HardState, Identity, Message, MessageBody, NodeId, Persist, Refusal,
+    Entry, EntryBody, EntryId, HardState, Identity, Message, MessageBody, NodeId, Persist, Refusal,
     Resolution, Role, Seq, Span, Term, Ticket,
 };
 
@@ -32,6 +32,15 @@ impl Checker {
         self.chosen.keys().next_back().map_or(Seq::ZERO, |seq| seq.after())
     }
 
+    /// How many configurations were committed.
+    pub(crate) fn changes(&self) -> usize {
+        let is_one = |id: &&EntryId| {
+            let known = self.known.get(*id);
+            known.is_some_and(|(entry, _)| matches!(entry.body, EntryBody::Configuration(_)))
+        };
+        self.chosen.values().filter(is_one).count()
+    }
+
     /// A disk that was made by hand.
     pub(crate) fn preset(&mut self, disk: &Disk) {
         let mut before = None;
@@ -54,7 +63,32 @@ impl Checker {
             let lost = view.entry(Seq::new(seq)).unwrap().id;
             assert_ne!(self.chosen.get(&lost.seq), Some(&lost), "a committed entry is trimmed");
         }
+        if let Some(last) = job.reset {
+            assert_eq!(
+                self.chosen.get(&last.seq),
+                Some(&last),
+                "begins after what is not committed"
+            );
+            for lost in view.entries.iter().filter(|lost| lost.id.seq > last.seq) {
+                let chosen = self.chosen.get(&lost.id.seq);
+                assert_ne!(chosen, Some(&lost.id), "a committed entry goes with the old log");
+            }
+        }
+        if let Some(start) = job.compact {
+            let gone = view.entries.iter().filter(|entry| entry.id.seq < start);
+            for EntryId { term, seq } in gone.map(|entry| entry.id) {
+                assert_eq!(
+                    self.chosen.get(&seq).map(|it| it.term),
+                    Some(term),
+                    "not committed yet"
+                );
+            }
+        }
+        let end = job.reset.map_or(end, |last| last.seq.after());
         let mut before = end.before().and_then(|seq| view.entry(seq)).map(|entry| entry.id);
+        if job.reset.is_some() || end == view.start {
+            before = job.reset.or_else(|| view.before_start());
+        }
         for entry in &job.append {
             self.learn(entry, before);
             before = Some(entry.id);
@@ -99,7 +133,12 @@ impl Checker {
             MessageBody::Answer { configuration, .. } => {
                 if configuration.as_ref().is_some_and(|placed| placed.at.is_none()) {
                     let first = disk.configuration.as_ref().map(|known| known.settled(Seq::ZERO));
-                    assert_eq!(configuration.as_ref(), first, "{from} tells before it is durable");
+                    // A snapshot may have brought a newer one since it was said.
+                    let is_over = first.is_some_and(|first| first.at.is_some());
+                    assert!(
+                        is_over || configuration.as_ref() == first,
+                        "{from} tells before it is durable"
+                    );
                 }
                 return;
             }
@@ -160,6 +199,14 @@ impl Checker {
         assert_eq!(chosen, id, "two entries are committed at seq {}", id.seq);
     }
 
+    /// The state machine is replaced by one that is further on, by a snapshot and a log that fit each other.
+    pub(crate) fn restore(node: &Node, last: EntryId) {
+        assert!(last.seq >= node.applied, "the state machine goes back");
+        assert_eq!(node.disk.before_start(), Some(last), "restored before the log begins there");
+        let snapshot = node.disk.snapshot.as_ref().map(|(last, _)| *last);
+        assert_eq!(snapshot, Some(last), "there is no such snapshot");
+    }
+
     /// The state machine sees what is committed and on this disk, whole batches, without a gap.
     pub(crate) fn apply(node: &Node, span: &Span) {
         assert_eq!(span.start, node.applied, "a gap in what is applied");
@@ -182,7 +229,11 @@ impl Checker {
         }
         let before = self.committed.insert(id, core.committed()).unwrap_or(node.view.start);
         assert!(before <= core.committed() && core.committed() <= node.view.end());
-        for seq in before.get()..core.committed().get() {
+        assert_eq!(core.terms().entry_before(node.view.start), node.view.before_start());
+        if let Some(before) = node.view.before_start() {
+            self.commit(before, core.term());
+        }
+        for seq in before.max(node.view.start).get()..core.committed().get() {
             self.commit(node.view.entry(Seq::new(seq)).unwrap().id, core.term());
         }
         if core.committed() > node.view.start {
@@ -199,7 +250,8 @@ impl Checker {
     pub(crate) fn leader_is_complete(&self, node: &Node) {
         let core = node.core.as_ref().unwrap();
         let older = |seq: &Seq| self.chosen_in[seq] < core.term();
-        for (&seq, &id) in self.chosen.iter().filter(|(seq, _)| older(seq)) {
+        let kept = self.chosen.range(node.view.start..);
+        for (&seq, &id) in kept.filter(|(seq, _)| older(seq)) {
             assert!(node.view.entry(seq).is_some_and(|e| e.id == id), "a leader lacks {id}");
         }
     }

@@ -23,13 +23,18 @@ pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) configuration: Option<Arc<Configurations>>,
     pub(crate) start: Seq,
+    /// The term of the entry before the start.
+    pub(crate) before: Term,
     pub(crate) entries: Vec<Entry<String>>,
+    /// What the newest snapshot stands for, and the configuration there.
+    pub(crate) snapshot: Option<(EntryId, Placed)>,
 }
 
 impl Disk {
     pub(crate) fn empty(identity: Identity, start: Seq) -> Self {
-        let hard_state = HardState::default();
-        Self { identity, hard_state, configuration: None, start, entries: Vec::new() }
+        let (hard_state, before) = (HardState::default(), Term::ZERO);
+        let (configuration, snapshot) = (None, None);
+        Self { identity, hard_state, configuration, start, before, entries: Vec::new(), snapshot }
     }
 
     pub(crate) fn end(&self) -> Seq {
@@ -54,10 +59,24 @@ impl Disk {
             assert!(self.entries.is_empty(), "a log with entries begins anew");
             self.start = first;
         }
+        if let Some(last) = job.reset {
+            self.entries.clear();
+            (self.start, self.before) = (last.seq.after(), last.term);
+            let stands = self.snapshot.as_ref().is_some_and(|(it, _)| it.seq >= last.seq);
+            assert!(stands, "a log begins anew after {last}, and no snapshot stands for it");
+        }
         if let Some(end) = job.trim {
             assert!(self.start <= end && end < self.end(), "a trim outside of the log");
             self.entries.truncate(usize::try_from(end.since(self.start)).unwrap());
             assert!(self.entries.last().is_none_or(|e| e.ends_batch), "a trim splits a batch");
+        }
+        if let Some(start) = job.compact {
+            assert!(self.start <= start && start <= self.end(), "compacts what is not there");
+            let mut gone = self.entries.drain(..usize::try_from(start.since(self.start)).unwrap());
+            if let Some(last) = gone.next_back() {
+                assert!(last.ends_batch, "a compaction splits a batch");
+                (self.start, self.before) = (start, last.id.term);
+            }
         }
         for entry in &job.append {
             assert_eq!(entry.id.seq, self.end(), "an append leaves a gap");
@@ -108,11 +127,16 @@ impl Disk {
     }
 
     pub(crate) fn terms(&self) -> Terms {
-        let mut terms = Terms::empty(self.start, Term::ZERO);
+        let mut terms = Terms::empty(self.start, self.before);
         for entry in &self.entries {
             terms.append(entry.id.term, 1);
         }
         terms
+    }
+
+    /// The entry before the start, if there was one.
+    pub(crate) fn before_start(&self) -> Option<EntryId> {
+        self.terms().entry_before(self.start)
     }
 
     /// The entries of a span, if they are all there and have the right terms.
@@ -212,6 +236,8 @@ pub(crate) struct Cluster {
     next_ticket: u64,
     /// How long new members may take.
     pub(crate) patience: Duration,
+    /// Whoever needs a snapshot gets it, in time.
+    pub(crate) carries_snapshots: bool,
 }
 
 /// The name of a node.
@@ -262,6 +288,7 @@ impl Cluster {
             stuck: BTreeSet::new(),
             next_ticket: 1,
             patience: Duration::from_mins(1),
+            carries_snapshots: false,
         };
         for &id in &ids {
             let seed = id.as_str().parse().unwrap();
@@ -409,6 +436,11 @@ impl Cluster {
         node.view = node.disk.clone();
         node.applied = node.disk.start;
         node.core = Some(Core::new(node.options.clone(), restored, now).unwrap());
+        // A crash came between the snapshot and the log's record of it.
+        let end = node.disk.end();
+        if node.disk.snapshot.as_ref().is_some_and(|(last, _)| last.seq >= end) {
+            self.install(id);
+        }
     }
 
     /// A node dies. Of its unfinished jobs the first `written` reached the disk, unconfirmed.
@@ -504,7 +536,7 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, id: NodeId, output: Output<String>) {
-        let Output { persist, send, load, apply, resolve, events } = output;
+        let Output { persist, send, load, apply, restore, behind, resolve, events } = output;
         if let Some(lines) = &mut self.transcript {
             lines.extend(events.iter().map(|e| show::event(id, &self.nodes[&id], e)));
             lines.extend(
@@ -545,6 +577,18 @@ impl Cluster {
             }
             node.loads.push_back(load);
         }
+        for peer in behind {
+            if let Some(lines) = &mut self.transcript {
+                lines.push(format!("{id} has a snapshot to send to {peer}"));
+            }
+        }
+        if let Some(last) = restore {
+            if let Some(lines) = &mut self.transcript {
+                lines.push(format!("{id} restore {last}"));
+            }
+            Checker::restore(node, last);
+            node.applied = last.seq.after();
+        }
         if let Some(span) = apply {
             if let Some(lines) = &mut self.transcript {
                 lines.push(format!("{id} apply {}..{}", span.start, span.end));
@@ -561,6 +605,42 @@ impl Cluster {
             self.answers.push((id, ticket, resolution));
         }
         self.events.extend(events.into_iter().map(|event| (id, event)));
+    }
+
+    /// A node takes a snapshot of what it has applied; whether it could.
+    pub(crate) fn snapshot(&mut self, id: NodeId) -> bool {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let core = node.core.as_ref().unwrap();
+        let last = core.terms().entry_before(node.applied);
+        let placed = core.configuration_at(node.applied).cloned();
+        let Some(snapshot) = last.zip(placed) else {
+            return false;
+        };
+        for disk in [&mut node.disk, &mut node.view] {
+            disk.snapshot = Some(snapshot.clone());
+        }
+        true
+    }
+
+    /// A node drops what its snapshot stands for.
+    pub(crate) fn compact(&mut self, id: NodeId) {
+        let before = self.node(id).disk.snapshot.as_ref().unwrap().0.seq.after();
+        self.step(id, Input::Compact { before });
+    }
+
+    /// The snapshot of one node is durable at another, which has not been told.
+    pub(crate) fn copy_snapshot(&mut self, from: NodeId, to: NodeId) {
+        let snapshot = self.node(from).disk.snapshot.clone();
+        let node = self.nodes.get_mut(&to).unwrap();
+        for disk in [&mut node.disk, &mut node.view] {
+            disk.snapshot.clone_from(&snapshot);
+        }
+    }
+
+    /// A node is told of the snapshot that it has.
+    pub(crate) fn install(&mut self, id: NodeId) {
+        let (last, configuration) = self.node(id).disk.snapshot.clone().unwrap();
+        self.step(id, Input::Install { last, configuration });
     }
 
     /// The oldest unfinished job of a node reaches the disk, and is confirmed. False if there is none.
@@ -703,11 +783,35 @@ impl Cluster {
                 self.deliver(0);
                 busy = true;
             }
+            busy |= self.carries_snapshots && self.carry_snapshot();
             if !busy {
                 return;
             }
         }
         panic!("the cluster does not come to rest");
+    }
+
+    /// One that needs a snapshot gets that of its leader. False if nobody does.
+    fn carry_snapshot(&mut self) -> bool {
+        let needing = |from: NodeId| {
+            let peers = self.node(from).core.iter().flat_map(Core::peers);
+            peers.filter(|(_, peer)| peer.needs_snapshot).map(move |(to, _)| (from, to))
+        };
+        let ids = self.nodes.keys().copied();
+        let lacks = |&(from, to): &(NodeId, NodeId)| {
+            let last = self.node(from).disk.snapshot.as_ref().map(|(last, _)| *last);
+            let takes = |core: &Core<String>| {
+                let fits = |last: EntryId| last.seq >= core.committed() && last.term <= core.term();
+                !core.installs() && last.is_some_and(fits)
+            };
+            self.node(to).core.as_ref().is_some_and(takes)
+        };
+        let Some((from, to)) = ids.flat_map(needing).find(lacks) else {
+            return false;
+        };
+        self.copy_snapshot(from, to);
+        self.install(to);
+        true
     }
 
     /// The next deadline, and nothing that follows from it. False if nobody waits for anything.

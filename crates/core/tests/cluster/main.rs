@@ -37,6 +37,8 @@ mod scripts;
 #[cfg(test)]
 mod show;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod space;
 #[cfg(test)]
 mod steering;

@@ -5,8 +5,8 @@ use crate::show;
 use std::sync::Arc;
 use std::time::Duration;
 use tinyraftplus_core::{
-    EntryBody, Event, Input, Lease, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules,
-    Ticket, Time, quorum::Group,
+    Event, Input, Lease, MemberSpec, NodeId, QuorumRule, Resolution, Role, Rules, Ticket, Time,
+    quorum::Group,
 };
 
 /// `SplitMix64`.
@@ -61,6 +61,9 @@ struct Run {
     stalls: u64,
     /// Whether members come, go and lose their disks.
     changes: bool,
+    /// Whether snapshots are taken, and logs compacted.
+    snaps: bool,
+    installs: usize,
     /// The node that lost its disk, until it votes again.
     wiped: Option<NodeId>,
     wipes: usize,
@@ -109,7 +112,10 @@ impl Run {
         let changes = random.once_in(2);
         let stalls = 1 + random.below(20);
         let refusals = if random.once_in(3) { 5 + random.below(50) } else { u64::MAX };
+        let snaps = Random(seed ^ 0x5eed).once_in(2);
         let mut run = Self {
+            snaps,
+            installs: 0,
             cluster,
             random,
             loss,
@@ -160,6 +166,45 @@ impl Run {
         }
     }
 
+    /// A node takes a snapshot, drops what it stands for, or gets that of another.
+    fn snapshot(&mut self, node: NodeId) {
+        let other = self.any();
+        let up = |run: &Self, node| run.cluster.node(node).core.is_some();
+        if !up(self, node) {
+            return;
+        }
+        match self.random.below(3) {
+            0 if !self.cluster.core(node).installs() => drop(self.cluster.snapshot(node)),
+            1 if self.cluster.node(node).disk.snapshot.is_some() => self.cluster.compact(node),
+            2 => {
+                // Mostly to the one that needs it most.
+                let nodes = self.cluster.nodes.iter();
+                let nodes = nodes.filter_map(|(&id, it)| Some((it.core.as_ref()?.committed(), id)));
+                let last = nodes.min().map_or(other, |(_, id)| id);
+                let to = if self.random.once_in(4) { other } else { last };
+                if up(self, to) && to != node {
+                    self.pass_snapshot(node, to);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The snapshot of a leader comes to one that needs it, if it is newer than its own.
+    fn pass_snapshot(&mut self, from: NodeId, to: NodeId) {
+        let end = |node| self.cluster.node(node).disk.snapshot.as_ref().map(|(last, _)| last.seq);
+        if end(from) <= end(to) || self.cluster.core(to).installs() {
+            return;
+        }
+        let before = self.cluster.core(to).terms().start();
+        self.cluster.copy_snapshot(from, to);
+        if self.random.once_in(10) {
+            return self.cluster.restart(to);
+        }
+        self.cluster.install(to);
+        self.installs += usize::from(self.cluster.core(to).terms().start() > before);
+    }
+
     /// Whether the leader is on the way from one membership to the next.
     fn is_between(&self) -> bool {
         self.cluster.leader().is_some_and(|leader| {
@@ -192,6 +237,9 @@ impl Run {
             98 if self.random.once_in(3) => self.doze(),
             99 if self.changes => self.change(),
             _ => {}
+        }
+        if self.snaps && self.random.once_in(6) {
+            self.snapshot(node);
         }
         if self.is_between() && self.random.once_in(15) {
             self.split();
@@ -394,6 +442,7 @@ impl Run {
     /// Everybody starts, everything arrives: now a new entry must get everywhere.
     fn heal(&mut self) {
         self.cluster.heal();
+        self.cluster.carries_snapshots = true;
         for node in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
             if self.cluster.node(node).core.is_none() {
                 self.cluster.start(node);
@@ -503,8 +552,8 @@ impl Drop for Hint {
     }
 }
 
-/// What a run did: entries committed, reads answered, configurations committed, disks lost.
-fn run(seed: u64, steps: usize, transcript: bool) -> [usize; 4] {
+/// What a run did: entries committed, reads answered, configurations committed, disks lost, snapshots installed.
+fn run(seed: u64, steps: usize, transcript: bool) -> [usize; 5] {
     let hint = Hint(seed);
     let mut run = Run::new(seed);
     if transcript {
@@ -524,10 +573,8 @@ fn run(seed: u64, steps: usize, transcript: bool) -> [usize; 4] {
     }
     run.heal();
     drop(hint);
-    let log = &run.cluster.node(run.cluster.leader().unwrap()).view.entries;
-    let changes = log.iter().filter(|entry| matches!(entry.body, EntryBody::Configuration(_)));
-    let changes = changes.count();
-    [run.cluster.check.chosen.len(), run.cluster.check.reads, changes, run.wipes]
+    let check = &run.cluster.check;
+    [check.chosen.len(), check.reads, check.changes(), run.wipes, run.installs]
 }
 
 fn print(run: &mut Run) {
@@ -548,16 +595,20 @@ fn anything_may_happen() {
     }
     let runs: u64 =
         std::env::var("TRP_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(150);
-    let mut sums = [0; 4];
+    let mut sums = [0; 5];
     for seed in 0..runs {
         let did = run(seed, 3000, false);
         sums.iter_mut().zip(did).for_each(|(sum, more)| *sum += more as u64);
     }
-    let [committed, reads, changes, wipes] = sums;
-    let enough = committed > 10 * runs && reads > runs && changes > runs / 2 && wipes > runs / 20;
-    println!("{committed} commits, {reads} reads, {changes} changes, {wipes} lost disks");
-    assert!(
-        enough,
-        "{committed} commits, {reads} reads, {changes} changes, {wipes} lost disks test nothing"
+    let [committed, reads, changes, wipes, installs] = sums;
+    let enough = committed > 10 * runs
+        && reads > runs
+        && changes > runs / 2
+        && wipes > runs / 20
+        && installs > runs / 4;
+    let did = format!(
+        "{committed} commits, {reads} reads, {changes} changes, {wipes} lost disks, {installs} installed snapshots"
     );
+    println!("{did}");
+    assert!(enough, "{did} test nothing");
 }

@@ -119,6 +119,7 @@ fn compacted_prev() {
     let node = cluster.nodes.get_mut(&id(2)).unwrap();
     node.core = Some(core);
     (node.disk.start, node.view.start) = (Seq::new(5), Seq::new(5));
+    (node.disk.before, node.view.before) = (Term::new(3), Term::new(3));
     node.disk.hard_state.term = Term::new(3);
     for prev in [None, Some(at(1, 4))] {
         cluster.inject(id(1), id(2), 3, append(prev, vec![entry(1, 5, "x")], 6));

@@ -19,6 +19,8 @@
 //! | `transfer N M` | node N is asked to hand its leadership to node M |
 //! | `campaign N`, `step-down N`, `pause N`, `resume N`, `alive N M TERM` | node N is asked to; it hears from leader M |
 //! | `crash N [written=J]`, `start N`, `wipe N` | node N dies, starts, loses its disk |
+//! | `snapshot N`, `compact N` | node N takes a snapshot of what it has applied; drops what that stands for |
+//! | `copy-snapshot N M`, `install N` | the snapshot of node N is durable at M; node N is told of the one it has |
 //! | `cut A B`, `partition A-B C-D`, `heal` | links fail from the one to the other, between sides; all work |
 //! | `status`, `log N` | what the nodes are, what a node's log shows, and whether it is durable |
 
@@ -116,6 +118,9 @@ impl Stage {
                 self.cluster.partition(&sides);
             }
             "heal" => self.cluster.heal(),
+            "snapshot" | "compact" | "install" | "copy-snapshot" => {
+                return self.snapshots(name, args);
+            }
             "flying" | "deliver" | "drop" | "copy" => return self.letters(name, args),
             "persist" | "stall" | "refuse" | "load" => return self.local(name, args),
             "crash" | "start" | "wipe" => self.fate(name, args)?,
@@ -216,6 +221,24 @@ impl Stage {
         Ok(if done { String::new() } else { "nothing\n".to_owned() })
     }
 
+    fn snapshots(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<String> {
+        let node = self.node(args)?;
+        match name {
+            "snapshot" if !self.cluster.snapshot(node) => return Ok("impossible\n".to_owned()),
+            "snapshot" => {
+                let snapshot = self.cluster.node(node).disk.snapshot.as_ref();
+                return Ok(show::snapshot(snapshot));
+            }
+            "compact" => self.cluster.compact(node),
+            "install" => self.cluster.install(node),
+            _ => {
+                let to = self.node(args)?;
+                self.cluster.copy_snapshot(node, to);
+            }
+        }
+        Ok(String::new())
+    }
+
     fn fate(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let node = self.node(args)?;
         match name {
@@ -312,6 +335,11 @@ fn scripts_transfer() {
 #[test]
 fn scripts_space() {
     folder("space");
+}
+
+#[test]
+fn scripts_snapshots() {
+    folder("snapshots");
 }
 
 #[test]

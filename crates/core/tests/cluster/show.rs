@@ -3,7 +3,7 @@
 use crate::harness::Node;
 use tinyraftplus_core::{
     Configuration, Entry, EntryBody, EntryId, Event, Identity, Member, Membership, Message,
-    MessageBody, NodeId, Persist, Refusal, Resolution, Role, Rules,
+    MessageBody, NodeId, Persist, Placed, Refusal, Resolution, Role, Rules,
 };
 
 /// `2a` is the first log of node 2, `2b` the one after it was wiped.
@@ -105,9 +105,18 @@ pub(crate) fn job(job: &Persist<String>) -> String {
         let newest = configuration(&all.newest().configuration);
         format!(" members={newest}{}", before.unwrap_or_default())
     });
+    let reset = job.reset.map(|last| format!(" reset={last}"));
     let trim = job.trim.map(|end| format!(" trim={end}"));
-    let parts = [hard_state, members, trim].map(Option::unwrap_or_default).concat();
+    let compact = job.compact.map(|start| format!(" compact={start}"));
+    let parts = [hard_state, members, reset, trim, compact].map(Option::unwrap_or_default).concat();
     format!("#{}{parts}{}", job.job, entries(&job.append))
+}
+
+pub(crate) fn snapshot(snapshot: Option<&(EntryId, Placed)>) -> String {
+    let words = |(last, placed): &(EntryId, Placed)| {
+        format!("up to {last} with {}\n", configuration(&placed.configuration))
+    };
+    snapshot.map(words).unwrap_or_default()
 }
 
 pub(crate) fn resolution(resolution: &Resolution) -> String {

@@ -18,6 +18,8 @@ use crate::{
 /// This much is written at most before it is synced, so that a log on the same disk never waits for more. After a
 /// crash, that much and what was written since the sync before is received again.
 pub(super) const SYNC_BYTES: u64 = 4 << 20;
+/// .. and so many chunks, where they are small.
+const SYNC_CHUNKS: u64 = 16;
 
 /// A directory of any disk.
 pub(super) trait Dir: Send + Sync {
@@ -246,7 +248,8 @@ impl Output {
             let (bytes, sum) = it.file.put(kind, it.next, it.durable, &mut it.buffer)?;
             it.next += 1;
             it.unsynced += bytes;
-            if it.unsynced >= SYNC_BYTES {
+            let chunks = SYNC_CHUNKS * u64::from(it.file.header.chunk_bytes);
+            if it.unsynced >= SYNC_BYTES.min(chunks) {
                 it.sync()?;
             }
             Ok(sum)

@@ -201,6 +201,7 @@ pub struct TimeoutLog<L: Log> {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     identity: Identity,
+    compacts: bool,
     group_bytes: u64,
     batch_bytes: u64,
     entry_bytes: u64,
@@ -253,6 +254,7 @@ impl<L: Log> TimeoutLog<L> {
     pub fn new(timeouts: Timeouts, log: L) -> Result<Self, LogError> {
         let limits = Limits {
             identity: log.identity(),
+            compacts: log.compacts(),
             group_bytes: log.group_bytes_max(),
             batch_bytes: log.batch_bytes_max(),
             entry_bytes: log.entry_bytes_max(),
@@ -342,6 +344,10 @@ impl<L: Log> Log for TimeoutLog<L> {
 
     fn last(&self) -> Option<EntryId> {
         self.known().last
+    }
+
+    fn compacts(&self) -> bool {
+        self.limits.compacts
     }
 
     fn group_bytes_max(&self) -> u64 {

@@ -6,6 +6,7 @@
 mod change;
 pub(crate) mod fields;
 mod raft;
+mod snapshots;
 
 use bytes::Bytes;
 use tinyraftplus_core::{EntryId, Identity, NodeId, Seq, Term, TransferError};
@@ -87,6 +88,9 @@ const TRANSFER_ASK: u64 = 37;
 const TRANSFER_REPLY: u64 = 38;
 const CHANGE_ASK: u64 = 39;
 const CHANGE_REPLY: u64 = 40;
+const SNAPSHOT_OFFER: u64 = 41;
+const SNAPSHOT_CHUNK: u64 = 42;
+const SNAPSHOT_ACK: u64 = 43;
 
 /// Which messages wait for which: each lane is a queue of its own, and a lower one goes first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -108,10 +112,14 @@ pub(crate) fn lane(message: &Message) -> Lane {
         | Message::ReadIndexReply(_)
         | Message::TransferAsk(_)
         | Message::TransferReply(_)
-        | Message::ChangeReply(_) => Lane::Control,
+        | Message::ChangeReply(_)
+        | Message::SnapshotAck(_) => Lane::Control,
         Message::Answers(_) => Lane::Append,
         // A thousand members are large.
-        Message::Forward(_) | Message::ChangeAsk(_) => Lane::Bulk,
+        Message::Forward(_)
+        | Message::ChangeAsk(_)
+        | Message::SnapshotOffer(_)
+        | Message::SnapshotChunk(_) => Lane::Bulk,
     }
 }
 
@@ -163,10 +171,11 @@ pub(crate) fn encode(message: &Message) -> Encoded {
             out.varint(READ_INDEX);
             put_asker(&mut out, *from, *incarnation, *number);
         }
-        Message::ReadIndexReply(ReadIndexReply { to, incarnation, number, end }) => {
+        Message::ReadIndexReply(ReadIndexReply { to, incarnation, number, end, kept }) => {
             out.varint(READ_INDEX_REPLY);
             put_asker(&mut out, *to, *incarnation, *number);
             out.number(4, end.get());
+            out.number(5, kept.get());
         }
         Message::TransferAsk(TransferAsk { from, incarnation, number, term, to }) => {
             out.varint(TRANSFER_ASK);
@@ -186,6 +195,18 @@ pub(crate) fn encode(message: &Message) -> Encoded {
         Message::ChangeReply(reply) => {
             out.varint(CHANGE_REPLY);
             change::put_reply(&mut out, *reply);
+        }
+        Message::SnapshotOffer(offer) => {
+            out.varint(SNAPSHOT_OFFER);
+            snapshots::put_offer(&mut out, offer);
+        }
+        Message::SnapshotChunk(chunk) => {
+            out.varint(SNAPSHOT_CHUNK);
+            snapshots::put_chunk(&mut out, chunk);
+        }
+        Message::SnapshotAck(ack) => {
+            out.varint(SNAPSHOT_ACK);
+            snapshots::put_ack(&mut out, *ack);
         }
     }
     out.finish()
@@ -224,6 +245,7 @@ fn decode_call(kind: u64, bytes: &[u8], mut input: Input<'_>) -> Result<Message,
             incarnation,
             number: fields.number(3),
             end: Seq::new(fields.number(4)),
+            kept: Seq::new(fields.number(5)),
         }),
         TRANSFER_ASK => Message::TransferAsk(TransferAsk {
             from: take_identity(&fields, 1)?,
@@ -240,6 +262,9 @@ fn decode_call(kind: u64, bytes: &[u8], mut input: Input<'_>) -> Result<Message,
         }),
         CHANGE_ASK => Message::ChangeAsk(Box::new(change::take_ask(&fields)?)),
         CHANGE_REPLY => Message::ChangeReply(change::take_reply(&fields)?),
+        SNAPSHOT_OFFER => Message::SnapshotOffer(Box::new(snapshots::take_offer(&fields)?)),
+        SNAPSHOT_CHUNK => Message::SnapshotChunk(snapshots::take_chunk(&fields, &input)?),
+        SNAPSHOT_ACK => Message::SnapshotAck(snapshots::take_ack(&fields)?),
         kind => return Err(DecodeError::Newer { what: "a message", kind }),
     })
 }
@@ -332,7 +357,7 @@ fn put_refused(out: &mut Writer, refused: &Refused) {
         Refused::Overtaken => 8,
         Refused::Stopped => 9,
         Refused::Query(_) => 10,
-        // No kind is 0: a version that meets this skips the answer. These two a node says to its own clients only.
+        // No kind is 0: a version that meets this skips the answer. Others a node says to its own clients only.
         Refused::NotAMember | Refused::ChangeUnderWay | _ => 0,
     };
     out.number(5, kind);

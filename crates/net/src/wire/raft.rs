@@ -115,7 +115,7 @@ pub(super) fn encode(out: &mut Writer, message: &Message<Bytes>) {
     }
 }
 
-const HAS_BYTES: &str = "every rule that this version can evaluate has bytes";
+pub(super) const HAS_BYTES: &str = "every rule that this version can evaluate has bytes";
 
 pub(super) fn decode(
     kind: u64,
@@ -213,7 +213,7 @@ fn take_entry(
     Ok(Entry { id: EntryId::new(term, seq), ends_batch: !fields.flag(4), body })
 }
 
-const NO_CONFIGURATION: DecodeError =
+pub(super) const NO_CONFIGURATION: DecodeError =
     DecodeError::Malformed("a configuration that makes no sense or is of a newer version");
 
 fn take_placed(fields: &Fields<'_>) -> Result<Option<Placed>, DecodeError> {

@@ -5,14 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tinyraftplus_core::quorum::{CustomRule, Group};
 use tinyraftplus_core::{
-    self as core, Configuration, ConfigurationError, Entry, EntryBody, EntryId, Identity, Member,
-    MemberSpec, Membership, MessageBody, NodeId, Placed, Plan, QuorumRule, Rules, Seq, Term,
-    TransferError,
+    self as core, Configuration, ConfigurationError, Configurations, Entry, EntryBody, EntryId,
+    Identity, Member, MemberSpec, Membership, MessageBody, NodeId, Placed, Plan, QuorumRule, Rules,
+    Seq, Term, TransferError,
 };
 use tinyraftplus_net::Message;
 use tinyraftplus_replica::{
     Answer, Answers, Base, ChangeAnswer, ChangeAsk, ChangeError, ChangeReply, Forward, Inquire,
-    ReadIndex, ReadIndexReply, Refused, Route, TransferAsk, TransferReply,
+    ReadIndex, ReadIndexReply, Refused, Route, SnapshotAck, SnapshotChunk, SnapshotId,
+    SnapshotMeta, SnapshotOffer, TransferAsk, TransferReply,
 };
 
 /// Numbers like those that go wrong.
@@ -115,7 +116,7 @@ pub(crate) fn configuration() -> Configuration {
 }
 
 const BODIES: u64 = 10;
-const CALLS: u64 = 9;
+const CALLS: u64 = 12;
 /// How many kinds of messages there are.
 pub(crate) const KINDS: u64 = BODIES + CALLS;
 
@@ -188,6 +189,7 @@ pub(crate) fn any(kind: u64, rng: &mut Rng) -> Message {
             incarnation,
             number,
             end: Seq::new(rng.number()),
+            kept: Seq::new(rng.number()),
         }),
         5 => Message::TransferAsk(TransferAsk {
             from: rng.identity(),
@@ -210,6 +212,35 @@ pub(crate) fn any(kind: u64, rng: &mut Rng) -> Message {
             let to = rng.identity();
             Message::ChangeReply(ChangeReply { to, incarnation, number, answer })
         }
+        9 => {
+            let at = rng.chance().then(|| Seq::new(rng.number()));
+            let placed = Placed { at, configuration: configuration().into() };
+            let meta = SnapshotMeta {
+                id: SnapshotId::new(rng.identity().get()),
+                last: rng.entry_id(),
+                configurations: rng.chance().then(|| Configurations::first(placed).into()),
+                chunk_bytes: u32::try_from(rng.number() >> 32).unwrap(),
+                tables_bytes: rng.number(),
+                bytes: rng.number(),
+                digest: rng.number(),
+            };
+            let (from, term) = (rng.identity(), Term::new(rng.number()));
+            Message::SnapshotOffer(Box::new(SnapshotOffer { from, term, meta }))
+        }
+        10 => Message::SnapshotChunk(SnapshotChunk {
+            from: rng.identity(),
+            term: Term::new(rng.number()),
+            id: SnapshotId::new(rng.identity().get()),
+            number,
+            checksum: rng.number(),
+            bytes: rng.bytes(),
+        }),
+        11 => Message::SnapshotAck(SnapshotAck {
+            from: rng.identity(),
+            term: Term::new(rng.number()),
+            id: SnapshotId::new(rng.identity().get()),
+            next: number,
+        }),
         _ => {
             let id = rng.id();
             let result = match rng.below(8) {

@@ -6,11 +6,14 @@
 #![expect(unreachable_pub, reason = "shared by several tests")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod mem_snapshots;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mem_snapshots::MemSnapshots;
 use tinyraftplus_core::quorum::CustomRules;
 use tinyraftplus_core::{
     HardState, Identity, MemberSpec, NodeId, Options, Plan, Restored, Role, Seq, Term, Terms, Time,
@@ -18,7 +21,7 @@ use tinyraftplus_core::{
 use tinyraftplus_log::{EntryKind, LogEntry, LogError, LogRead, Write};
 use tinyraftplus_replica::{
     Actions, Apply, Base, Call, CallId, Change, Event, Happening, LoadRequest, Message, Outcome,
-    Query, Replica, ReplicaOptions, Request,
+    Query, Replica, ReplicaOptions, Request, SnapshotId, SnapshotNews, SnapshotWork,
 };
 
 /// What becomes of a message.
@@ -46,18 +49,22 @@ pub struct Cluster {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a lever each")]
 pub struct Node {
     pub replica: Option<Replica>,
     pub disk: Disk,
     pub writes: VecDeque<(u64, Write)>,
     pub loads: VecDeque<LoadRequest>,
     pub apply: Option<Apply>,
+    pub works: VecDeque<SnapshotWork>,
     pub queries: VecDeque<Query>,
     /// What the state machine was given, in order.
     pub machine: Vec<(Seq, Bytes)>,
     pub holds_disk: bool,
     pub holds_machine: bool,
     pub holds_loads: bool,
+    /// Snapshots are neither taken, read, written nor restored.
+    pub holds_snapshots: bool,
     pub events: Vec<Event>,
 }
 
@@ -68,6 +75,12 @@ pub struct Disk {
     hard_state: HardState,
     configuration: Option<std::sync::Arc<tinyraftplus_core::Configurations>>,
     pub entries: Vec<LogEntry>,
+    /// Where the log begins, and the term before.
+    pub start: Seq,
+    before: Term,
+    pub snapshots: MemSnapshots,
+    /// How many snapshots were made here.
+    pub made: u64,
 }
 
 pub fn id(number: u64) -> NodeId {
@@ -84,14 +97,27 @@ pub fn bytes(text: &str) -> Bytes {
 
 impl Disk {
     pub fn end(&self) -> Seq {
-        self.entries.last().map_or(Seq::ZERO, |entry| entry.id.seq.after())
+        self.entries.last().map_or(self.start, |entry| entry.id.seq.after())
     }
 
     fn write(&mut self, write: Write) {
         self.hard_state = write.hard_state.unwrap_or(self.hard_state);
         self.configuration = write.configuration.or_else(|| self.configuration.take());
+        if let Some(reset) = write.reset {
+            self.entries.clear();
+            (self.start, self.before) = (reset.start, reset.before);
+        }
         if let Some(end) = write.trim {
             self.entries.retain(|entry| entry.id.seq < end);
+        }
+        if let Some(start) = write.compact {
+            assert!(start <= self.end(), "what is not there can't go");
+            let gone: Vec<LogEntry> =
+                self.entries.extract_if(.., |entry| entry.id.seq < start).collect();
+            if let Some(last) = gone.last() {
+                assert!(last.ends_batch, "a compaction splits a batch");
+                (self.start, self.before) = (start, last.id.term);
+            }
         }
         for entry in write.append {
             assert_eq!(entry.id.seq, self.end(), "writes follow each other");
@@ -100,7 +126,7 @@ impl Disk {
     }
 
     fn restored(&self) -> Restored {
-        let mut terms = Terms::default();
+        let mut terms = Terms::empty(self.start, self.before);
         for entry in &self.entries {
             terms.append(entry.id.term, 1);
         }
@@ -121,6 +147,9 @@ impl Disk {
 
 impl LogRead for Disk {
     fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError> {
+        if start < self.start {
+            return Err(LogError::Compacted { start: self.start, got: start });
+        }
         if end > self.end() {
             return Err(LogError::Trimmed { end: self.end(), got: end });
         }
@@ -134,7 +163,7 @@ impl LogRead for Disk {
     }
 
     fn bounds(&self) -> Range<Seq> {
-        Seq::ZERO..self.end()
+        self.start..self.end()
     }
 
     // Only iterators ask, and a replica has none.
@@ -203,8 +232,11 @@ impl Cluster {
         let (starts, now) = (self.starts, self.now);
         let node = self.nodes.get_mut(&node).unwrap();
         let restored = node.disk.restored();
-        node.machine.clear();
-        node.replica = Some(Replica::new(options, restored, applied, starts, now).unwrap());
+        // As far as it was kept.
+        node.machine.retain(|(seq, _)| *seq < applied);
+        let snapshot = node.disk.snapshots.newest().cloned();
+        let replica = Replica::new(options, restored, applied, snapshot, starts, now);
+        node.replica = Some(replica.unwrap());
     }
 
     /// The process of a node dies: what was not written is lost.
@@ -277,8 +309,9 @@ impl Cluster {
     }
 
     fn act(&mut self, from: NodeId, actions: Actions) {
-        let Actions { writes, send, load, apply, query, reply, events } = actions;
+        let Actions { writes, send, load, snapshots, apply, query, reply, events } = actions;
         let node = self.nodes.get_mut(&from).unwrap();
+        node.works.extend(snapshots);
         node.writes.extend(writes);
         node.loads.extend(load);
         if let Some(apply) = apply {
@@ -352,6 +385,13 @@ impl Cluster {
         for (id, node) in &self.nodes {
             let up = node.replica.as_ref().map(|replica| (replica.wake_at(), replica.status()));
             eprintln!("node {id}: {} writes wait, {up:?}", node.writes.len());
+            eprintln!(
+                "  {:?} machine {} {:?}",
+                node.works,
+                node.machine.len(),
+                node.machine.last()
+            );
+            eprintln!("  {:?}", &node.events[node.events.len().saturating_sub(6)..]);
         }
         panic!("nothing moves at {:?}, {} messages are on their way", self.now, self.wire.len());
     }
@@ -446,6 +486,13 @@ fn next_happening(node: &mut Node) -> Option<Happening> {
     if node.holds_machine {
         return None;
     }
+    while !node.holds_snapshots
+        && let Some(work) = node.works.pop_front()
+    {
+        if let Some(news) = snapshot_work(node, work) {
+            return Some(Happening::Snapshot(news));
+        }
+    }
     if let Some(apply) = node.apply.take() {
         let mut results = Vec::new();
         for entry in apply.entries {
@@ -457,4 +504,36 @@ fn next_happening(node: &mut Node) -> Option<Happening> {
     let query = node.queries.pop_front()?;
     let result = Ok(bytes(&node.machine.len().to_string()));
     Some(Happening::Answered { call: query.call, result })
+}
+
+/// Chunks are of the smallest size there is, so that a snapshot of some hundred entries has several.
+fn snapshot_work(node: &mut Node, work: SnapshotWork) -> Option<SnapshotNews> {
+    match work {
+        SnapshotWork::Take { last, configurations } => {
+            node.disk.made += 1;
+            let id = SnapshotId::new(node.disk.identity << 64 | u128::from(node.disk.made));
+            let line = |(seq, payload): &(Seq, Bytes)| {
+                format!("{seq} {}\n", String::from_utf8_lossy(payload))
+            };
+            assert!(node.machine.iter().all(|(seq, _)| *seq <= last.seq), "it has seen more");
+            let body: String = node.machine.iter().map(line).collect();
+            let meta = node.disk.snapshots.create(id, last, configurations, 1024, bytes(&body));
+            Some(SnapshotNews::Taken(Ok(meta)))
+        }
+        SnapshotWork::Restore(meta) => {
+            let body = node.disk.snapshots.body(meta.id).unwrap();
+            let lines = str::from_utf8(&body).unwrap().lines();
+            let entry = |line: &str| {
+                let (number, payload) = line.split_once(' ').unwrap();
+                (seq(number.parse().unwrap()), bytes(payload))
+            };
+            node.machine = lines.map(entry).collect();
+            Some(SnapshotNews::Restored)
+        }
+        work @ (SnapshotWork::Receive(_)
+        | SnapshotWork::Write { .. }
+        | SnapshotWork::Finish(_)
+        | SnapshotWork::Read { .. }
+        | SnapshotWork::RemoveOlder(_)) => node.disk.snapshots.work(work),
+    }
 }

@@ -24,6 +24,10 @@ impl Committed {
         Self { start, entries: Vec::new() }
     }
 
+    pub(crate) const fn start(&self) -> Seq {
+        self.start
+    }
+
     pub(crate) fn end(&self) -> Seq {
         Seq::new(self.start.get() + self.entries.len() as u64)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tinyraftplus_core::{Seq, Term};
+use tinyraftplus_core::{EntryId, Seq, Term};
 
 use super::{Verdict, View, committed::Committed, require};
 
@@ -37,8 +37,10 @@ impl Completeness {
         }
         let last = self.last_of.range(..term).map(|(_, &seq)| seq).max();
         let last = last.and_then(|seq| committed.entry(seq));
+        // What a log began after was committed, and the same as everywhere.
+        let holds = |id: EntryId| id.seq < view.terms.start() || view.terms.has(id);
         require!(
-            last.is_none_or(|id| view.terms.has(id)),
+            last.is_none_or(holds),
             "leader completeness",
             "node {} leads term {term} without {}, which was committed before",
             at + 1,

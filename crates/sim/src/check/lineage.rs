@@ -61,7 +61,9 @@ impl Lineage {
             };
             let cut = write.trim.unwrap_or(Seq::MAX).min(entry.id.seq);
             let in_log = model.change_before(cut).map(|(_, before)| before);
-            let before = newest.as_ref().or(in_log).or(self.first.as_deref());
+            // What comes before the log's start is committed.
+            let gone = self.newest_before(model.start()).map(|(_, before)| before);
+            let before = newest.as_ref().or(in_log).or(gone);
             require!(
                 before.is_some_and(|before| follows(before, &next)),
                 CHECK,
@@ -73,6 +75,13 @@ impl Lineage {
             newest = Some(next);
         }
         Ok(())
+    }
+
+    /// The newest committed configuration before that position, and where it is.
+    pub(crate) fn newest_before(&self, end: Seq) -> Option<(Option<Seq>, &Configuration)> {
+        let newest = self.all.range(..end).next_back();
+        let newest = newest.map(|(&at, configuration)| (Some(at), configuration));
+        newest.or_else(|| Some((None, self.first.as_deref()?)))
     }
 
     /// Whether the members were as that plan wants them, by the configuration at that position, for good.

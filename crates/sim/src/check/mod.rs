@@ -17,6 +17,7 @@ pub(crate) mod model;
 pub(crate) mod promises;
 pub(crate) mod quorums;
 pub(crate) mod reads;
+pub(crate) mod states;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,12 +28,14 @@ use tinyraftplus_core::{
     Terms, Time,
 };
 use tinyraftplus_log::{LogEntry, Write};
-use tinyraftplus_replica::{Apply, Event, Message};
+use tinyraftplus_replica::{Apply, Event, Message, SnapshotMeta};
 
 use self::{
     calls::Calls, committed::Committed, completeness::Completeness, election::Election,
     leases::Leases, lineage::Lineage, matching::Matching, model::Model, promises::Promises,
+    states::States,
 };
+use crate::machine::Machine;
 
 /// A property that did not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,6 +107,7 @@ pub(crate) struct Checks {
     pub(crate) calls: Calls,
     pub(crate) lineage: Lineage,
     pub(crate) leases: Leases,
+    states: States,
     election: Election,
     completeness: Completeness,
     promises: Promises,
@@ -170,6 +174,7 @@ impl NodeModel {
         let mut end = durable.end().min(decided.end());
         // Logs that agree on an entry agree on all before it.
         while let Some(id) = end.before().and_then(|last| durable.entry(last))
+            && end > durable.start()
             && !decided.has(id)
         {
             end = id.seq;
@@ -197,6 +202,7 @@ impl Checks {
             calls: Calls::new(start),
             lineage: Lineage::default(),
             leases: Leases::default(),
+            states: States::new(start),
             election: Election::default(),
             completeness: Completeness::default(),
             promises: Promises::default(),
@@ -260,6 +266,17 @@ impl Checks {
             }
             self.completeness.on_leader(at, view, &self.committed)?;
         }
+        // A snapshot stands for what comes before the start: where it ends must be what is committed there.
+        let before_start = node.decided.start().before().and_then(|last| node.decided.entry(last));
+        if let Some(before) = before_start {
+            require!(
+                self.committed.entry(before.seq) == Some(before),
+                "logs begin after what is committed",
+                "the log of node {} begins after {before}, and {:?} is committed there",
+                at + 1,
+                self.committed.entry(before.seq)
+            );
+        }
         let (before, end) = (node.committed, view.committed);
         require!(
             end >= before,
@@ -269,7 +286,8 @@ impl Checks {
         );
         let mut first_seen = None;
         if end > before {
-            for seq in (before.get()..end.get()).map(Seq::new) {
+            let from = before.max(node.decided.start());
+            for seq in (from.get()..end.get()).map(Seq::new) {
                 let new = self.committed.on_committed(at, node, seq, &self.matching)?;
                 if let Some(entry) = new {
                     first_seen = Some(entry.id);
@@ -279,6 +297,7 @@ impl Checks {
                     }
                     let leader = self.election.leader(entry.id.term);
                     let leader = leader.and_then(|at| self.nodes.get(at)).map(|node| node.identity);
+                    self.states.on_committed(entry);
                     self.lineage.on_committed(entry, leader);
                     self.calls.on_committed(seq, entry)?;
                 }
@@ -354,6 +373,49 @@ impl Checks {
         self.committed.on_apply(at, node, apply, &self.matching)
     }
 
+    /// The state machine of a node is asked for a snapshot: it is what everything up to `last` makes.
+    pub(crate) fn on_snapshot(&self, at: usize, last: EntryId, machine: &Machine) -> Verdict {
+        let committed = self.committed.entry(last.seq);
+        require!(
+            committed == Some(last) && self.states.are(last, machine),
+            "a snapshot is of what is committed",
+            "node {} takes a snapshot up to {last} of {machine:?}; {committed:?} is committed there",
+            at + 1
+        );
+        Ok(())
+    }
+
+    /// The state machine of a node becomes what a snapshot says.
+    pub(crate) fn on_restore(&mut self, at: usize, meta: &SnapshotMeta, is: &Machine) -> Verdict {
+        const CHECK: &str = "a snapshot is of what is committed";
+        let last = meta.last;
+        let committed = self.committed.entry(last.seq);
+        require!(
+            committed == Some(last) && self.states.are(last, is),
+            CHECK,
+            "node {} is restored to {is:?} by a snapshot up to {last}; {committed:?} is committed there",
+            at + 1
+        );
+        let placed = meta.configurations.as_ref().map(|all| all.newest().clone());
+        let known = placed.is_some_and(|placed| {
+            self.lineage.newest_before(last.seq.after())
+                == Some((placed.at, &*placed.configuration))
+        });
+        require!(known, CHECK, "the snapshot of node {} up to {last} has other members", at + 1);
+        let node = self.node(at);
+        let log = &node.durable;
+        require!(
+            log.has(last) && last.seq.after() >= log.start(),
+            "a log begins before its state machine is restored",
+            "node {} is restored to {last}, and its log holds {}..{}",
+            at + 1,
+            log.start(),
+            log.end()
+        );
+        node.applied = last.seq.after();
+        Ok(())
+    }
+
     /// A node has started, with this in its log and a state machine that had seen everything before `applied`.
     pub(crate) fn on_start(
         &mut self,
@@ -376,8 +438,9 @@ impl Checks {
 
     /// A node lost its disk and has an empty one now.
     pub(crate) fn on_wiped(&mut self, at: usize) {
+        let start = self.committed.start();
         let node = self.node(at);
-        let empty = Model::new(node.durable.start());
+        let empty = Model::new(start);
         node.decided = empty.clone();
         let lost = std::mem::replace(&mut node.durable, empty);
         // The new log draws its own when it is created.
@@ -388,11 +451,12 @@ impl Checks {
     /// A node's log, read from its disk at the end, holds exactly what was committed.
     pub(crate) fn verify(&self, at: usize, entries: &[LogEntry]) -> Verdict {
         const CHECK: &str = "all logs become the same";
-        let (count, committed) = (entries.len() as u64, self.committed.count());
+        let (count, end) = (entries.len() as u64, self.committed.end());
+        let start = self.nodes.get(at).map_or(Seq::ZERO, |node| node.durable.start());
         require!(
-            count == committed,
+            start.checked_add(count) == Some(end),
             CHECK,
-            "node {} has {count} entries, and {committed} are committed",
+            "node {} has {count} entries from {start} on, and everything before {end} is committed",
             at + 1
         );
         for entry in entries {

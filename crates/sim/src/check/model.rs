@@ -12,6 +12,8 @@ use super::{Verdict, require};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Model {
     start: Seq,
+    /// The term of the entry before the start, 0 if there was none.
+    before: Term,
     terms: Vec<Term>,
     pub(crate) hard_state: HardState,
     pub(crate) configuration: Option<Arc<Configurations>>,
@@ -25,6 +27,7 @@ impl Model {
     pub(crate) fn new(start: Seq) -> Self {
         Self {
             start,
+            before: Term::ZERO,
             terms: Vec::new(),
             hard_state: HardState::default(),
             configuration: None,
@@ -38,6 +41,7 @@ impl Model {
         let seqs = (terms.start().get()..terms.end().get()).map(Seq::new);
         Self {
             start: terms.start(),
+            before: terms.entry_before(terms.start()).map_or(Term::ZERO, |id| id.term),
             terms: seqs.map(|seq| terms.term_of(seq).unwrap_or_default()).collect(),
             hard_state: restored.hard_state,
             configuration: restored.configuration.clone(),
@@ -53,7 +57,11 @@ impl Model {
         Seq::new(self.start.get() + self.terms.len() as u64)
     }
 
+    /// The entry at `seq`; the one before the start is known too.
     pub(crate) fn entry(&self, seq: Seq) -> Option<EntryId> {
+        if seq.after() == self.start && self.before > Term::ZERO {
+            return Some(EntryId::new(self.before, seq));
+        }
         let place = usize::try_from(seq.get().checked_sub(self.start.get())?).ok()?;
         self.terms.get(place).map(|&term| EntryId::new(term, seq))
     }
@@ -82,8 +90,10 @@ impl Model {
 
     /// Whether the entries of both are the same.
     pub(crate) fn same_entries(&self, other: &Self) -> bool {
-        // Where a log without entries begins is nobody's business.
-        self.terms == other.terms && (self.terms.is_empty() || self.start == other.start)
+        // Where a log without entries begins is nobody's business, unless it had some.
+        let is_blank = self.terms.is_empty() && self.before == Term::ZERO;
+        (&self.terms, self.before) == (&other.terms, other.before)
+            && (is_blank || self.start == other.start)
     }
 
     /// Changes it as a write says.
@@ -106,13 +116,17 @@ impl Model {
         if let Some(reset) = write.reset {
             let first = write.configuration.as_ref();
             let first = first.map(|all| all.newest().configuration.first());
+            // Or a snapshot stands for all before: whether it does is looked at where it is restored.
+            let is_snapshot = reset.before > Term::ZERO && reset.start > self.start;
             require!(
-                first == Some(reset.start) && self.terms.is_empty(),
+                is_snapshot || first == Some(reset.start) && self.terms.is_empty(),
                 CHECK,
                 "node {node} resets its log to {}, which only a first configuration may do to an empty one",
                 reset.start
             );
-            self.start = reset.start;
+            (self.start, self.before) = (reset.start, reset.before);
+            self.terms.clear();
+            self.changes.clear();
         }
         if let Some(end) = write.trim {
             require!(
@@ -124,10 +138,27 @@ impl Model {
             self.terms.truncate(usize::try_from(end.since(self.start)).unwrap_or(usize::MAX));
             self.changes.split_off(&end);
         }
+        if let Some(start) = write.compact {
+            require!(
+                start <= self.end(),
+                CHECK,
+                "node {node} drops entries before {start}, and has them only to {}",
+                self.end()
+            );
+            if start > self.start {
+                self.before = start
+                    .before()
+                    .and_then(|last| self.entry(last))
+                    .map_or(Term::ZERO, |id| id.term);
+                self.terms.drain(..usize::try_from(start.since(self.start)).unwrap_or(usize::MAX));
+                self.changes = self.changes.split_off(&start);
+                self.start = start;
+            }
+        }
         for entry in &write.append {
             let (id, end) = (entry.id, self.end());
             require!(id.seq == end, CHECK, "node {node} writes {id} where seq {end} comes next");
-            let before = self.terms.last().copied().unwrap_or_default();
+            let before = self.terms.last().copied().unwrap_or(self.before);
             require!(
                 id.term >= before,
                 CHECK,
@@ -153,6 +184,8 @@ impl Model {
         let last = self.changes.last_key_value();
         let same = match (at, last) {
             (Some(at), _) if at >= self.end() => true,
+            // Its entry is gone, or a snapshot told of it.
+            (Some(at), None) if at < self.start => true,
             (Some(at), Some((&seq, change))) => {
                 at == seq && newest.is_some_and(|newest| *newest.configuration == *change)
             }

@@ -9,4 +9,5 @@ mod events;
 mod machines;
 mod options;
 mod seed_node;
+mod snapshots;
 mod wire;
