@@ -213,6 +213,16 @@ pub enum LogError {
         /// Whether it may still change the log.
         effect: Effect,
     },
+    /// A repair is of another entry than the one that was there.
+    #[error(
+        "seq {seq} can't be repaired with an entry of term {got}: the log had one of another term there"
+    )]
+    BadRepair {
+        /// The position.
+        seq: Seq,
+        /// The term that was given.
+        got: Term,
+    },
     /// Bytes of a snapshot are not what was written. The log itself is as good as it was.
     #[error("{} is corrupt at byte {offset}: {what}; take another snapshot, or get one from another node", path.display())]
     SnapshotCorrupt {
@@ -280,6 +290,7 @@ impl LogError {
             | Self::Encoder { .. }
             | Self::Timeout { .. }
             | Self::Busy { .. }
+            | Self::BadRepair { .. }
             | Self::SnapshotCorrupt { .. }
             | Self::SnapshotMissing(_)
             | Self::SnapshotBusy(_)
@@ -318,6 +329,7 @@ impl LogError {
             | Self::WrongKey(_)
             | Self::Encoder { .. }
             | Self::Busy { .. }
+            | Self::BadRepair { .. }
             | Self::SnapshotCorrupt { .. }
             | Self::ForeignSnapshot { .. }
             | Self::SnapshotMissing(_)

@@ -5,7 +5,8 @@ use std::{ops::Range, path::Path, sync::Arc};
 use tinyraftplus_core::{EntryId, HardState, Identity, Restored, Seq};
 
 use crate::{
-    Disk, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, SnapshotStore, Write,
+    Disk, Log, LogError, LogOptions, LogRead, LogStats, OsDisk, Recovery, SnapshotStore, Unknown,
+    Write,
     engine::{self, Engine},
 };
 
@@ -128,6 +129,10 @@ macro_rules! on_disk {
 
             fn entry_bytes_max(&self) -> u64 {
                 self.0.entry_bytes_max()
+            }
+
+            fn unknown(&self) -> Unknown {
+                self.0.unknown()
             }
 
             fn stats(&self) -> LogStats {

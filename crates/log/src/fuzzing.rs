@@ -7,7 +7,8 @@ use tinyraftplus_core::Seq;
 use crate::LogEntry;
 use crate::format::{
     BodyReader, Frame, Record, Segment, SegmentCopy, Slot, Stamp, checksum, put_compact,
-    put_configuration, put_entry, put_reset, put_summary, put_term, put_trim,
+    put_configuration, put_entry, put_known, put_repair, put_reset, put_summary, put_term,
+    put_trim,
 };
 
 /// These bytes as the header of a frame with a right checksum.
@@ -85,6 +86,8 @@ fn put(out: &mut Vec<u8>, record: &Record<'_>) {
         Record::Reset(reset) => put_reset(out, *reset),
         Record::Compact(compact) => put_compact(out, *compact),
         Record::Trim(end) => put_trim(out, *end),
+        Record::Repair(first) => put_repair(out, *first),
+        Record::Known => put_known(out),
         Record::Term => {}
         Record::Entry(entry) => {
             put_term(out, entry.id.term);

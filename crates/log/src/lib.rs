@@ -25,6 +25,7 @@ mod mem_log;
 mod num;
 mod options;
 mod os_disk;
+mod scrub;
 mod shared;
 pub mod sim_disk;
 mod snapshot;
@@ -51,8 +52,9 @@ pub use crate::inspect::{
 };
 pub use crate::log::{EntryKind, Log, LogEntry, LogRead, LogStats, Reset, Write};
 pub use crate::mem_log::MemLog;
-pub use crate::options::{Cut, Damaged, LogOptions, Recovery};
+pub use crate::options::{Cut, Damaged, LogOptions, Recovery, Unknown};
 pub use crate::os_disk::{OsDisk, OsFile, OsLock};
+pub use crate::scrub::{Scrub, Scrubbed};
 pub use crate::shared::{EntryStream, Pending, SharedLog, Txn, TxnEntries};
 pub use crate::snapshot::{
     Incoming, SnapshotId, SnapshotMeta, SnapshotReader, SnapshotState, SnapshotStore,

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use tinyraftplus_core::{Configurations, EntryId, HardState, Identity, Restored, Seq, Term};
 
-use crate::{LogError, SnapshotStore, Timeouts};
+use crate::{LogError, SnapshotStore, Timeouts, Unknown};
 #[cfg(doc)]
 use crate::{LogExt, SharedLog, TimeoutLog};
 
@@ -43,7 +43,7 @@ pub struct Reset {
 }
 
 /// One all-or-nothing change of a log. Happens in this order: hard state, configuration, reset, trim, compact,
-/// append.
+/// repair, append.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
     /// The term and vote from now on.
@@ -57,6 +57,12 @@ pub struct Write {
     /// Drop everything before this position: the log starts here from now on. At or before the start it does
     /// nothing.
     pub compact: Option<Seq>,
+    /// Put these in the place of damaged entries: one after the other, with the seqs and terms that they have in
+    /// the log. For a seq the newest repair counts; nothing is overwritten.
+    pub repair: Vec<LogEntry>,
+    /// What damage hid from the log when it was opened ([`Recovery::unknown`](crate::Recovery)) is known again:
+    /// somebody else knows the end, or `configuration` is what is in force.
+    pub known: bool,
     /// Then add these: whole batches, from the end on.
     pub append: Vec<LogEntry>,
 }
@@ -146,6 +152,11 @@ pub trait Log: Send + 'static {
     /// Afterwards [`Log::bounds`] says what became of it.
     fn settle(&mut self) {}
 
+    /// What damage has hidden, and nobody has said to be [known](Write::known) again.
+    fn unknown(&self) -> Unknown {
+        Unknown::NOTHING
+    }
+
     /// What it has done and holds.
     fn stats(&self) -> LogStats;
 
@@ -181,11 +192,11 @@ pub trait Log: Send + 'static {
 /// Reads what is durable.
 pub trait LogRead: Send + Sync {
     /// The entries from `start` on and before `end`: at least one if `start < end`, then as many as have
-    /// together at most `bytes_max` bytes of payload.
+    /// together at most `bytes_max` bytes of payload, and up to a damaged one.
     ///
     /// # Errors
     ///
-    /// If an entry of the range is not in the log (any more), or its bytes are damaged.
+    /// If an entry of the range is not in the log (any more), or the bytes of the first are damaged.
     fn read(&self, start: Seq, end: Seq, bytes_max: u64) -> Result<Vec<LogEntry>, LogError>;
 
     /// The positions that can be read now, half-open.

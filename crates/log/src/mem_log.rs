@@ -97,6 +97,18 @@ impl Entries {
         self.start = start;
     }
 
+    /// Nothing in memory is ever damaged; a repair is taken all the same.
+    fn repair(&mut self, entries: &[LogEntry]) {
+        for entry in entries {
+            let at = usize_of(entry.id.seq.since(self.start));
+            if let Some(place) = self.list.get_mut(at) {
+                self.bytes += u64_of(entry.payload.len());
+                self.bytes -= u64_of(place.payload.len());
+                place.clone_from(entry);
+            }
+        }
+    }
+
     fn trim(&mut self, end: Seq) {
         let keep = usize_of(end.since(self.start));
         self.bytes -= self
@@ -142,6 +154,7 @@ impl Log for MemLog {
             if let Some(Reset { start, .. }) = change.compact {
                 entries.compact(start);
             }
+            entries.repair(&write.repair);
             entries.bytes +=
                 write.append.iter().map(|entry| u64_of(entry.payload.len())).sum::<u64>();
             entries.list.extend(write.append.iter().cloned());

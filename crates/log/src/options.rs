@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tinyraftplus_core::Seq;
 
 use crate::{
-    Encoder, LogError, XxHashEncoder,
+    Damage, Encoder, LogError, XxHashEncoder,
     format::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN},
 };
 
@@ -16,6 +16,26 @@ pub enum Damaged {
     /// Refuse, naming file, byte and seq.
     #[default]
     Refuse,
+    /// Open all the same, if it is known which entries are damaged, and say which: [`Recovery::damaged`]. Reading
+    /// one is an error; [`Write::repair`](crate::Write) puts it back. For those who can get them elsewhere.
+    ///
+    /// Refused is still what could make another log of it: damage to both headers of a file, to the only copies of
+    /// the newest term and vote, or where terms change.
+    Report,
+}
+
+/// What damage has hidden, besides entries whose positions and terms are known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Unknown {
+    /// The log had more entries, or may have had: the newest that is known is no promise that it was the last.
+    pub end: bool,
+    /// There may have been a newer configuration.
+    pub configuration: bool,
+}
+
+impl Unknown {
+    /// All is known.
+    pub const NOTHING: Self = Self { end: false, configuration: false };
 }
 
 /// What a log is told when it is opened.
@@ -130,6 +150,11 @@ pub struct Recovery {
     /// How many damaged or missing copies were written again from their twin: of the log's header, or of a
     /// term and vote.
     pub copies_repaired: u64,
+    /// With [`Damaged::Report`], entries that can't be read, as far as opening has met them: it reads all of the
+    /// newest file, and full files without a sound seal. Each has its first seq and the seq after its last.
+    pub damaged: Vec<Damage>,
+    /// What else damage has hidden.
+    pub unknown: Unknown,
 }
 
 /// A last group that never became durable.

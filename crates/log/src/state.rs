@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::{Configurations, HardState, Identity, Restored, Seq, Term, Terms};
+use tinyraftplus_core::{Configurations, EntryId, HardState, Identity, Restored, Seq, Term, Terms};
 
-use crate::{LogError, LogOptions, Reset, Write, num::u64_of};
+use crate::{LogEntry, LogError, LogOptions, Reset, Unknown, Write, num::u64_of};
 
 /// All that a log remembers, without the payloads.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct State {
     /// While files are replayed whose older ones were deleted: where the log starts, if that lies in one of
     /// those. A later record must start it higher, or a file is missing.
     pub(crate) owed: Option<Reset>,
+    /// What damage hides.
+    pub(crate) unknown: Unknown,
 }
 
 /// How large things may be.
@@ -40,12 +42,14 @@ impl Limits {
 pub(crate) struct Undo {
     hard: HardState,
     configuration: Option<Arc<Configurations>>,
+    unknown: Unknown,
     end: Seq,
     /// If the group drops any of them.
     terms: Option<Terms>,
 }
 
 /// What a write that fits changes. What changes nothing is left out.
+#[expect(clippy::struct_excessive_bools, reason = "each is another thing that a write may change")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Change {
     pub(crate) configuration: bool,
@@ -53,13 +57,21 @@ pub(crate) struct Change {
     pub(crate) trim: Option<Seq>,
     /// The new start, and the term of the entry before it.
     pub(crate) compact: Option<Reset>,
+    pub(crate) repair: bool,
+    /// Nothing is hidden by damage any more.
+    pub(crate) known: bool,
     pub(crate) append: bool,
 }
 
 impl Change {
     /// Whether it does anything that comes before the entries.
     pub(crate) const fn is_more_than_entries(self) -> bool {
-        self.configuration || self.reset.is_some() || self.trim.is_some() || self.compact.is_some()
+        self.configuration
+            || self.reset.is_some()
+            || self.trim.is_some()
+            || self.compact.is_some()
+            || self.repair
+            || self.known
     }
 
     pub(crate) const fn is_empty(self) -> bool {
@@ -69,7 +81,14 @@ impl Change {
 
 impl State {
     pub(crate) const fn new(identity: Identity, hard: HardState, start: Seq, before: Term) -> Self {
-        Self { identity, hard, configuration: None, terms: Terms::empty(start, before), owed: None }
+        Self {
+            identity,
+            hard,
+            configuration: None,
+            terms: Terms::empty(start, before),
+            owed: None,
+            unknown: Unknown::NOTHING,
+        }
     }
 
     pub(crate) fn restored(&self) -> Restored {
@@ -102,6 +121,7 @@ impl State {
         Undo {
             hard: self.hard,
             configuration: self.configuration.clone(),
+            unknown: self.unknown,
             end,
             terms: group.iter().any(drops).then(|| self.terms.clone()),
         }
@@ -111,6 +131,7 @@ impl State {
     pub(crate) fn take_back(&mut self, undo: Undo) {
         self.hard = undo.hard;
         self.configuration = undo.configuration;
+        self.unknown = undo.unknown;
         match undo.terms {
             Some(terms) => self.terms = terms,
             None => self.terms.trim(undo.end),
@@ -155,8 +176,43 @@ impl State {
                 change.compact = Some(Reset { start, before: self.last_before_start() });
             }
         }
+        if !write.repair.is_empty() {
+            self.judge_repair(&write.repair, limits)?;
+            change.repair = true;
+        }
+        if write.known && self.unknown != Unknown::NOTHING {
+            self.unknown = Unknown::NOTHING;
+            change.known = true;
+        }
         self.append(write, limits)?;
         Ok(change)
+    }
+
+    /// A repair puts back what was there: entries that follow each other, of positions and terms that the log has.
+    fn judge_repair(&self, entries: &[LogEntry], limits: Limits) -> Result<(), LogError> {
+        let mut expected = None;
+        for entry in entries {
+            let EntryId { seq, term } = entry.id;
+            if let Some(expected) = expected.filter(|&expected| expected != seq) {
+                return Err(LogError::WrongSeq { expected, got: seq });
+            }
+            let (start, end) = (self.terms.start(), self.terms.end());
+            if seq < start {
+                return Err(LogError::Compacted { start, got: seq });
+            }
+            if seq >= end {
+                return Err(LogError::Trimmed { end, got: seq });
+            }
+            if self.terms.term_of(seq) != Some(term) {
+                return Err(LogError::BadRepair { seq, got: term });
+            }
+            let (bytes, limit) = (u64_of(entry.payload.len()), limits.entry_bytes);
+            if bytes > limit {
+                return Err(LogError::TooLarge { what: "an entry", bytes, limit });
+            }
+            expected = seq.checked_add(1);
+        }
+        Ok(())
     }
 
     fn append(&mut self, write: &Write, limits: Limits) -> Result<(), LogError> {

@@ -9,8 +9,8 @@
 mod common;
 
 use common::{
-    Model, Setup, append, compact, configuration, effort, entry, hard, noise, outcomes, reset,
-    trim, vote,
+    Model, Setup, append, compact, configuration, effort, entry, hard, noise, outcomes, repair,
+    reset, trim, vote,
 };
 use tinyraftplus_log::{
     LogError, LogExt, Write,
@@ -61,7 +61,10 @@ fn everything(setup: &Setup) -> Vec<Step> {
             ..trim(3)
         }]),
         group(vec![vote(4, 8)]),
+        // In the place of entries of other segments, and of what was just written.
+        group(vec![repair(vec![entry(0, 1, "A"), entry(1, 2, noise(5, 300))])]),
         group(vec![big(4, 4)]),
+        group(vec![repair(vec![entry(1, 2, "B"), entry(2, 2, "C"), entry(3, 4, noise(6, 900))])]),
         group(vec![
             append(vec![entry(5, 4, noise(3, 900))]),
             Write { append: vec![entry(5, 5, "z")], ..trim(5) },

@@ -89,6 +89,17 @@ fn random_write(rng: &mut SimRng, model: &Model, compacts: bool) -> Write {
         write.compact = Some(Seq::new(next.start + rng.below(next.entries.len() as u64 + 1)));
         next = model.after(std::slice::from_ref(&write));
     }
+    if rng.below(5) == 0 && !next.entries.is_empty() {
+        let count = next.entries.len() as u64;
+        let first = rng.below(count);
+        let end = first + 1 + rng.below((count - first).min(6));
+        for at in first..end {
+            let mut entry = next.entries[usize::try_from(at).unwrap()].clone();
+            entry.payload = noise(rng.next(), [0, 30, 600][usize::try_from(rng.below(3)).unwrap()]);
+            write.repair.push(entry);
+        }
+        next = model.after(std::slice::from_ref(&write));
+    }
     for _ in 0..[0, 1, 1, 1, 2, 6][usize::try_from(rng.below(6)).unwrap()] {
         let term = next.term().max(1) + rng.below(10) / 9;
         let size = [0, 10, 100, 600, 5000][usize::try_from(rng.below(5)).unwrap()];

@@ -421,7 +421,9 @@ fn resume_never_continues_another_snapshot() {
         assert!(incoming.write_chunk(reached, &reader.read_chunk(reached).unwrap()).is_err());
         drop(incoming);
         let mut incoming = to.receive(&one).unwrap();
-        assert!(incoming.next() < reached - 1000, "{}", incoming.next());
+        // Small chunks are synced by the sixteen.
+        let next = incoming.next();
+        assert!(next > 0 && next + 10 < reached, "{next} of {reached}");
         while incoming.next() < one.chunks() {
             let chunk = reader.read_chunk(incoming.next()).unwrap();
             incoming.write_chunk(incoming.next(), &chunk).unwrap();

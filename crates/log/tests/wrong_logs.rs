@@ -89,6 +89,8 @@ enum Bug {
     MarksDrop,
     LastIsNoneWhenEmpty,
     ReadsTornBesideTheWriter,
+    ForgetsRepairs,
+    TakesAnyRepair,
 }
 
 /// What is left of a wrong log when it is closed.
@@ -289,6 +291,7 @@ fn forget(bug: Bug, write: &mut Write) {
             }
         }
         Bug::ForgetsTheConfiguration => write.configuration = None,
+        Bug::ForgetsRepairs => write.repair.clear(),
         Bug::ForgetsCompaction => write.compact = None,
         Bug::ForgetsBatchEnds => write.append.iter_mut().for_each(|entry| entry.ends_batch = true),
         Bug::ForgetsKinds => {
@@ -337,7 +340,12 @@ impl Log for Wrong {
         if self.bug == Bug::GroupLimitIsTooHigh && bytes > 100_000 {
             return Err(LogError::TooLarge { what: "a group", bytes, limit: 100_000 });
         }
-        let bent = self.bent(group);
+        let mut bent = self.bent(group);
+        if self.bug == Bug::TakesAnyRepair {
+            for write in &mut bent {
+                write.repair.clear();
+            }
+        }
         let result = self.inner.write(&bent);
         if result.is_ok() {
             self.trimmed += bent.iter().filter(|write| write.trim.is_some()).count() as u64;
@@ -570,6 +578,8 @@ const WRONG: &[(Bug, &str)] = &[
     (Bug::MarksAppend, "marks_change_nothing"),
     (Bug::MarksDrop, "marks_change_nothing"),
     (Bug::LastIsNoneWhenEmpty, "reset_begins_anew"),
+    (Bug::ForgetsRepairs, "repairs_take_the_place_of_entries"),
+    (Bug::TakesAnyRepair, "repairs_of_something_else_are_refused"),
     (Bug::ReadsTornBesideTheWriter, "readers_beside_the_writer"),
 ];
 

@@ -13,7 +13,15 @@ pub(crate) fn write(persist: Persist<Bytes>) -> Write {
     // The log is empty, and may have been created to begin elsewhere.
     let begin = begin.map(|start| Reset { start, before: Term::ZERO });
     let anew = reset.map(|last| Reset { start: last.seq.after(), before: last.term });
-    Write { hard_state, configuration, reset: begin.or(anew), trim, compact, append }
+    Write {
+        hard_state,
+        configuration,
+        reset: begin.or(anew),
+        trim,
+        compact,
+        append,
+        ..Write::default()
+    }
 }
 
 pub(crate) fn to_log(entry: Entry<Bytes>) -> LogEntry {

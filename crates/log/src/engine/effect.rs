@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tinyraftplus_core::{Configurations, Seq, Term, Terms};
 
-use crate::{Reset, format::Tail, state::State};
+use crate::{Reset, Unknown, format::Tail, state::State};
 
 /// What a frame does to the log, or all frames of a file together. Happens in this order: configuration,
 /// reset, trim, compact, entries.
@@ -19,12 +19,33 @@ pub(crate) struct Effect {
     pub(crate) first: Seq,
     /// The terms of its entries, and how many have it.
     pub(crate) runs: Vec<(Term, u64)>,
+    /// Entries that take the place of others, the newest last. What it drops itself is not among them.
+    pub(crate) patches: Vec<Patch>,
+    /// What damage hides from here on, if it says anything about that.
+    pub(crate) unknown: Option<Unknown>,
+}
+
+/// Entries from `first` on and before `end` that were repaired, by the frame at `position`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Patch {
+    pub(crate) first: Seq,
+    pub(crate) end: Seq,
+    pub(crate) position: u64,
 }
 
 impl Effect {
     pub(crate) const fn none(position: u64, first: Seq) -> Self {
-        let (configuration, reset, trim, compact) = (None, None, None, None);
-        Self { position, configuration, reset, trim, compact, first, runs: Vec::new() }
+        Self {
+            position,
+            configuration: None,
+            reset: None,
+            trim: None,
+            compact: None,
+            first,
+            runs: Vec::new(),
+            patches: Vec::new(),
+            unknown: None,
+        }
     }
 
     pub(crate) fn add_entries(&mut self, term: Term, count: u64) {
@@ -43,11 +64,15 @@ impl Effect {
     pub(crate) fn then(&mut self, next: &Self) {
         if next.configuration.is_some() {
             self.configuration.clone_from(&next.configuration);
+            if let Some(unknown) = &mut self.unknown {
+                unknown.configuration = false;
+            }
         }
         if let Some(reset) = next.reset {
             (self.reset, self.trim, self.compact) = (Some(reset), None, None);
             self.first = reset.start;
             self.runs.clear();
+            self.patches.clear();
         }
         if let Some(end) = next.trim {
             self.drop_from(end);
@@ -58,12 +83,34 @@ impl Effect {
         for &(term, count) in &next.runs {
             self.add_entries(term, count);
         }
+        if !next.patches.is_empty() {
+            self.patches.extend(&next.patches);
+        }
+        self.unknown = next.unknown.or(self.unknown);
+    }
+
+    /// Takes out of a list of ranges what it drops: each is told by its first seq and the one after its last.
+    pub(crate) fn prune<T>(&self, list: &mut Vec<T>, range: impl Fn(&mut T) -> (Seq, &mut Seq)) {
+        if self.reset.is_some() {
+            list.clear();
+        }
+        if let Some(kept) = self.trim {
+            list.retain_mut(|it| {
+                let (first, end) = range(it);
+                *end = kept.min(*end);
+                first < *end
+            });
+        }
     }
 
     fn drop_from(&mut self, end: Seq) {
         if end < self.first {
             (self.trim, self.first) = (Some(end), end);
         }
+        let mut patches = std::mem::take(&mut self.patches);
+        let trim = Self { trim: Some(end), ..Self::none(0, end) };
+        trim.prune(&mut patches, |patch| (patch.first, &mut patch.end));
+        self.patches = patches;
         let mut keep = end.since(self.first);
         self.runs.retain_mut(|(_, count)| {
             *count = (*count).min(keep);
@@ -86,6 +133,7 @@ impl State {
     pub(crate) fn replay(&mut self, effect: &Effect) -> Result<(), Misfit> {
         if let Some(configuration) = &effect.configuration {
             self.configuration = Some(Arc::clone(configuration));
+            self.unknown.configuration = false;
         }
         if let Some(Reset { start, before }) = effect.reset {
             if start == Seq::ZERO && before != Term::ZERO {
@@ -120,9 +168,13 @@ impl State {
             }
             self.terms.append(term, count);
         }
+        if effect.patches.iter().any(|patch| patch.end > self.terms.end()) {
+            return Err("a repair is of entries that are not there");
+        }
         if let Some(compact) = effect.compact {
             self.start_at(compact)?;
         }
+        self.unknown = effect.unknown.unwrap_or(self.unknown);
         Ok(())
     }
 

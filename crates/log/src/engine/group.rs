@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use tinyraftplus_core::HardState;
+use tinyraftplus_core::{EntryId, HardState};
 
-use super::Effect;
+use super::{Effect, Patch};
 use crate::{
-    Encoder, LogError, Write,
+    Encoder, LogEntry, LogError, Unknown, Write,
     format::{
         FRAME_BODY_BYTES, FRAME_HEADER_BYTES, Frame, SECTOR_BYTES, Stamp, Summary, Tail, checksum,
-        flags, put_compact, put_configuration, put_entry, put_reset, put_summary, put_term,
-        put_trim, zero_sectors,
+        flags, put_compact, put_configuration, put_entry, put_known, put_repair, put_reset,
+        put_summary, put_term, put_trim, zero_sectors,
     },
     num::{round_up, u32_of, u64_of, usize_of},
     state::Change,
@@ -28,11 +28,18 @@ pub(crate) struct Place {
     pub(crate) begin: u64,
     pub(crate) before: Tail,
     pub(crate) hard: HardState,
+    pub(crate) unknown: Unknown,
 }
 
 impl Place {
     /// A frame without a body.
-    pub(crate) fn bare(&self, flags: u16) -> Frame {
+    pub(crate) fn bare(&self, mut flags: u16) -> Frame {
+        if self.unknown.end {
+            flags |= flags::UNKNOWN_END;
+        }
+        if self.unknown.configuration {
+            flags |= flags::UNKNOWN_CONFIGURATION;
+        }
         Frame {
             flags,
             position: self.position,
@@ -109,7 +116,9 @@ pub(crate) fn encode_seal(
 ) -> Result<Vec<u8>, LogError> {
     let mut out = vec![0; usize_of(FRAME_HEADER_BYTES)];
     put_summary(&mut out, summary)?;
-    let mut frame = place.bare(flags::SEAL | flags::END);
+    let newer = !summary.effect.patches.is_empty() || summary.effect.unknown.is_some();
+    let newer = if newer { flags::REPAIR } else { 0 };
+    let mut frame = place.bare(flags::SEAL | flags::END | newer);
     seal_frame(&mut out, 0, &mut frame, place.stamp, encoder)?;
     Ok(out)
 }
@@ -186,6 +195,12 @@ impl<'a> GroupEncoder<'a> {
             self.flags |= flags::COMPACT;
             self.effect.compact = Some(compact);
         }
+        if change.known || change.repair {
+            self.repair(&write.repair, change.known)?;
+        }
+        if self.flags & flags::REPAIR != 0 && !write.append.is_empty() {
+            self.close(0)?;
+        }
         for batch in write.append.split_inclusive(|entry| entry.ends_batch) {
             let bytes: u64 = batch
                 .iter()
@@ -204,6 +219,43 @@ impl<'a> GroupEncoder<'a> {
                 self.effect.add_entries(entry.id.term, 1);
                 self.count += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Entries in the place of others, in frames of their own.
+    fn repair(&mut self, entries: &[LogEntry], known: bool) -> Result<(), LogError> {
+        if self.flags != 0 {
+            self.close(0)?;
+        }
+        self.flags |= flags::REPAIR;
+        if known {
+            put_known(self.out);
+            self.effect.unknown = Some(Unknown::NOTHING);
+        }
+        let mut term = None;
+        for entry in entries {
+            if u64_of(self.out.len() - self.header_at) + u64_of(entry.payload.len())
+                > FRAME_BODY_BYTES
+                && !self.effect.patches.is_empty()
+            {
+                self.close(0)?;
+                self.flags |= flags::REPAIR;
+            }
+            let EntryId { seq, term: new } = entry.id;
+            let end = seq.after();
+            if let Some(patch) = self.effect.patches.last_mut() {
+                patch.end = end;
+            } else {
+                put_repair(self.out, seq);
+                let position = self.place.position;
+                self.effect.patches.push(Patch { first: seq, end, position });
+                term = None;
+            }
+            if term.replace(new) != Some(new) {
+                put_term(self.out, new);
+            }
+            put_entry(self.out, entry);
         }
         Ok(())
     }

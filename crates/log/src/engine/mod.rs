@@ -5,6 +5,7 @@
 //! they survive.
 
 mod buffer;
+mod damage;
 mod effect;
 mod group;
 mod index;
@@ -12,6 +13,7 @@ mod names;
 mod open;
 mod open_files;
 mod parts;
+mod patches;
 mod read;
 mod recover;
 mod settle;
@@ -38,19 +40,20 @@ use self::{
     upkeep::{Sealing, Upkeep},
 };
 pub(crate) use self::{
-    effect::Effect,
+    effect::{Effect, Patch},
     group::after_group,
     index::{Extent, Index},
     names::{Names, destroy},
     open::{Target, check_encoder, new_identity},
+    patches::{Patches, Place as Repair},
     read::{Collect, check_range},
     recover::{Scan, effect_of},
     upkeep::without_effect,
     window::Window,
 };
 use crate::{
-    Disk, DiskFile, Encoder, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
-    SnapshotStore, Write,
+    Disk, DiskFile, Encoder, LogEntry, LogError, LogOptions, LogRead, LogStats, Recovery, Reset,
+    SnapshotStore, Unknown, Write,
     drops::Drops,
     format::{ENTRY_OVERHEAD_MAX, Frame, Last, Segment, Summary, Tail, configuration_bytes, flags},
     num::{round_up, u64_of},
@@ -78,6 +81,8 @@ pub(crate) struct Engine<D: Disk> {
     path: PathBuf,
     space: Arc<Space>,
     effect: Effect,
+    /// It has damage that was passed over, so it gets no seal: each opening is to see it.
+    damaged: bool,
     opening: u64,
     position: u64,
     prev: u64,
@@ -134,6 +139,7 @@ impl<D: Disk> Engine<D> {
             segment: opened.segment,
             space: opened.space,
             effect: opened.effect,
+            damaged: opened.damaged,
             opening: opened.opening,
             position: opened.position,
             prev: opened.prev,
@@ -145,6 +151,7 @@ impl<D: Disk> Engine<D> {
                 bounds,
                 parts,
                 index,
+                patches: opened.patches,
                 end: opened.position,
                 drops,
                 closed: false,
@@ -153,6 +160,7 @@ impl<D: Disk> Engine<D> {
                 disk.clone(),
                 names.clone(),
                 encoder,
+                options.damaged,
                 (opened.segment.number, Arc::clone(&opened.file)),
             )),
             file: opened.file,
@@ -182,6 +190,7 @@ impl<D: Disk> Engine<D> {
     /// Where the next group goes, if the term and vote are these from then on.
     fn place(&self, hard: HardState) -> Place {
         Place {
+            unknown: self.state.unknown,
             stamp: self.segment.stamp(),
             opening: self.opening,
             position: self.position,
@@ -198,9 +207,9 @@ impl<D: Disk> Engine<D> {
 
     /// The most that a group of writes can take on disk.
     fn estimate(&self, group: &[Write]) -> u64 {
-        let entries = group.iter().flat_map(|write| &write.append);
-        let bytes =
-            entries.fold(0, |sum, entry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX);
+        let sum = |sum, entry: &LogEntry| sum + u64_of(entry.payload.len()) + ENTRY_OVERHEAD_MAX;
+        let bytes = group.iter().flat_map(|write| &write.append).fold(0, sum);
+        let bytes = group.iter().flat_map(|write| &write.repair).fold(bytes, sum);
         let members = group.iter().filter_map(|write| write.configuration.as_deref());
         let members = members.fold(0, |sum, it| sum + configuration_bytes(it));
         // Frames cost up to 255 bytes each, and any two neighbours hold more than 256 KiB together.
@@ -227,7 +236,10 @@ impl<D: Disk> Engine<D> {
     /// After an error, the caller takes back what there is of it in the state.
     fn encode(&mut self, group: &[Write]) -> Result<Option<(Group, Need)>, LogError> {
         let hard = group.iter().rev().find_map(|write| write.hard_state).unwrap_or(self.state.hard);
-        let place = self.place(hard);
+        let mut place = self.place(hard);
+        if place.unknown != Unknown::NOTHING && group.iter().any(|write| write.known) {
+            place.unknown = Unknown::NOTHING;
+        }
         let hard_changed = hard != self.state.hard;
         if let Some(mark) = &self.mark {
             // Nothing else makes the mark durable, and without it the group does not follow on: the power could
@@ -244,7 +256,7 @@ impl<D: Disk> Engine<D> {
             if !change.is_empty() {
                 encoder.push(write, change)?;
                 changed = true;
-                if change.append {
+                if change.append || change.repair {
                     need = Need::Entries;
                 }
             }
@@ -302,6 +314,9 @@ impl<D: Disk> Engine<D> {
         for effect in effects {
             shared.index.apply(effect);
             shared.parts.apply(effect);
+            if !shared.patches.is_empty() || !effect.patches.is_empty() {
+                shared.patches.apply(effect, self.segment.number);
+            }
             self.effect.then(effect);
             if let Some(end) = effect.reset.map(|_| Seq::ZERO).or(effect.trim) {
                 shared.drops.note(end);
@@ -386,7 +401,8 @@ impl<D: Disk> Engine<D> {
         self.marked = false;
         self.buffer.forget();
         self.segment = segment;
-        self.upkeep.rotated(sealing, segment.number + 1);
+        let damaged = std::mem::take(&mut self.damaged);
+        self.upkeep.rotated((!damaged).then_some(sealing), segment.number + 1);
     }
 
     /// Writes a mark, and syncs it or not.
@@ -429,6 +445,10 @@ impl<D: Disk> Engine<D> {
         self.state.identity
     }
 
+    pub(crate) const fn unknown(&self) -> Unknown {
+        self.state.unknown
+    }
+
     pub(crate) fn restored(&self) -> Restored {
         self.state.restored()
     }
@@ -441,7 +461,8 @@ impl<D: Disk> Engine<D> {
             match self.make_room(estimate) {
                 // The reserve is behind the newest file's frames: what a full disk must not stop goes there, and
                 // the file gets a little longer than it should. A compaction may be what frees the next.
-                Err(LogError::NoSpace { .. }) if group.iter().all(|it| it.append.is_empty()) => {}
+                Err(LogError::NoSpace { .. })
+                    if group.iter().all(|it| it.append.is_empty() && it.repair.is_empty()) => {}
                 made => made?,
             }
         }

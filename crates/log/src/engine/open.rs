@@ -17,13 +17,14 @@ use super::{
     index::Index,
     names::{Found, Names},
     parts::Parts,
-    recover::Scan,
+    patches::Patches,
+    recover::{Lost, Scan},
     settle::Settle,
     space::{Plan, Space, is_full},
     upkeep::Sealing,
 };
 use crate::{
-    Disk, DiskFile, Encoder, LogError, LogOptions, Open, Recovery, Reset,
+    Damage, Disk, DiskFile, Encoder, LogError, LogOptions, Open, Recovery, Reset,
     format::{FORMAT, Frame, Last, SECTOR_BYTES, SLOT_BYTES, Segment, SegmentCopy, Summary, Tail},
     num::{is_zero, u64_of, usize_of},
     state::State,
@@ -53,6 +54,9 @@ pub(crate) struct Opened<D: Disk> {
     pub(crate) unsealed: Vec<Sealing<D>>,
     /// The numbers of files that hold nothing any more.
     pub(crate) void: Vec<u64>,
+    pub(crate) patches: Patches,
+    /// The newest file has damage that was passed over.
+    pub(crate) damaged: bool,
 }
 
 /// How a log is opened.
@@ -92,6 +96,8 @@ impl<D: Disk> Opening<'_, D> {
             headers: Vec::new(),
             opening_seen: 0,
             bytes: 0,
+            patches: Patches::default(),
+            lost: Vec::new(),
         };
         let (head, state) = if let Some(found) = self.last_head(&numbers, &mut replay)? {
             found
@@ -154,18 +160,29 @@ impl<D: Disk> Opening<'_, D> {
         replay: &mut Replay<D>,
     ) -> Result<State, LogError> {
         let Head { target, segment, damaged, .. } = head;
+        let before = state.unknown;
         if damaged {
             replay.headers.push((segment, state.configuration.clone()));
         }
         let last = next.segment.last;
         let encoder = &*self.options.encoder;
-        let mut scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
-        let sealed = scan.run_full(last)?;
+        let scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
+        let mut scan = scan.on_damage(self.options.damaged);
+        let sealed = scan.run_full(last, Some((next.segment.tail, next.segment.hard)))?;
         let effect = scan.effect.clone();
         replay.parts.apply(&effect);
+        replay.patches.apply(&effect, segment.number);
+        effect.prune(&mut replay.lost, |(_, lost)| (lost.first, &mut lost.end));
+        replay.lost.extend(scan.lost.iter().map(|lost| (segment, *lost)));
+        let damaged = scan.is_damaged;
         replay.bytes = target.file.len().map_err(|error| target.failed("measure", error))?;
         replay.opening_seen = replay.opening_seen.max(scan.opening_seen);
         let mut state = scan.state.clone();
+        // The next header has the configuration, unless it says that it is not known.
+        if damaged && next.segment.configuration.is_some() == next.configuration.is_some() {
+            state.configuration.clone_from(&next.configuration);
+            state.unknown.configuration = before.configuration;
+        }
         let tail = next.segment.tail;
         state.learn(tail);
         let same = Tail::of(state.terms.end(), state.terms.last()) == tail
@@ -178,7 +195,8 @@ impl<D: Disk> Opening<'_, D> {
                 "it is of another log, or does not follow the file before it",
             ));
         }
-        if !sealed {
+        // A damaged one is read again each time, and each time it is told.
+        if !sealed && !damaged {
             let place = Place {
                 stamp: segment.stamp(),
                 opening: scan.opening_seen,
@@ -187,6 +205,7 @@ impl<D: Disk> Opening<'_, D> {
                 begin: last.end,
                 before: tail,
                 hard: state.hard,
+                unknown: state.unknown,
             };
             let extents = scan.index.extents().to_vec();
             drop(scan);
@@ -218,7 +237,8 @@ impl<D: Disk> Opening<'_, D> {
             parts.begin(&segment, 0);
         }
         let encoder = &*self.options.encoder;
-        let mut scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
+        let scan = Scan::new(&target.file, &target.path, segment, state, encoder)?;
+        let mut scan = scan.on_damage(self.options.damaged);
         let tear = scan.run().map_err(|error| {
             // It was followed by another once.
             let next = || self.disk.path(&self.names.file(segment.number.saturating_add(1)));
@@ -237,14 +257,35 @@ impl<D: Disk> Opening<'_, D> {
         let there = target.file.len().map_err(|error| target.failed("measure", error))?;
         space.found(there, settle.scan.position - segment.position);
         self.disk.sync_dir().map_err(|error| target.failed("sync the directory of", error))?;
+        let end_at = tear.filter(|tear| tear.damaged).map(|tear| Damage {
+            path: target.path.clone(),
+            offset: settle.scan.position - segment.position,
+            seq: Some(settle.scan.state.terms.end()),
+            end: None,
+            what: tear.why.into(),
+            mended: false,
+            repaired: false,
+        });
         let marked = settle.void(tear, &mut recovery)?;
         let Scan { state, index, effect, position, prev, opening_seen, marked: by_mark, .. } =
             settle.scan;
+        let (lost, damaged) = (settle.scan.lost, settle.scan.is_damaged);
         if state.owed.is_some() {
             let missing = parts.oldest().map_or(0, |part| part.number.saturating_sub(1));
             return Err(LogError::SegmentMissing(self.disk.path(&self.names.file(missing))));
         }
         parts.apply(&effect);
+        let mut patches = replay.patches;
+        patches.apply(&effect, segment.number);
+        let mut all = replay.lost;
+        effect.prune(&mut all, |(_, lost)| (lost.first, &mut lost.end));
+        all.extend(lost.into_iter().map(|lost| (segment, lost)));
+        let path = |number: u64| self.disk.path(&self.names.file(number));
+        recovery.damaged =
+            all.iter().map(|(file, lost)| lost.damage(path(file.number), file)).collect();
+        recovery.damaged = patches.still(recovery.damaged, &state.terms);
+        recovery.damaged.extend(end_at);
+        recovery.unknown = state.unknown;
         let mut void = replay.leftovers;
         void.extend(parts.take_void(state.terms.start()).iter().map(|part| part.number));
         recovery.segments = u64_of(parts.len());
@@ -265,6 +306,8 @@ impl<D: Disk> Opening<'_, D> {
             recovery,
             unsealed: replay.unsealed,
             void,
+            patches,
+            damaged,
         })
     }
 
@@ -371,6 +414,20 @@ impl<D: Disk> Opening<'_, D> {
     }
 }
 
+impl Lost {
+    fn damage(&self, path: PathBuf, segment: &Segment) -> Damage {
+        Damage {
+            path,
+            offset: self.position.saturating_sub(segment.position),
+            seq: Some(self.first),
+            end: Some(self.end),
+            what: self.what.into(),
+            mended: false,
+            repaired: false,
+        }
+    }
+}
+
 /// A file with a header, or something else.
 type HeadOr<E, F> = Result<Head<F>, E>;
 
@@ -401,6 +458,9 @@ struct Replay<D: Disk> {
     opening_seen: u64,
     /// How long the last file is.
     bytes: u64,
+    patches: Patches,
+    /// Entries that can't be read, and in which file.
+    lost: Vec<(Segment, Lost)>,
 }
 
 /// Whether this encoder wrote the log.

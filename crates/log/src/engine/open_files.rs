@@ -19,7 +19,7 @@ use super::{
     read::{Shared, look},
     recover::Scan,
 };
-use crate::{Disk, Encoder, LogError, Open, state::State};
+use crate::{Damaged, Disk, Encoder, LogError, Open, state::State};
 
 /// How many full files stay open.
 const FILES_MAX: usize = 16;
@@ -29,6 +29,7 @@ pub(crate) struct OpenFiles<D: Disk> {
     disk: D,
     names: Names,
     encoder: Arc<dyn Encoder>,
+    damaged: Damaged,
     state: Mutex<Files<D>>,
 }
 
@@ -52,10 +53,11 @@ impl<D: Disk> OpenFiles<D> {
         disk: D,
         names: Names,
         encoder: Arc<dyn Encoder>,
+        damaged: Damaged,
         newest: (u64, Arc<D::File>),
     ) -> Self {
         let state = Mutex::new(Files { newest, full: VecDeque::new() });
-        Self { disk, names, encoder, state }
+        Self { disk, names, encoder, damaged, state }
     }
 
     fn state(&self) -> MutexGuard<'_, Files<D>> {
@@ -156,8 +158,9 @@ impl<D: Disk> OpenFiles<D> {
             State::new(segment.identity, segment.hard, segment.tail.end, segment.tail.term);
         state.terms = Terms::empty(segment.tail.end, segment.tail.term);
         state.owed = Some(segment.start);
-        let mut scan = Scan::new(&target.file, &target.path, segment, state, &*self.encoder)?;
-        scan.run_full(part.last)?;
+        let scan = Scan::new(&target.file, &target.path, segment, state, &*self.encoder)?;
+        let mut scan = scan.on_damage(self.damaged);
+        scan.run_full(part.last, part.after)?;
         let index = std::mem::take(&mut scan.index);
         drop(scan);
         Ok((Arc::new(target.file), Arc::new(index)))

@@ -1,9 +1,9 @@
 //! The files of a log, and which of them hold entries that still count.
 
-use tinyraftplus_core::Seq;
+use tinyraftplus_core::{HardState, Seq};
 
 use super::Effect;
-use crate::format::{Last, Segment, Stamp};
+use crate::format::{Last, Segment, Stamp, Tail};
 
 /// A file of the log, without its handle.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Part {
     pub(crate) base: u64,
     /// Where its frames end, and its seal lies; of the newest file, nothing.
     pub(crate) last: Last,
+    /// The log there, with its term and vote.
+    pub(crate) after: Option<(Tail, HardState)>,
     /// How long it is, once it is full.
     pub(crate) bytes: u64,
     pub(crate) stamp: Stamp,
@@ -29,11 +31,13 @@ impl Parts {
     pub(crate) fn begin(&mut self, segment: &Segment, bytes: u64) {
         if let Some(full) = self.0.last_mut() {
             (full.last, full.bytes) = (segment.last, bytes);
+            full.after = Some((segment.tail, segment.hard));
         }
         self.0.push(Part {
             number: segment.number,
             base: segment.position,
             last: Last::default(),
+            after: None,
             bytes: 0,
             stamp: segment.stamp(),
             first: None,
@@ -90,8 +94,13 @@ impl Parts {
         self.0.iter().map(|part| part.bytes).sum()
     }
 
+    /// The file with this number.
+    pub(crate) fn numbered(&self, number: u64) -> Option<&Part> {
+        self.0.iter().find(|part| part.number == number)
+    }
+
     pub(crate) fn has(&self, number: u64) -> bool {
-        self.0.iter().any(|part| part.number == number)
+        self.numbered(number).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -17,11 +17,14 @@ use super::{
     index::{Extent, Index},
     open_files::OpenFiles,
     parts::{Part, Parts},
+    patches::Patches,
 };
 use crate::{
     Disk, DiskFile, LogEntry, LogError, LogRead,
     drops::Drops,
-    format::{BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags, zero_sectors},
+    format::{
+        BodyReader, FRAME_FORMAT, FRAME_HEADER_BYTES, Frame, Slot, checksum, flags, zero_sectors,
+    },
     num::{u64_of, usize_of},
 };
 
@@ -39,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) parts: Parts,
     /// Of the newest file.
     pub(crate) index: Index,
+    pub(crate) patches: Patches,
     /// The position after its last frame with an entry.
     pub(crate) end: u64,
     pub(crate) drops: Drops,
@@ -136,6 +140,8 @@ struct Found {
     until: Seq,
     /// Nothing counts from this position on, or not yet.
     end: u64,
+    /// It was repaired, by the frame at this place.
+    repaired: bool,
 }
 
 /// Where the next entry lies.
@@ -174,16 +180,35 @@ impl<D: Disk> FileReader<D> {
 
     /// Where to look for an entry; `None` if it is not there any more.
     fn find(&self, seq: Seq, drops: u64) -> Result<Option<Found>, LogError> {
-        let (part, until, extent, end) = {
+        let (part, until, extent, end, repair) = {
             let shared = look(&self.shared);
             // Dropped meanwhile: what follows may be other entries than those that were asked for.
             if shared.drops.count() != drops {
                 return Ok(None);
             }
+            let end_of = |part: &Part| {
+                let newest =
+                    shared.parts.newest().is_some_and(|newest| newest.number == part.number);
+                if newest { shared.end } else { part.last.end }
+            };
+            let mut repair = None;
+            if !shared.patches.is_empty() {
+                match shared.patches.find(seq) {
+                    Ok(place) => {
+                        let Some(part) = shared.parts.numbered(place.number) else {
+                            return Ok(None);
+                        };
+                        let extent = Extent { first: seq, position: place.position };
+                        let (part, end, until) = (*part, end_of(part), place.end);
+                        return Ok(Some(Found { part, extent, until, end, repaired: true }));
+                    }
+                    Err(next) => repair = next,
+                }
+            }
             let Some((part, until)) = shared.parts.find(seq) else { return Ok(None) };
             let newest = shared.parts.newest().is_some_and(|newest| newest.number == part.number);
             let extent = newest.then(|| shared.index.find(seq));
-            (part, until, extent, if newest { shared.end } else { part.last.end })
+            (part, until, extent, end_of(&part), repair)
         };
         let extent = match extent {
             Some(extent) => extent,
@@ -193,8 +218,8 @@ impl<D: Disk> FileReader<D> {
             },
         };
         Ok(extent.map(|(extent, next)| {
-            let until = next.into_iter().chain(until).min().unwrap_or(Seq::MAX);
-            Found { part, extent, until, end }
+            let until = next.into_iter().chain(until).chain(repair).min().unwrap_or(Seq::MAX);
+            Found { part, extent, until, end, repaired: false }
         }))
     }
 }
@@ -223,9 +248,15 @@ impl<D: Disk> LogRead for FileReader<D> {
             let Some(found) = self.find(next, drops)? else { break };
             let Some(file) = self.files.file(&found.part, &self.shared)? else { break };
             let until = found.until.min(end);
-            let (part, end) = (found.part, found.end);
-            let mut walk = Walk { reader: self, file: &*file, part, end, scratch, drops };
-            if walk.collect(found.extent, next, until, &mut collect)? {
+            let Found { part, end, repaired, .. } = found;
+            let mut walk = Walk { reader: self, file: &*file, part, end, repaired, scratch, drops };
+            let full = walk.collect(found.extent, next, until, &mut collect);
+            let full = match full {
+                // What is before the damage can be read; the next call will meet it.
+                Err(_) if !collect.entries.is_empty() => true,
+                full => full?,
+            };
+            if full {
                 break;
             }
             next = until;
@@ -257,6 +288,8 @@ struct Walk<'a, D: Disk> {
     file: &'a D::File,
     part: Part,
     end: u64,
+    /// What is looked for is in one frame, which is a repair.
+    repaired: bool,
     scratch: &'a mut Scratch,
     drops: u64,
 }
@@ -275,6 +308,7 @@ impl<D: Disk> Walk<'_, D> {
             (cursor.number, cursor.drops, cursor.next) == (number, self.drops, start)
                 // What was trimmed and written again lies further on.
                 && cursor.frame.position >= extent.position
+                && !self.repaired
         });
         let (mut body, mut position) = match cursor {
             Some(cursor) => (cursor.frame, cursor.position),
@@ -284,7 +318,14 @@ impl<D: Disk> Walk<'_, D> {
         let mut full = false;
         loop {
             if next < end && !full {
-                full = self.entries(&mut body, position, &mut next, end, collect)?;
+                // Nothing of a frame that turns out to make no sense.
+                let (kept, bytes) = (collect.entries.len(), collect.bytes);
+                let read = self.entries(&mut body, position, &mut next, end, collect);
+                if read.is_err() {
+                    collect.entries.truncate(kept);
+                    collect.bytes = bytes;
+                }
+                full = read?;
             }
             if next >= end || full {
                 break;
@@ -293,8 +334,10 @@ impl<D: Disk> Walk<'_, D> {
             drop(std::mem::take(&mut body));
             (body, position) = self.frame(position, next)?;
         }
-        self.scratch.cursor =
-            Some(Cursor { number, drops: self.drops, next, frame: body, position });
+        // What comes behind a repair in its frame may have been dropped, or repaired anew.
+        let drops = self.drops;
+        let cursor = Cursor { number, drops, next, frame: body, position };
+        self.scratch.cursor = (!self.repaired).then_some(cursor);
         Ok(full)
     }
 
@@ -365,7 +408,7 @@ impl<D: Disk> Walk<'_, D> {
             }
             Slot::Newer(found) => {
                 let path = self.reader.files.path(self.part.number);
-                return Err(LogError::NewerFormat { path, found, newest_known: FORMAT });
+                return Err(LogError::NewerFormat { path, found, newest_known: FRAME_FORMAT });
             }
             Slot::Blank => return Err(self.corrupt(position, next, "a frame is gone")),
             Slot::Bad(what) => return Err(self.corrupt(position, next, what)),
@@ -377,18 +420,26 @@ impl<D: Disk> Walk<'_, D> {
         } else {
             after
         };
-        if !frame.has(flags::ENTRIES) || frame.end() <= next {
-            return Ok((Body { position, ..Body::default() }, after));
-        }
-        if next < frame.first {
-            let what = "a frame does not follow the one before it";
-            return Err(self.corrupt(position, next, what));
-        }
+        let (first, end) = if self.repaired {
+            if !frame.has(flags::REPAIR) {
+                return Err(self.corrupt(position, next, "a repair is gone"));
+            }
+            // The body says which entries it has.
+            (Seq::ZERO, Seq::MAX)
+        } else {
+            if !frame.has(flags::ENTRIES) || frame.end() <= next {
+                return Ok((Body { position, ..Body::default() }, after));
+            }
+            if next < frame.first {
+                let what = "a frame does not follow the one before it";
+                return Err(self.corrupt(position, next, what));
+            }
+            (frame.first, frame.end())
+        };
         self.scratch.frame_bytes = after - position;
         let bytes = self.body(&frame, next)?;
         let current = frame.has(flags::CURRENT).then_some(frame.hard.term);
-        let (next, end) = (frame.first, frame.end());
-        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next, end, current }, after))
+        Ok((Body { position, bytes, at: 0, term: Term::ZERO, next: first, end, current }, after))
     }
 
     /// The body of a frame, checked and decoded.

@@ -15,14 +15,14 @@
 
 use std::{borrow::Cow, io, path::Path};
 
-use tinyraftplus_core::HardState;
+use tinyraftplus_core::{HardState, Seq};
 
-use super::{Effect, group::after_group, index::Index, window::Window};
+use super::{Effect, Patch, group::after_group, index::Index, window::Window};
 use crate::{
-    DiskFile, Encoder, LogError,
+    Damaged, DiskFile, Encoder, LogError, Unknown,
     format::{
-        BodyReader, FORMAT, FRAME_HEADER_BYTES, Frame, Last, Record, SEAL_BYTES_MAX, SLOT_BYTES,
-        Segment, Slot, Stamp, Summary, Tail, checksum, flags, zero_sectors,
+        BodyReader, FRAME_FORMAT, FRAME_HEADER_BYTES, Frame, Last, Record, SEAL_BYTES_MAX,
+        SLOT_BYTES, Segment, Slot, Stamp, Summary, Tail, checksum, flags, zero_sectors,
     },
     num::{is_zero, round_up, u64_of, usize_of},
     state::{State, is_newer},
@@ -42,19 +42,23 @@ pub(crate) struct Tear {
     pub(crate) why: &'static str,
     /// A newer term and vote than the log's, readable only here.
     pub(crate) hard: Option<HardState>,
+    /// It is no torn group but a damaged one: somebody may have been told of it.
+    pub(crate) damaged: bool,
 }
 
 /// What a file holds, and what the log is after it.
 pub(crate) struct Scan<'a, F> {
-    window: Window<'a, F>,
-    path: &'a Path,
+    pub(super) window: Window<'a, F>,
+    pub(super) path: &'a Path,
     encoder: &'a dyn Encoder,
-    segment: Segment,
+    pub(super) segment: Segment,
     stamp: Stamp,
     /// The position after the file's last byte.
-    file_end: u64,
+    pub(super) file_end: u64,
     /// Where a full file ends; it was durable before the next was begun.
-    last: Option<Last>,
+    pub(super) last: Option<Last>,
+    /// And the log there, with its term and vote, if that is known.
+    pub(super) last_state: Option<(Tail, HardState)>,
     pub(crate) state: State,
     pub(crate) index: Index,
     /// What all frames do together.
@@ -64,7 +68,7 @@ pub(crate) struct Scan<'a, F> {
     /// The checksum that it repeats.
     pub(crate) prev: u64,
     /// The opening of the last frame.
-    opening: u64,
+    pub(super) opening: u64,
     /// The frames of the last group: nothing says yet that they are durable.
     pub(crate) unproven: Option<(u64, u64)>,
     /// The last group is nothing but a mark.
@@ -77,6 +81,29 @@ pub(crate) struct Scan<'a, F> {
     pub(crate) opening_seen: u64,
     /// The newest file ends with a seal: another came after it, and is not there.
     pub(crate) sealed: bool,
+    /// What is done about damage, and what was found.
+    pub(super) mode: Mode,
+    pub(super) lost: Vec<Lost>,
+    pub(super) is_damaged: bool,
+}
+
+/// What is done about damage.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Mode {
+    Refuse,
+    Report,
+    /// Just now a damaged body is passed over, if its header says all that matters.
+    PassOver,
+}
+
+/// Entries that can't be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) first: Seq,
+    pub(crate) end: Seq,
+    /// The damaged place.
+    pub(crate) position: u64,
+    pub(crate) what: &'static str,
 }
 
 /// What a cut made void.
@@ -88,11 +115,13 @@ pub(crate) struct Void {
     pub(crate) rescued: bool,
     /// How many groups came after the one that says so.
     pub(crate) groups: u64,
+    /// It was damaged, and is left as it is.
+    pub(crate) damaged: bool,
 }
 
 /// A whole group.
 #[derive(Default)]
-struct Whole {
+pub(super) struct Whole {
     frames: (u64, u64),
     begin: u64,
     prev: u64,
@@ -101,29 +130,31 @@ struct Whole {
     marked: bool,
     effects: Vec<Effect>,
     repairs: Vec<(u64, Vec<u8>)>,
+    lost: Vec<Lost>,
+    unknown_end: bool,
 }
 
 /// Why a group is not whole.
-struct Fault {
-    at: u64,
-    why: &'static str,
+pub(super) struct Fault {
+    pub(super) at: u64,
+    pub(super) why: &'static str,
     /// A crash can do this.
     torn: bool,
 }
 
 /// What can be seen from a fault on.
 #[derive(Default)]
-struct Beyond {
+pub(super) struct Beyond {
     /// Something durable lies beyond the fault.
     proof: bool,
-    hard: Option<HardState>,
-    written_end: u64,
-    reach: u64,
+    pub(super) hard: Option<HardState>,
+    pub(super) written_end: u64,
+    pub(super) reach: u64,
     /// Where a frame voids all this.
     cut: Option<u64>,
 }
 
-enum Read {
+pub(super) enum Read {
     Whole(Whole),
     Fault(Fault),
 }
@@ -151,6 +182,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             stamp: segment.stamp(),
             file_end: segment.position.saturating_add(bytes),
             last: None,
+            last_state: None,
             effect: Effect::none(position, state.terms.end()),
             state,
             index: Index::default(),
@@ -163,7 +195,19 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             void: None,
             opening_seen: 0,
             sealed: false,
+            mode: Mode::Refuse,
+            lost: Vec::new(),
+            is_damaged: false,
         })
+    }
+
+    /// Damage is to be refused, or passed over and reported.
+    pub(crate) const fn on_damage(mut self, mode: Damaged) -> Self {
+        self.mode = match mode {
+            Damaged::Refuse => Mode::Refuse,
+            Damaged::Report => Mode::Report,
+        };
+        self
     }
 
     /// Reads the newest file. Says what has to be cut, if anything.
@@ -183,11 +227,22 @@ impl<'a, F: DiskFile> Scan<'a, F> {
                 self.sealed = frame.has(flags::SEAL) && frame.prev == self.prev;
             }
             let beyond = self.look_beyond(fault.at)?;
-            let Some(at) = beyond.cut else { return self.judge(&fault, &beyond) };
+            let Some(at) = beyond.cut else {
+                match self.judge(&fault, &beyond) {
+                    Err(error) if self.mode == Mode::Report && !self.sealed => {
+                        match self.pass_over(&fault, &beyond, error)? {
+                            None => continue,
+                            tear => return Ok(tear),
+                        }
+                    }
+                    judged => return judged,
+                }
+            };
             match self.group(at, true)? {
                 Read::Whole(whole) => {
                     let rescued = is_newer(whole.hard, self.state.hard);
-                    let void = Void { begin: self.position, end: at, rescued, groups: 0 };
+                    let (begin, damaged) = (self.position, whole.unknown_end);
+                    let void = Void { begin, end: at, rescued, groups: 0, damaged };
                     self.accept(whole)?;
                     self.void = Some(void);
                     self.index.break_off();
@@ -199,7 +254,11 @@ impl<'a, F: DiskFile> Scan<'a, F> {
 
     /// Reads a file that is followed by another, which says where it ends. True if its seal was read, false if
     /// that is missing and every frame was.
-    pub(crate) fn run_full(&mut self, last: Last) -> Result<bool, LogError> {
+    pub(crate) fn run_full(
+        &mut self,
+        last: Last,
+        state: Option<(Tail, HardState)>,
+    ) -> Result<bool, LogError> {
         if let Some(Summary { effect, extents }) = self.seal(last)? {
             let frames = self.segment.frames()..last.end;
             let index = Index::sealed(extents).filter(|index| index.lies_in(&frames));
@@ -211,7 +270,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             (self.position, self.prev) = (last.end, last.sum);
             return Ok(true);
         }
-        self.last = Some(last);
+        (self.last, self.last_state) = (Some(last), state);
         self.run()?;
         if (self.position, self.prev) != (last.end, last.sum) {
             let what = "the next file says that this one goes on otherwise";
@@ -247,6 +306,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         drop(body);
         if let Some(summary) = &mut summary {
             summary.effect.configuration = configuration;
+            summary.effect.unknown = unknown_in(&frame).or(summary.effect.unknown);
             self.opening_seen = self.opening_seen.max(frame.opening);
             self.state.hard = frame.hard;
         }
@@ -265,10 +325,16 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         }
         let hard = beyond.hard.filter(|&hard| is_newer(hard, self.state.hard));
         let reach = beyond.reach.min(self.position + self.segment.group_bytes_max);
-        Ok(Some(Tear { written_end: beyond.written_end, reach, why: fault.why, hard }))
+        Ok(Some(Tear {
+            written_end: beyond.written_end,
+            reach,
+            why: fault.why,
+            hard,
+            damaged: false,
+        }))
     }
 
-    fn accept(&mut self, whole: Whole) -> Result<(), LogError> {
+    pub(super) fn accept(&mut self, whole: Whole) -> Result<(), LogError> {
         if let Some(void) = &mut self.void {
             void.groups += 1;
         }
@@ -276,6 +342,11 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             self.state.replay(effect).map_err(|what| self.corrupt(effect.position, what))?;
             self.index.apply(effect);
             self.effect.then(effect);
+            if self.is_damaged {
+                effect.prune(&mut self.lost, |lost| (lost.first, &mut lost.end));
+                let here = whole.lost.iter().filter(|lost| lost.position == effect.position);
+                self.lost.extend(here);
+            }
         }
         self.state.hard = whole.hard;
         // What follows a mark may be of its group.
@@ -291,7 +362,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     }
 
     /// Reads the group whose first frame is at `position`. If `cut`, it is one that voids what lies between.
-    fn group(&mut self, position: u64, cut: bool) -> Result<Read, LogError> {
+    pub(super) fn group(&mut self, position: u64, cut: bool) -> Result<Read, LogError> {
         let (mut at, mut prev) = (position, self.prev);
         let mut whole = Whole::default();
         let mut first: Option<Frame> = None;
@@ -327,9 +398,16 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             }
             match self.body(&frame)? {
                 Ok(effect) => whole.effects.push(effect),
-                Err(fault) => return Ok(Read::Fault(fault)),
+                Err(fault) => match self.passable(&frame, &fault) {
+                    Some((effect, lost)) => {
+                        whole.effects.push(effect);
+                        whole.lost.push(lost);
+                    }
+                    None => return Ok(Read::Fault(fault)),
+                },
             }
             (whole.opening, whole.hard) = (frame.opening, frame.hard);
+            whole.unknown_end |= frame.has(flags::UNKNOWN_END);
             (at, prev) = (frame.next_position(self.stamp), sum);
             if frame.has(flags::COPIED) {
                 let copy = frame.copy(sum, self.stamp);
@@ -404,6 +482,7 @@ impl<'a, F: DiskFile> Scan<'a, F> {
             // The header says it all.
             let mut effect = Effect::none(frame.position, frame.first);
             effect.add_entries(frame.hard.term, u64::from(frame.count));
+            effect.unknown = unknown_in(frame);
             self.stored(frame)?.map(|_| effect)
         } else {
             self.plain(frame)?.and_then(|body| effect_of(frame, &body).ok_or(misfit))
@@ -520,7 +599,11 @@ impl<'a, F: DiskFile> Scan<'a, F> {
     }
 
     fn newer(&self, found: u16) -> LogError {
-        LogError::NewerFormat { path: self.path.to_owned(), found, newest_known: FORMAT }
+        LogError::NewerFormat { path: self.path.to_owned(), found, newest_known: FRAME_FORMAT }
+    }
+
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     pub(crate) fn corrupt(&self, position: u64, what: &'static str) -> LogError {
@@ -548,13 +631,14 @@ const fn bad(at: u64, why: &'static str) -> Read {
     Read::Fault(Fault { at, why, torn: false })
 }
 
-fn failed(path: &Path, source: io::Error) -> LogError {
+pub(super) fn failed(path: &Path, source: io::Error) -> LogError {
     LogError::Io { op: "read", path: path.to_owned(), source }
 }
 
 /// What the records of a frame do together, if they agree with its header.
 pub(crate) fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
     let mut effect = Effect::none(frame.position, frame.first);
+    effect.unknown = unknown_in(frame);
     let (mut found, mut count, mut last) = (0, 0, 0);
     for record in BodyReader::new(body, frame.first) {
         let flag = match record? {
@@ -575,19 +659,41 @@ pub(crate) fn effect_of(frame: &Frame, body: &[u8]) -> Option<Effect> {
                 flags::COMPACT
             }
             Record::Term => 0,
-            Record::Entry(entry) => {
-                effect.add_entries(entry.id.term, 1);
-                count += 1;
-                flags::ENTRIES
+            Record::Repair(first) if effect.patches.is_empty() => {
+                let position = frame.position;
+                effect.patches.push(Patch { first, end: first, position });
+                flags::REPAIR
             }
-            Record::Summary(_) => return None,
+            Record::Known if effect.unknown.is_none() => {
+                effect.unknown = Some(Unknown::NOTHING);
+                flags::REPAIR
+            }
+            Record::Entry(entry) => {
+                if let Some(patch) = effect.patches.last_mut() {
+                    patch.end = entry.id.seq.after();
+                    flags::REPAIR
+                } else {
+                    effect.add_entries(entry.id.term, 1);
+                    count += 1;
+                    flags::ENTRIES
+                }
+            }
+            Record::Repair(_) | Record::Known | Record::Summary(_) => return None,
         };
         // Each but for entries at most once, in the order of their flags; entries come last.
-        let rank = if flag & !flags::ENTRIES == 0 { u16::MAX } else { flag };
+        let rank = if flag & !(flags::ENTRIES | flags::REPAIR) == 0 { u16::MAX } else { flag };
         if rank < last || rank == last && rank < u16::MAX {
             return None;
         }
         (found, last) = (found | flag, rank);
     }
-    (frame.flags & flags::RECORDS == found && frame.count == count).then_some(effect)
+    let empty = effect.patches.iter().any(|patch| patch.first >= patch.end);
+    let mixed = found & flags::REPAIR != 0 && found != flags::REPAIR;
+    let sound = !empty && !mixed && frame.flags & flags::RECORDS == found && frame.count == count;
+    sound.then_some(effect)
+}
+
+/// What a frame says about what damage hides, but for a record.
+pub(super) fn unknown_in(frame: &Frame) -> Option<Unknown> {
+    Some(frame.unknown()).filter(|&unknown| unknown != Unknown::NOTHING)
 }

@@ -7,6 +7,9 @@
 //!    and until here it is untouched.
 //! 2. Zeros over the torn group, and a mark that proves step 1. Synced.
 //!
+//! What was not torn but damaged at the end of the log is made void in the same way, but is left as it is, and
+//! the frame says that the end is not known.
+//!
 //! Positions are never used twice, so there is no moment at which bytes of the torn group and of its
 //! successor lie side by side.
 
@@ -68,6 +71,7 @@ impl<F: DiskFile> Settle<'_, F> {
         recovery: &mut Recovery,
     ) -> Result<bool, LogError> {
         let void = match (tear, self.scan.void) {
+            (Some(tear), _) if tear.damaged => self.cut(tear)?,
             (Some(tear), _) => {
                 let begin = self.scan.position;
                 let position = begin - self.segment.position;
@@ -78,7 +82,7 @@ impl<F: DiskFile> Settle<'_, F> {
             }
             // The process that made this void may have died before the zeros were durable.
             (None, Some(void)) if void.groups <= 1 => {
-                if void.groups == 0 {
+                if void.groups == 0 && !void.damaged {
                     // Nobody can have been told.
                     recovery.cut = Some(Cut {
                         position: void.begin - self.segment.position,
@@ -91,7 +95,9 @@ impl<F: DiskFile> Settle<'_, F> {
             }
             (None, _) => return Ok(false),
         };
-        self.zero(void.begin, void.end)?;
+        if !void.damaged {
+            self.zero(void.begin, void.end)?;
+        }
         if void.groups == 0 {
             self.mark()?;
         }
@@ -120,7 +126,8 @@ impl<F: DiskFile> Settle<'_, F> {
         self.sync()?;
         (self.scan.prev, self.scan.position) = (prev, end);
         self.scan.index.break_off();
-        Ok(Void { begin, end: place.position, rescued: tear.hard.is_some(), groups: 0 })
+        let (rescued, damaged) = (tear.hard.is_some(), tear.damaged);
+        Ok(Void { begin, end: place.position, rescued, groups: 0, damaged })
     }
 
     /// Step 2, the mark.
@@ -173,6 +180,7 @@ impl<F: DiskFile> Settle<'_, F> {
             begin: self.scan.position,
             before: Tail::of(terms.end(), terms.last()),
             hard: self.scan.state.hard,
+            unknown: self.scan.state.unknown,
         }
     }
 }

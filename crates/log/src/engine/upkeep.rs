@@ -129,9 +129,12 @@ impl<D: Disk> Upkeep<D> {
         }
     }
 
-    /// A file is full, and another goes on: the first is to be sealed, and one after the other prepared.
-    pub(crate) fn rotated(&mut self, sealing: Sealing<D>, next: u64) {
-        self.give(Job::Seal(Box::new(sealing)));
+    /// A file is full, and another goes on: the first is to be sealed, if it may be, and one after the other
+    /// prepared.
+    pub(crate) fn rotated(&mut self, sealing: Option<Sealing<D>>, next: u64) {
+        if let Some(sealing) = sealing {
+            self.give(Job::Seal(Box::new(sealing)));
+        }
         if self.yard.disk.in_background() {
             self.yard.state().preparing = true;
             self.give(Job::Prepare(next));

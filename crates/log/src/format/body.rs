@@ -1,7 +1,7 @@
 //! The body of a frame: records, one after the other.
 //!
-//! A configuration, then a reset or a trim, then a new start, then entries. Each is optional, and each begins
-//! with a tag. The term of entries is written before the first and wherever it changes. A seal is a summary of
+//! A configuration, then a reset or a trim, then a new start, then entries; or a repair: entries in the place of
+//! others. Each is optional, and each begins with a tag. The term of entries is written before the first and wherever it changes. A seal is a summary of
 //! its file instead.
 
 use std::sync::Arc;
@@ -17,6 +17,8 @@ const TRIM: u8 = 3;
 const TERM: u8 = 4;
 const COMPACT: u8 = 5;
 const SUMMARY: u8 = 6;
+const REPAIR: u8 = 7;
+const KNOWN: u8 = 8;
 /// Entries: the kind in the two lowest bits, the end of a batch in the third.
 const ENTRY: u8 = 16;
 const ENDS_BATCH: u8 = 4;
@@ -28,6 +30,10 @@ pub(crate) enum Record<'a> {
     Reset(Reset),
     Trim(Seq),
     Compact(Reset),
+    /// The entries that follow take the place of those from here on.
+    Repair(Seq),
+    /// Nothing is hidden by damage any more.
+    Known,
     Term,
     Entry(EntryRecord<'a>),
     /// Boxed, or every entry would be as large.
@@ -70,6 +76,15 @@ fn put_start(out: &mut Vec<u8>, Reset { start, before }: Reset) {
 pub(crate) fn put_trim(out: &mut Vec<u8>, end: Seq) {
     out.push(TRIM);
     out.extend(end.get().to_le_bytes());
+}
+
+pub(crate) fn put_repair(out: &mut Vec<u8>, first: Seq) {
+    out.push(REPAIR);
+    out.extend(first.get().to_le_bytes());
+}
+
+pub(crate) fn put_known(out: &mut Vec<u8>) {
+    out.push(KNOWN);
 }
 
 pub(crate) fn put_term(out: &mut Vec<u8>, term: Term) {
@@ -135,6 +150,11 @@ impl<'a> BodyReader<'a> {
             RESET => Record::Reset(self.take.start()?),
             TRIM => Record::Trim(Seq::new(self.take.u64()?)),
             COMPACT => Record::Compact(self.take.start()?),
+            KNOWN => Record::Known,
+            REPAIR => {
+                (self.next, self.term) = (Seq::new(self.take.u64()?), Term::ZERO);
+                Record::Repair(self.next)
+            }
             TERM => {
                 self.term = Term::new(self.take.varint()?);
                 Record::Term

@@ -12,8 +12,11 @@
 
 use tinyraftplus_core::{EntryId, HardState, Identity, Seq, Term};
 
-use super::{FORMAT, FRAME_HEADER_BYTES, SECTOR_BYTES, SLOT_BYTES, Take, checksum};
-use crate::num::{round_up, u64_of, usize_of};
+use super::{FORMAT, FRAME_FORMAT, FRAME_HEADER_BYTES, SECTOR_BYTES, SLOT_BYTES, Take, checksum};
+use crate::{
+    Unknown,
+    num::{round_up, u64_of, usize_of},
+};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"TRPf");
 
@@ -45,10 +48,18 @@ pub(crate) mod flags {
     pub(crate) const CURRENT: u16 = 2048;
     /// The last frame of a file: what all of it together does to the log, and where its entries lie.
     pub(crate) const SEAL: u16 = 4096;
+    /// The body has entries that take the place of damaged ones. Format 2.
+    pub(crate) const REPAIR: u16 = 8192;
+    /// Damage may have hidden the end of the log, and nobody has said yet that it is known again. Format 2.
+    pub(crate) const UNKNOWN_END: u16 = 16384;
+    /// The same for the configuration. Format 2.
+    pub(crate) const UNKNOWN_CONFIGURATION: u16 = 32768;
+    /// Both.
+    pub(crate) const UNKNOWN: u16 = UNKNOWN_END | UNKNOWN_CONFIGURATION;
+    /// What makes a frame one of format 2.
+    pub(crate) const NEWER: u16 = REPAIR | UNKNOWN;
     /// What a body has, of what the log does.
-    pub(crate) const RECORDS: u16 = CONFIGURATION | RESET | TRIM | ENTRIES | COMPACT;
-    /// All there are.
-    pub(crate) const ALL: u16 = 8191;
+    pub(crate) const RECORDS: u16 = CONFIGURATION | RESET | TRIM | ENTRIES | COMPACT | REPAIR;
 }
 
 /// What all frames of a file have in common.
@@ -139,7 +150,7 @@ impl Frame {
     pub(crate) fn encode(&self, stamp: Stamp) -> ([u8; usize_header()], u64) {
         let mut out = Vec::with_capacity(usize_header());
         out.extend(MAGIC.to_le_bytes());
-        let [version, _] = FORMAT.to_le_bytes();
+        let [version, _] = self.version().to_le_bytes();
         out.extend([version, stamp.encoder]);
         out.extend(self.flags.to_le_bytes());
         for number in [stamp.tag, self.position, self.opening, self.prev, self.begin] {
@@ -188,7 +199,7 @@ impl Frame {
         if preamble.position != position {
             return Slot::Bad("a frame that was written elsewhere lies here");
         }
-        if preamble.version > FORMAT {
+        if preamble.version > FRAME_FORMAT {
             return Slot::Newer(preamble.version);
         }
         if preamble.encoder != stamp.encoder {
@@ -223,8 +234,7 @@ impl Frame {
         let term = Term::new(take.u64()?);
         let vote = Some(take.u128()?).filter(|&vote| vote != 0).map(Identity::new);
         let body_sum = take.u64()?;
-        let sound = version == FORMAT
-            && flags & !flags::ALL == 0
+        let sound = version == Self::version_of(flags)
             && begin <= position
             && (flags & flags::ENTRIES != 0) == (count > 0)
             // Files begin before this, and no file is as long.
@@ -247,6 +257,23 @@ impl Frame {
             body_sum,
         };
         sound.then_some(frame)
+    }
+
+    /// A frame says that it is of a newer format only if it has what older versions don't know.
+    const fn version(&self) -> u16 {
+        Self::version_of(self.flags)
+    }
+
+    const fn version_of(flags: u16) -> u16 {
+        if flags & flags::NEWER != 0 { FRAME_FORMAT } else { FORMAT }
+    }
+
+    /// What damage may have hidden.
+    pub(crate) const fn unknown(&self) -> Unknown {
+        Unknown {
+            end: self.has(flags::UNKNOWN_END),
+            configuration: self.has(flags::UNKNOWN_CONFIGURATION),
+        }
     }
 
     pub(crate) const fn has(&self, flag: u16) -> bool {
@@ -290,7 +317,10 @@ impl Frame {
     /// The copy that follows this frame, whose checksum is `sum`.
     pub(crate) fn copy(&self, sum: u64, stamp: Stamp) -> Self {
         Self {
-            flags: (self.flags & flags::CUT) | flags::HARD_STATE | flags::COPY | flags::END,
+            flags: (self.flags & (flags::CUT | flags::UNKNOWN))
+                | flags::HARD_STATE
+                | flags::COPY
+                | flags::END,
             position: self.next_position(stamp),
             prev: sum,
             first: self.end(),
@@ -309,7 +339,8 @@ impl Frame {
         if !self.has(flags::COPY) {
             return None;
         }
-        let flags = (self.flags & flags::CUT) | flags::HARD_STATE | flags::COPIED;
+        let flags =
+            (self.flags & (flags::CUT | flags::UNKNOWN)) | flags::HARD_STATE | flags::COPIED;
         let original = Self { flags, position, prev, ..*self };
         let (_, sum) = original.encode(stamp);
         (sum == self.prev && original.next_position(stamp) == self.position)
@@ -374,11 +405,11 @@ mod tests {
     #[test]
     fn a_newer_version_is_no_damage_if_it_is_of_this_file() {
         let (mut bytes, _) = frame().encode(STAMP);
-        bytes[4] = 2;
+        bytes[4] = 3;
         bytes[5..8].fill(0xff);
         let sum = checksum(&bytes[..120]);
         bytes[120..].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(Frame::decode(&bytes, STAMP, 4096), Slot::Newer(2));
+        assert_eq!(Frame::decode(&bytes, STAMP, 4096), Slot::Newer(3));
         assert!(Frame::is_of(&bytes, STAMP));
         assert!(matches!(Frame::decode(&bytes, STAMP, 4224), Slot::Bad(_)));
         let other = Stamp { tag: 8, ..STAMP };

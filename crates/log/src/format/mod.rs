@@ -11,8 +11,8 @@ mod snapshot;
 mod summary;
 
 pub(crate) use body::{
-    BodyReader, ENTRY_OVERHEAD_MAX, Record, put_compact, put_configuration, put_entry, put_reset,
-    put_summary, put_term, put_trim,
+    BodyReader, ENTRY_OVERHEAD_MAX, EntryRecord, Record, put_compact, put_configuration, put_entry,
+    put_known, put_repair, put_reset, put_summary, put_term, put_trim,
 };
 pub(crate) use configuration::configuration_bytes;
 pub use configuration::{decode_configuration, decode_plan, encode_configuration, encode_plan};
@@ -40,6 +40,8 @@ pub(crate) const FRAME_BODY_BYTES: u64 = 256 << 10;
 pub(crate) const SEAL_BYTES_MAX: u64 = 16 << 20;
 /// The version of all this.
 pub(crate) const FORMAT: u16 = 1;
+/// The newest version of a frame: see [`Frame`].
+pub(crate) const FRAME_FORMAT: u16 = 2;
 /// The checksum of headers and bodies.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     twox_hash::XxHash3_64::oneshot(bytes)

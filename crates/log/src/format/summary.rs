@@ -6,14 +6,16 @@ use tinyraftplus_core::{Seq, Term};
 
 use super::{SLOT_BYTES, Take, put_varint};
 use crate::{
-    Reset,
-    engine::{Effect, Extent},
+    Reset, Unknown,
+    engine::{Effect, Extent, Patch},
     num::u64_of,
 };
 
 const RESET: u8 = 1;
 const TRIM: u8 = 2;
 const COMPACT: u8 = 4;
+const REPAIRS: u8 = 8;
+const KNOWN: u8 = 16;
 
 /// The body of a seal. The configuration is a record of its own before it.
 #[derive(Clone, Debug)]
@@ -28,7 +30,9 @@ pub(super) fn put(out: &mut Vec<u8>, summary: &Summary) {
     out.push(
         flag(effect.reset.is_some(), RESET)
             | flag(effect.trim.is_some(), TRIM)
-            | flag(effect.compact.is_some(), COMPACT),
+            | flag(effect.compact.is_some(), COMPACT)
+            | flag(!effect.patches.is_empty(), REPAIRS)
+            | flag(effect.unknown == Some(Unknown::NOTHING), KNOWN),
     );
     for Reset { start, before } in effect.reset.iter().chain(&effect.compact) {
         out.extend(start.get().to_le_bytes());
@@ -50,10 +54,20 @@ pub(super) fn put(out: &mut Vec<u8>, summary: &Summary) {
         put_varint(out, at - slot);
         (first, slot) = (extent.first.get(), at);
     }
+    if effect.patches.is_empty() {
+        return;
+    }
+    put_varint(out, u64_of(effect.patches.len()));
+    for Patch { first, end, position } in &effect.patches {
+        put_varint(out, first.get());
+        put_varint(out, end.since(*first));
+        put_varint(out, position / SLOT_BYTES);
+    }
 }
 
 pub(super) fn take(take: &mut Take<'_>) -> Option<Summary> {
-    let flags = take.u8().filter(|flags| flags & !(RESET | TRIM | COMPACT) == 0)?;
+    let flags =
+        take.u8().filter(|flags| flags & !(RESET | TRIM | COMPACT | REPAIRS | KNOWN) == 0)?;
     let mut start = |flag| (flags & flag != 0).then(|| take.start());
     let (reset, compact) = (start(RESET), start(COMPACT));
     let mut effect = Effect::none(0, Seq::new(take.u64()?));
@@ -76,6 +90,15 @@ pub(super) fn take(take: &mut Take<'_>) -> Option<Summary> {
         slot = slot.checked_add(take.varint()?)?;
         let position = slot.checked_mul(SLOT_BYTES)?;
         extents.push(Extent { first: Seq::new(first), position });
+    }
+    effect.unknown = (flags & KNOWN != 0).then_some(Unknown::NOTHING);
+    if flags & REPAIRS != 0 {
+        for _ in 0..take.varint().filter(|&count| count > 0)? {
+            let first = Seq::new(take.varint()?);
+            let end = first.checked_add(take.varint().filter(|&count| count > 0)?)?;
+            let position = take.varint()?.checked_mul(SLOT_BYTES)?;
+            effect.patches.push(Patch { first, end, position });
+        }
     }
     Some(Summary { effect, extents })
 }

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     Disk, Encoder, LogEntry, LogError,
-    engine::{Extent, Names, after_group},
-    format::{BodyReader, Frame, Record, SLOT_BYTES, Slot, flags},
+    engine::{Extent, Names, Patches, Repair, after_group},
+    format::{BodyReader, EntryRecord, Frame, Record, SLOT_BYTES, Slot, flags},
 };
 
 /// The entries of a range of a log, as they were when this was called: what is appended later is not among them.
@@ -58,6 +58,7 @@ pub fn dump<D: Disk>(
         names: names_of(disk, name)?,
         encoder: Arc::clone(encoder),
         places: looked.places.into(),
+        patches: looked.patches,
         next,
         end,
         file: None,
@@ -71,6 +72,7 @@ pub struct Dump<D: Disk> {
     names: Names,
     encoder: Arc<dyn Encoder>,
     places: VecDeque<Place>,
+    patches: Patches,
     next: Seq,
     end: Seq,
     file: Option<OpenFile<D>>,
@@ -106,25 +108,56 @@ impl<D: Disk> Iterator for Dump<D> {
             if self.next >= self.end {
                 return None;
             }
+            let until = match self.patches.find(self.next) {
+                Ok(repair) => {
+                    self.repaired(repair);
+                    continue;
+                }
+                Err(next) => next.map_or(self.end, |next| next.min(self.end)),
+            };
             if let Some(file) = &mut self.file {
-                if !file.step(&mut self.next, self.end, &mut self.ready) {
+                if !file.step(&mut self.next, until, &mut self.ready) {
                     self.file = None;
                 }
             } else {
                 let place = self.places.pop_front();
-                self.begin(place);
+                self.begin(place, until);
             }
         }
     }
 }
 
 impl<D: Disk> Dump<D> {
-    /// Goes on with the next file.
-    fn begin(&mut self, place: Option<Place>) {
+    /// Entries that were put back.
+    fn repaired(&mut self, repair: Repair) {
+        let end = repair.end.min(self.end);
+        // What comes behind them may lie in the file that is being read.
+        if let Some(file) = self.file.take() {
+            self.places.push_front(file.place);
+        }
+        let view = match View::open(&self.disk, &self.names, repair.number, None, &self.encoder) {
+            Ok(Seen::File(view)) => Some(view),
+            Ok(Seen::Gone | Seen::Blank(_) | Seen::Unreadable(..)) | Err(_) => None,
+        };
+        let entries = view.map(|mut view| entries_of_repair(&mut view, repair.position));
+        for entry in entries.unwrap_or_default() {
+            if entry.id.seq == self.next && self.next < end {
+                self.next = self.next.after();
+                self.ready.push_back(Ok(entry));
+            }
+        }
+        if self.next < end {
+            let path = self.disk.path(&self.names.file(repair.number));
+            self.missing(path, end, "what was put back here is damaged, too");
+        }
+    }
+
+    /// Goes on with the next file, up to a seq.
+    fn begin(&mut self, place: Option<Place>, limit: Seq) {
         let Some(place) = place else {
             // In a file that can't be read.
             let path = self.disk.path(&self.names.file(0));
-            self.missing(path, self.end, "entries are missing before the end of the log");
+            self.missing(path, limit, "entries are missing before the end of the log");
             return;
         };
         if place.seqs.end <= self.next {
@@ -132,17 +165,23 @@ impl<D: Disk> Dump<D> {
         }
         let path = self.disk.path(&self.names.file(place.number));
         if self.next < place.seqs.start {
-            self.missing(path.clone(), place.seqs.start, "entries before this file are missing");
+            let until = place.seqs.start.min(limit);
+            self.missing(path.clone(), until, "entries before this file are missing");
+            if until == limit {
+                self.places.push_front(place);
+                return;
+            }
         }
+        let end = place.seqs.end.min(limit);
         match View::open(&self.disk, &self.names, place.number, None, &self.encoder) {
             Ok(Seen::File(view)) => {
                 self.file = Some(OpenFile { view, place, extent: 0, region: None });
             }
-            Ok(Seen::Gone) => self.missing(path, place.seqs.end, "the file was deleted meanwhile"),
-            Ok(Seen::Blank(_)) => self.missing(path, place.seqs.end, "its header reads as zeros"),
+            Ok(Seen::Gone) => self.missing(path, end, "the file was deleted meanwhile"),
+            Ok(Seen::Blank(_)) => self.missing(path, end, "its header reads as zeros"),
             Ok(Seen::Unreadable(_, error)) | Err(error) => {
                 self.ready.push_back(Err(error));
-                self.next = self.next.max(place.seqs.end);
+                self.next = self.next.max(end);
             }
         }
     }
@@ -151,6 +190,28 @@ impl<D: Disk> Dump<D> {
         let seq = Some(self.next);
         self.ready.push_back(Err(LogError::Corrupt { path, offset: 0, seq, what }));
         self.next = until.min(self.end).max(self.next);
+    }
+}
+
+/// What a repair holds, as far as it is whole.
+fn entries_of_repair<D: Disk>(view: &mut View<D>, position: u64) -> Vec<LogEntry> {
+    let Slot::Frame(frame, _) = view.slot(position) else { return Vec::new() };
+    let Ok(body) = view.body(&frame).map(|body| Bytes::copy_from_slice(&body)) else {
+        return Vec::new();
+    };
+    let record = |record| match record {
+        Some(Record::Entry(entry)) => Some(entry_of(&entry, &body)),
+        _ => None,
+    };
+    BodyReader::new(&body, frame.first).filter_map(record).collect()
+}
+
+fn entry_of(entry: &EntryRecord<'_>, body: &Bytes) -> LogEntry {
+    LogEntry {
+        id: entry.id,
+        kind: entry.kind,
+        ends_batch: entry.ends_batch,
+        payload: body.slice_ref(entry.payload),
     }
 }
 
@@ -250,12 +311,7 @@ impl<D: Disk> OpenFile<D> {
                     let Some(record) = record else { break };
                     let Record::Entry(entry) = record else { continue };
                     if entry.id.seq == *next && *next < end {
-                        ready.push_back(Ok(LogEntry {
-                            id: entry.id,
-                            kind: entry.kind,
-                            ends_batch: entry.ends_batch,
-                            payload: body.slice_ref(entry.payload),
-                        }));
+                        ready.push_back(Ok(entry_of(&entry, &body)));
                         *next = next.after();
                     }
                 }

@@ -155,6 +155,8 @@ fn describe_record(record: &Record<'_>) -> String {
         Record::Reset(reset) => format!("reset={}@{}", reset.start, reset.before),
         Record::Trim(end) => format!("trim={end}"),
         Record::Compact(start) => format!("start={}@{}", start.start, start.before),
+        Record::Repair(first) => format!("repair={first}"),
+        Record::Known => "known".to_owned(),
         Record::Summary(summary) => format!("seal={}", summary.extents.len()),
         Record::Term => String::new(),
         Record::Entry(entry) => {

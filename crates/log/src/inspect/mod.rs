@@ -168,6 +168,8 @@ pub struct Damage {
     pub what: Cow<'static, str>,
     /// There is a second copy of what is lost: opening the log mends it.
     pub mended: bool,
+    /// All entries that can't be read because of it have been put back: they lie elsewhere.
+    pub repaired: bool,
 }
 
 impl fmt::Display for Damage {
@@ -181,6 +183,9 @@ impl fmt::Display for Damage {
             (Some(_) | None, _) => {}
         }
         write!(f, ": {}", self.what)?;
+        if self.repaired {
+            return f.write_str("; what it had was put back");
+        }
         if self.mended { f.write_str("; opening the log mends it") } else { Ok(()) }
     }
 }

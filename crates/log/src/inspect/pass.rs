@@ -514,7 +514,15 @@ impl<'a, D: Disk> Pass<'a, D> {
             None => Some(self.state.terms.end()).filter(|_| self.open_damage.is_none()),
         };
         let end = known.map(Frame::end);
-        self.damage.push(Damage { path, offset, seq, end, what: what.into(), mended: false });
+        self.damage.push(Damage {
+            path,
+            offset,
+            seq,
+            end,
+            what: what.into(),
+            mended: false,
+            repaired: false,
+        });
         if known.is_none() && self.open_damage.is_none() {
             self.open_damage = Some(self.damage.len() - 1);
         }
@@ -599,7 +607,8 @@ impl<'a, D: Disk> Pass<'a, D> {
         let same = says.configuration == does.configuration
             && (says.reset, says.trim, says.compact) == (does.reset, does.trim, does.compact)
             && says.first == does.first
-            && says.runs == does.runs;
+            && says.runs == does.runs
+            && (says.patches == does.patches || !self.damage.is_empty());
         if !same {
             return Some(("the seal of the file says that its frames do something else", false));
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Cut, Disk, DiskFile, Encoder, LogError, Open,
-    engine::{Effect, Index, Names, check_encoder},
+    engine::{Effect, Index, Names, Patches, check_encoder},
     format::{BodyReader, FORMAT, Frame, Last, Record, Segment, Summary, Tail},
     state::State,
 };
@@ -36,6 +36,7 @@ pub(super) struct Looked {
     pub(super) bytes: u64,
     /// Where entries lie, one for each of the survey's segments that has any.
     pub(super) places: Vec<Place>,
+    pub(super) patches: Patches,
 }
 
 /// Where the entries of a file lie.
@@ -65,6 +66,7 @@ struct Run<'a> {
     header: Option<Segment>,
     files: Vec<File>,
     damage: Vec<Damage>,
+    patches: Patches,
     torn: Option<Cut>,
     durable_end: Seq,
     frames: u64,
@@ -121,6 +123,7 @@ impl<'a, D: Disk> Look<'a, D> {
             header: None,
             files: Vec::new(),
             damage: Vec::new(),
+            patches: Patches::default(),
             torn: None,
             durable_end: Seq::ZERO,
             frames: 0,
@@ -234,6 +237,7 @@ impl<'a, D: Disk> Look<'a, D> {
                 end: None,
                 what: "its header reads as zeros".into(),
                 mended: false,
+                repaired: false,
             });
             run.loose = true;
         }
@@ -300,6 +304,7 @@ impl<'a, D: Disk> Look<'a, D> {
                     what: "the file is missing: the one before it is full and ends with a seal"
                         .into(),
                     mended: false,
+                    repaired: false,
                 });
             }
         }
@@ -308,6 +313,7 @@ impl<'a, D: Disk> Look<'a, D> {
         for file in &mut run.files {
             file.apply(&pass.effect);
         }
+        run.patches.apply(&pass.effect, pass.view.number);
         let mut file =
             File { info, first: None, index: pass.index, end: pass.position.min(pass.view.end()) };
         file.begin(&pass.effect);
@@ -343,7 +349,11 @@ impl<'a, D: Disk> Look<'a, D> {
                 end: Some(state.terms.start()),
                 what: "the file is missing: the one after it needs it".into(),
                 mended: false,
+                repaired: false,
             });
+        }
+        for damage in &mut run.damage {
+            damage.repaired = run.patches.cover(damage, &state.terms);
         }
         let seqs = state.terms.start()..state.terms.end();
         let mut places = Vec::new();
@@ -380,7 +390,14 @@ impl<'a, D: Disk> Look<'a, D> {
             torn: run.torn,
             damage: run.damage,
         };
-        Ok(Looked { survey, frames: run.frames, entries: run.entries, bytes: run.done, places })
+        Ok(Looked {
+            survey,
+            frames: run.frames,
+            entries: run.entries,
+            bytes: run.done,
+            places,
+            patches: run.patches,
+        })
     }
 }
 
@@ -408,7 +425,7 @@ impl Run<'_> {
         if let LogError::Corrupt { offset: at, what: why, .. } = error {
             (offset, what) = (*at, (*why).into());
         }
-        let damage = Damage { path, offset, seq, end: None, what, mended: false };
+        let damage = Damage { path, offset, seq, end: None, what, mended: false, repaired: false };
         self.damage.push(damage);
         self.files.push(file);
         self.loose = true;
@@ -434,6 +451,7 @@ impl Run<'_> {
                 end: Some(tail.end),
                 what: copy.what.into(),
                 mended: !is_lost,
+                repaired: false,
             });
         }
         let Some(mut before) = self.state.take() else {
@@ -462,6 +480,7 @@ impl Run<'_> {
                 end: Some(tail.end),
                 what: "it is of another log, or does not follow the file before it".into(),
                 mended: false,
+                repaired: false,
             });
         }
         let start = before.terms.start();
@@ -489,6 +508,8 @@ pub(super) fn summary_of(frame: &Frame, body: &[u8]) -> Option<Summary> {
             Record::Reset(_)
             | Record::Trim(_)
             | Record::Compact(_)
+            | Record::Repair(_)
+            | Record::Known
             | Record::Term
             | Record::Entry(_) => return None,
         }

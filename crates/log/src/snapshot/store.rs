@@ -341,7 +341,15 @@ impl Inner {
         let (file, path) = self.open(key, Open::Write)?;
         let damaged = |offset: u64, what: &'static str| {
             let (path, what) = (path.clone(), what.into());
-            let damage = Damage { path, offset, seq: Some(key.0), end: None, what, mended: false };
+            let damage = Damage {
+                path,
+                offset,
+                seq: Some(key.0),
+                end: None,
+                what,
+                mended: false,
+                repaired: false,
+            };
             Ok(Some(Entry::Damaged(damage)))
         };
         let (header, end) = match front(&*file, &path)? {

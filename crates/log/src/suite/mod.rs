@@ -36,6 +36,7 @@ mod random;
 mod reading;
 mod refusing;
 mod remembering;
+mod repairing;
 mod trimming;
 
 use std::fmt;
@@ -71,6 +72,7 @@ use refusing::{
     an_empty_batch_is_refused, limits_are_named, terms_never_go_down,
 };
 use remembering::{a_configuration_is_kept, an_identity_is_kept, hard_state_never_goes_back};
+use repairing::{repairs_of_something_else_are_refused, repairs_take_the_place_of_entries};
 use trimming::{
     reset_begins_anew, trim_below_the_start_is_refused, trim_drops_the_newest,
     trim_with_appends_is_one,
@@ -219,6 +221,8 @@ macro_rules! __log_checks {
             trim_below_the_start_is_refused
             trim_with_appends_is_one
             reset_begins_anew
+            repairs_take_the_place_of_entries
+            repairs_of_something_else_are_refused
             compaction_moves_the_start
             compacts_to_the_end_and_past_it
             compacts_with_other_changes

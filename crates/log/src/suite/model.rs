@@ -66,6 +66,12 @@ impl Model {
             self.before = gone.last().map_or(self.before, |entry| entry.id.term);
             self.start = start;
         }
+        for entry in &write.repair {
+            let at = usize_of(entry.id.seq.since(self.start));
+            if let Some(place) = self.entries.get_mut(at) {
+                place.clone_from(entry);
+            }
+        }
         self.entries.extend(write.append.iter().cloned());
     }
 

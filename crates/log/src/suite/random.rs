@@ -116,6 +116,11 @@ fn random_write(rng: &mut SimRng, model: &Model, options: &LogOptions, compacts:
         next = model.clone();
         next.apply(&write);
     }
+    if rng.below(6) == 0 && !next.entries.is_empty() {
+        write.repair = random_repair(rng, &next);
+        next = model.clone();
+        next.apply(&write);
+    }
     let batch_max = usize_of(options.batch_bytes_max / 4);
     for _ in 0..rng.below(5) {
         let term = next.newest_term().get() + rng.below(8) / 7;
@@ -134,6 +139,15 @@ fn random_write(rng: &mut SimRng, model: &Model, options: &LogOptions, compacts:
         last.ends_batch = true;
     }
     write
+}
+
+/// Other payloads for some of the entries.
+fn random_repair(rng: &mut SimRng, model: &Model) -> Vec<crate::LogEntry> {
+    let count = u64_of(model.entries.len());
+    let first = rng.below(count);
+    let end = first + 1 + rng.below((count - first).min(4));
+    let entries = model.entries.get(usize_of(first)..usize_of(end)).unwrap_or_default();
+    entries.iter().map(|entry| crate::LogEntry { payload: payload(rng), ..entry.clone() }).collect()
 }
 
 /// A write that can't follow the group.

@@ -23,7 +23,7 @@ use self::{
 };
 #[cfg(doc)]
 use crate::{Entries, SharedLog, Txn};
-use crate::{Log, LogError, LogRead, LogStats, SnapshotStore, Write};
+use crate::{Log, LogError, LogRead, LogStats, SnapshotStore, Unknown, Write};
 
 /// What each kind of call may take. Those that are not set have the time of `default`; `commit` and `abort`
 /// that of `txn`.
@@ -213,6 +213,7 @@ struct Known {
     bounds: Range<Seq>,
     hard_state: HardState,
     last: Option<EntryId>,
+    unknown: Unknown,
     stats: LogStats,
 }
 
@@ -294,6 +295,7 @@ impl Known {
             bounds: log.bounds(),
             hard_state: log.hard_state(),
             last: log.last(),
+            unknown: log.unknown(),
             stats: log.stats(),
         }
     }
@@ -370,6 +372,10 @@ impl<L: Log> Log for TimeoutLog<L> {
             log.settle();
             Ok(())
         }));
+    }
+
+    fn unknown(&self) -> Unknown {
+        self.known().unknown
     }
 
     fn stats(&self) -> LogStats {

@@ -1,5 +1,7 @@
 //! What the tests of the log share.
 
+#![expect(clippy::indexing_slicing, reason = "tests")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -174,6 +176,10 @@ pub(crate) fn trim(end: u64) -> Write {
     Write { trim: Some(Seq::new(end)), ..Write::default() }
 }
 
+pub(crate) fn repair(entries: Vec<LogEntry>) -> Write {
+    Write { repair: entries, ..Write::default() }
+}
+
 pub(crate) fn compact(start: u64) -> Write {
     Write { compact: Some(Seq::new(start)), ..Write::default() }
 }
@@ -232,6 +238,9 @@ impl Model {
             let gone = self.entries.drain(..usize::try_from(start.get() - self.start).unwrap());
             self.before = gone.last().map_or(self.before, |entry| entry.id.term.get());
             self.start = start.get();
+        }
+        for entry in &write.repair {
+            self.entries[usize::try_from(entry.id.seq.get() - self.start).unwrap()] = entry.clone();
         }
         self.entries.extend(write.append.iter().cloned());
     }

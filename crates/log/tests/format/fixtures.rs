@@ -19,10 +19,15 @@ pub(crate) struct Fixture {
     /// The id.
     pub(crate) encoder: u8,
     pub(crate) block: u32,
+    /// Entries were put back, so it has frames of format 2.
+    pub(crate) repaired: bool,
 }
 
 pub(crate) fn all() -> Vec<Fixture> {
-    let fixture = |folder, many, encoder, block| Fixture { folder, many, encoder, block };
+    let fixture = |folder, many, encoder, block| {
+        let repaired = false;
+        Fixture { folder, many, encoder, block, repaired }
+    };
     vec![
         fixture("log-v1/one-xxh3", false, 1, 512),
         fixture("log-v1/one-plain", false, 0, 512),
@@ -34,6 +39,22 @@ pub(crate) fn all() -> Vec<Fixture> {
         fixture("log-v1/many-xxh3-headers", true, 2, 512),
         fixture("log-v1/many-encrypted", true, 3, 512),
     ]
+}
+
+pub(crate) fn repaired() -> Vec<Fixture> {
+    let fixture = |folder, many, encoder| {
+        let (block, repaired) = (512, true);
+        Fixture { folder, many, encoder, block, repaired }
+    };
+    vec![
+        fixture("log-v1-repaired/one-xxh3", false, 1),
+        fixture("log-v1-repaired/many-xxh3", true, 1),
+        fixture("log-v1-repaired/many-encrypted", true, 3),
+    ]
+}
+
+pub(crate) fn every() -> Vec<Fixture> {
+    all().into_iter().chain(repaired()).collect()
 }
 
 pub(crate) fn options(fixture: &Fixture) -> LogOptions {
@@ -103,9 +124,9 @@ fn configured(text: &mut String, configurations: &Configurations) {
     text.push('\n');
 }
 
-/// Writes all fixtures anew.
-pub(crate) fn write() {
-    for fixture in all() {
+/// Writes fixtures anew.
+pub(crate) fn write(fixtures: Vec<Fixture>) {
+    for fixture in fixtures {
         let (mut files, text) = script::run(&fixture);
         files.insert("expected.txt".to_owned(), text.into_bytes());
         put(fixture.folder, &files);

@@ -154,7 +154,7 @@ impl<'a> File<'a> {
             {
                 assert_eq!(self.prev, sum);
                 let seal = self.frame(self.offset).expect("these files are sealed");
-                assert_eq!(number(seal, 6, 2), SEAL | END);
+                assert_eq!(number(seal, 6, 2) & !8192, SEAL | END);
                 log.flags |= SEAL | END;
                 return self.seal(seal, log);
             }
@@ -180,7 +180,8 @@ impl<'a> File<'a> {
         }
         assert_eq!(&header[..4], b"TRPf");
         assert_eq!(sum(&header[..120]), number(header, 120, 8));
-        assert_eq!((header[4], header[5]), (1, self.encoder));
+        let format = if number(header, 6, 2) >> 13 > 0 { 2 } else { 1 };
+        assert_eq!((header[4], header[5]), (format, self.encoder));
         assert_eq!(number(header, 8, 8), self.tag);
         assert_eq!(number(header, 16, 8), self.base + offset);
         Some(header)
@@ -296,8 +297,13 @@ impl<'a> File<'a> {
                     (log.start, log.before) = (records.number(8), records.number(8));
                     flags |= 1024;
                 }
+                7 => {
+                    (seq, term) = (records.number(8), 0);
+                    flags |= 8192;
+                }
                 16..=18 | 20..=22 => {
-                    assert_eq!(seq, log.end, "entries follow those before them");
+                    let repair = flags & 8192 > 0;
+                    assert_eq!(seq == log.end, !repair, "entries follow those before them");
                     let kind = ["payload", "noop", "configuration"][at(tag & 3)];
                     let ends = if tag & 4 != 0 { "ends" } else { "goes-on" };
                     let length = at(records.varint());
@@ -305,7 +311,12 @@ impl<'a> File<'a> {
                     for byte in records.take(length) {
                         write!(line, "{byte:02x}").unwrap();
                     }
-                    log.entries.insert(seq, (term, line));
+                    let before = log.entries.insert(seq, (term, line));
+                    if repair {
+                        assert!(before.is_none_or(|(before, _)| before == term));
+                        seq += 1;
+                        continue;
+                    }
                     (seq, count, log.end) = (seq + 1, count + 1, seq + 1);
                     flags |= 512;
                 }
@@ -313,7 +324,7 @@ impl<'a> File<'a> {
             }
         }
         assert_eq!(number(header, 72, 4), count);
-        assert_eq!(number(header, 6, 2) & (64 | 128 | 256 | 512 | 1024), flags);
+        assert_eq!(number(header, 6, 2) & (64 | 128 | 256 | 512 | 1024 | 8192), flags);
     }
 
     /// The seal says what the frames of its file do together, and where its entries lie.
@@ -351,6 +362,16 @@ impl<'a> File<'a> {
             let frame = self.frame(slot * 128 - self.base).unwrap();
             assert!(number(frame, 64, 8) <= first && number(frame, 6, 2) & 512 != 0);
         }
+        if flags & 8 != 0 {
+            for _ in 0..records.varint() {
+                let (first, count, slot) = (records.varint(), records.varint(), records.varint());
+                assert!(first + count <= log.end);
+                let frame = self.frame(slot * 128 - self.base).unwrap();
+                assert!(number(frame, 6, 2) & 8192 > 0);
+            }
+        }
+        let newer = flags & 8 != 0 || flags & 16 != 0;
+        assert_eq!(number(header, 6, 2) & 8192 > 0, newer);
         assert!(records.0.is_empty());
     }
 }

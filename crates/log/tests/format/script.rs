@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tinyraftplus_core::{
     Configurations, EntryId, HardState, Identity, Member, NodeId, QuorumRule, Seq, Term,
 };
-use tinyraftplus_log::{EntryKind, Log, LogEntry, Reset, Write, sim_disk::SimDisk};
+use tinyraftplus_log::{EntryKind, Log, LogEntry, LogExt, Reset, Write, sim_disk::SimDisk};
 
 use crate::{
     fixtures::{Fixture, shown},
@@ -28,6 +28,11 @@ pub(crate) fn run(fixture: &Fixture) -> (BTreeMap<String, Vec<u8>>, String) {
     log.write(&[append(vec![entry(8, 6, &"\0".repeat(1200))])]).unwrap();
     for group in if fixture.many { segment_groups() } else { reset_groups() } {
         log.write(&group).unwrap();
+    }
+    if fixture.repaired {
+        for group in repairs(log.as_ref()) {
+            log.write(&group).unwrap();
+        }
     }
     let text = shown(log.as_ref());
     log.close().unwrap();
@@ -86,6 +91,24 @@ fn torn(fixture: &Fixture, disk: &SimDisk, log: Box<dyn Log>) -> Box<dyn Log> {
         if nth == 2 { 0 } else { choices - 1 }
     });
     open(fixture, disk).unwrap()
+}
+
+/// Repairs of entries in any file, two of the same, and then so much that another file begins.
+fn repairs(log: &dyn Log) -> Vec<Vec<Write>> {
+    let entries: Vec<LogEntry> = log.iter(..).map(|entry| entry.unwrap()).collect();
+    let again = |entry: &LogEntry, payload: &str| LogEntry {
+        payload: payload.to_owned().into(),
+        ..entry.clone()
+    };
+    let repair = |entries: Vec<LogEntry>| Write { repair: entries, ..Write::default() };
+    let (end, last) = (log.end().get(), entries[entries.len() - 1].id.term.get());
+    let more = (end..end + 10).map(|seq| append(vec![entry(seq, last, &format!("entry {seq}"))]));
+    vec![
+        vec![repair(entries[..2].iter().map(|entry| again(entry, "put back")).collect())],
+        vec![repair(vec![again(&entries[1], "put back again")]), hard(9, None)],
+        more.collect(),
+        vec![repair(vec![again(&entries[2], "later")])],
+    ]
 }
 
 fn reset_groups() -> Vec<Vec<Write>> {
@@ -165,7 +188,7 @@ pub(crate) fn newer(bytes: &[u8]) -> [(&'static str, Vec<u8>); 3] {
     let newer = |at: usize| {
         let mut frame = vec![0xee; 128];
         frame[..4].copy_from_slice(b"TRPf");
-        frame[4] = 2;
+        frame[4] = 3;
         frame[8..16].copy_from_slice(&bytes[4096 + 8..4096 + 16]);
         frame[16..24].copy_from_slice(&(at as u64).to_le_bytes());
         mend(&mut frame);

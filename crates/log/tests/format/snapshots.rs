@@ -15,7 +15,8 @@ const ID: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
 const PART: u128 = 5;
 
 fn all() -> Vec<Fixture> {
-    let fixture = |folder, encoder| Fixture { folder, many: false, encoder, block: 512 };
+    let fixture =
+        |folder, encoder| Fixture { folder, many: false, encoder, block: 512, repaired: false };
     vec![
         fixture("snapshot-v1/xxh3", 1),
         fixture("snapshot-v1/plain", 0),
