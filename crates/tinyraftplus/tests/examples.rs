@@ -67,6 +67,12 @@ fn state_machine() {
     assert_eq!(run("state_machine"), "state 1 1\nstate 2 2\nstate 3 3\nread  3 3\n");
 }
 
+#[test]
+fn snapshots() {
+    let given_back = "the logs of nodes 1 and 2 have given old entries back\n";
+    assert_eq!(run("snapshots"), format!("{given_back}node 3 is back, and knows the sum: true\n"));
+}
+
 /// Lines of code, of which comments and empty lines are none.
 fn lines(source: &str) -> usize {
     let lines = source.lines().map(str::trim);
